@@ -1,0 +1,36 @@
+# Each target sets up all that it needs: nothing but Python >= 3.11 with venv, and make, is expected.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow check clean
+
+demo: .venv/run.stamp
+	$(BIN)/penult demo
+
+test: .venv/dev.stamp
+	$(BIN)/python -m pytest -m "not slow" -n 2
+
+test-slow: .venv/dev.stamp
+	$(BIN)/python -m pytest -m slow
+
+check: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "penult needs Python 3.11 or newer, and \
+	$(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+
+.venv/run.stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/dev.stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
+	touch $@ .venv/run.stamp
+
+clean:
+	rm -rf .venv build dist *.egg-info src/*.egg-info

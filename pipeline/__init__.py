@@ -1,0 +1,1 @@
+"""Images to features to heads to models: everything that a user asks for is done here."""
