@@ -1,0 +1,137 @@
+"""Turns an image file's bytes into the pixels that a backbone takes, exactly as its card says and in no other way.
+
+The two parts are the card's: `Decoding` (bytes to upright RGB) and `Preprocessing` (resize and centre crop). Resize and
+crop round as torchvision's ``Resize`` and ``CenterCrop`` do, so that features agree with a plain PyTorch loop.
+"""
+
+import io
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from penult.errors import ImageError
+from penult.exporters.card import Decoding, Preprocessing
+
+# Formats are named, because Pillow would also start a PostScript interpreter for an EPS file, and would take nearly any
+# bytes for a TGA image.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "AVIF", "PPM", "ICO")
+
+# Where Pillow begins to warn of a decompression bomb; above it the file is refused before a pixel is decoded.
+MAX_PIXELS = 89_478_485
+
+# A file of more bytes than this is no photo, and reading it whole would cost the memory of thousands.
+MAX_BYTES = 1 << 30
+
+# Above this many resized pixels (an image of extreme shape) only the part that the crop keeps is resized.
+MAX_RESIZED_PIXELS = 1 << 24
+
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "hamming": Image.Resampling.HAMMING,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+def decode(data: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Returns the pixels (H, W, 3) in RGB of the image that ``data`` holds, resized and cropped.
+
+    Raises:
+        ImageError: the bytes are no image, or a damaged, forbiddingly large or unsupported one; the message is the
+            reason for the ledger.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _refuse_bomb(image)
+            return np.asarray(resize_and_crop(upright_rgb(image, preprocessing.decoding), preprocessing))
+    except ImageError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise ImageError(_what_it_is_instead(data)) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"the image is too large: {error}") from None
+    except MemoryError:
+        raise ImageError("the image needs more memory than there is") from None
+    except Exception as error:
+        raise ImageError(f"the image is damaged: {error or type(error).__name__}") from error
+
+
+def _refuse_bomb(image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"the image is too large: {width} x {height} pixels, and {MAX_PIXELS:,} is the most")
+    if not width * height:
+        raise ImageError("the image has no pixels")
+
+
+def _what_it_is_instead(data: bytes) -> str:
+    if not data:
+        return "the file is empty"
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return f"the file is a {image.format} image, a format that is not read"
+    except Exception:  # noqa: BLE001 - whatever it is, it is no image
+        return "the file is no image that can be identified"
+
+
+def upright_rgb(image: Image.Image, decoding: Decoding) -> Image.Image:
+    """Returns the first frame of ``image`` in RGB, turned upright, 8 bits a channel, laid over the background."""
+    image.load()
+    if decoding.exif_orientation:
+        image = ImageOps.exif_transpose(image)
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):
+        return _from_sixteen_bits(image).convert("RGB")
+    if image.mode == "F":
+        raise ImageError("the image holds floating-point values, for which no black and white are agreed")
+    if image.has_transparency_data:
+        return _over_background(image, decoding.background)
+    return image.convert("RGB")
+
+
+def _from_sixteen_bits(image: Image.Image) -> Image.Image:
+    """Scales 0..65535 to 0..255; Pillow's own conversion would clip all that is above 255 to white."""
+    values = np.asarray(image).astype(np.int64).clip(0, 65535)
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def _over_background(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    image = image.convert("RGBA")
+    canvas = Image.new("RGBA", image.size, (*background, 255))
+    canvas.alpha_composite(image)
+    return canvas.convert("RGB")
+
+
+def resize_and_crop(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """Returns ``image`` resized and centre-cropped to the backbone's input size."""
+    width, height = resized_size(image.size, preprocessing.resize)
+    crop_height, crop_width = preprocessing.crop
+    left, top = round((width - crop_width) / 2.0), round((height - crop_height) / 2.0)
+    resample = FILTERS[preprocessing.interpolation]
+    if width * height <= MAX_RESIZED_PIXELS or left < 0 or top < 0:
+        resized = image.resize((width, height), resample)
+        return resized.crop((left, top, left + crop_width, top + crop_height))
+    across, down = image.width / width, image.height / height
+    kept = (left * across, top * down, (left + crop_width) * across, (top + crop_height) * down)
+    return image.resize((crop_width, crop_height), resample, box=kept)
+
+
+def resized_size(size: tuple[int, int], resize: int | tuple[int, int]) -> tuple[int, int]:
+    """Returns the (width, height) that ``size`` becomes; an int ``resize`` is the length of the shorter side.
+
+    >>> resized_size((500, 375), 256)
+    (341, 256)
+    >>> resized_size((500, 375), (256, 256))
+    (256, 256)
+    """
+    if not isinstance(resize, int):
+        height, width = resize
+        return width, height
+    width, height = size
+    longer = math.floor(resize * max(size) / min(size))
+    return (resize, longer) if width <= height else (longer, resize)

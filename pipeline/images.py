@@ -1,0 +1,138 @@
+"""Finds images: every file of a folder or a table, with the label and the split that its place or its row tells."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from penult.errors import InputError, MissingFileError
+
+# How people spell the three splits, as folder names and in tables.
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "tst", "holdout"), "test"),
+}
+
+# What operating systems leave in folders beside the images.
+LITTER = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
+
+TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """One file that should be an image. ``size`` is -1 where the file could not even be looked at."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    label: str | None = None
+    split: str | None = None
+
+    @classmethod
+    def at(cls, path: str, label: str | None = None, split: str | None = None) -> "ImageFile":
+        """Looks at the file's size and time; a file that is not there fails later, with a row in the ledger."""
+        try:
+            found = os.stat(path)  # noqa: PTH116 - called for every image of a collection: no Path is made
+        except OSError:
+            return cls(path, -1, 0, label, split)
+        return cls(path, found.st_size, found.st_mtime_ns, label, split)
+
+
+def list_images(source: str | Path) -> Iterator[ImageFile]:
+    """Yields the images of a folder, of a table (CSV, TSV or Parquet), or the one image that ``source`` is.
+
+    A folder is walked to any depth in the order of its names, links included. Every file in it is taken for an image,
+    whatever its name: what turns out to be none ends in the ledger, not in oblivion. Only hidden files and the litter
+    of operating systems are passed over.
+    """
+    path = Path(os.path.abspath(source))  # noqa: PTH100 - resolve() would follow links, and so rename the images
+    if path.is_dir():
+        return _list_folder(path)
+    if not path.exists():
+        raise MissingFileError(
+            f"There is no folder or file {str(source)!r}",
+            expected="a folder of images, a CSV or Parquet table with a column 'path', or one image",
+            remedy=_nearest(path),
+        )
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        return _list_table(path)
+    return iter([ImageFile.at(str(path))])
+
+
+def _nearest(path: Path) -> str:
+    """Says how far the path leads, so that a typo is found at once."""
+    parent = next(parent for parent in path.parents if parent.exists())
+    if parent == path.parent:
+        return f"look for a typo in {path.name!r}; {str(parent)!r} exists"
+    return f"look for a typo; the path exists as far as {str(parent)!r}"
+
+
+def _list_folder(root: Path) -> Iterator[ImageFile]:
+    splits = split_folders(root)
+    for path in _walk(str(root), frozenset()):
+        parts = Path(path).relative_to(root).parts
+        split = splits.get(parts[0])
+        depth = 0 if split is None else 1
+        label = parts[depth] if len(parts) > depth + 1 else None
+        yield ImageFile.at(path, label, split)
+
+
+def split_folders(root: Path) -> dict[str, str]:
+    """Returns which of the folders directly in ``root`` are splits rather than classes, and which split each is.
+
+    A folder called ``train`` is a split if it holds folders itself, and if it is not alone among folders of other
+    names: beside ``car`` and ``boat`` it is a class of vehicles.
+    """
+    folders = [entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")]
+    splits = {name: SPLIT_NAMES[name.lower()] for name in folders if name.lower() in SPLIT_NAMES}
+    splits = {name: split for name, split in splits.items() if _holds_folders(root / name)}
+    return splits if len(splits) > 1 or len(splits) == len(folders) else {}
+
+
+def _holds_folders(folder: Path) -> bool:
+    try:
+        return any(entry.is_dir() for entry in os.scandir(folder))
+    except OSError:
+        return False
+
+
+def _walk(folder: str, ancestors: frozenset[tuple[int, int]]) -> Iterator[str]:
+    """Yields the files below ``folder``; a folder that cannot be read is yielded itself, and so ends in the ledger."""
+    try:
+        own = os.stat(folder)  # noqa: PTH116 - once a folder, beside scandir, which gives strings
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        yield folder
+        return
+    here = (own.st_dev, own.st_ino)
+    if here in ancestors:  # a link that leads back up: all that it shows is being listed already
+        return
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name.lower() in LITTER:
+            continue
+        if _is_folder(entry):
+            yield from _walk(entry.path, ancestors | {here})
+        else:
+            yield entry.path
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _list_table(path: Path) -> Iterator[ImageFile]:
+    from penult.store.tables import read_table
+
+    table = read_table(path)
+    if "path" not in table.columns:
+        raise InputError(
+            f"The table {str(path)!r} has no column 'path', only {', '.join(table.columns) or 'none at all'}",
+            expected="a column 'path', and where they are known 'label' and 'split'",
+            remedy="name the column that holds the images' paths 'path'",
+        )
+    raise NotImplementedError

@@ -1,0 +1,170 @@
+"""Shows how far long work has come: a bar for people, plain lines where nobody watches, nothing inside a program."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, TextIO
+
+
+class Task(Protocol):
+    """One piece of long work."""
+
+    def advance(self, count: int = 1, *, note: str = "") -> None:
+        """Counts ``count`` more items as done; ``note`` stands beside the count from then on."""
+
+    def expect(self, total: int) -> None:
+        """Tells how many items there will be, as far as is known by now."""
+
+
+class Progress(Protocol):
+    """Where work shows how far it has come."""
+
+    @contextmanager
+    def task(self, label: str, *, total: int | None = None, unit: str = "images") -> Iterator[Task]:
+        """Shows one piece of work for as long as the block runs."""
+        ...
+
+    def say(self, line: str) -> None:
+        """Shows one line that stays."""
+
+
+class Silent:
+    """Shows nothing: what the Python functions use unless they are told otherwise."""
+
+    @contextmanager
+    def task(self, label: str, *, total: int | None = None, unit: str = "images") -> Iterator[Task]:
+        """Shows nothing."""
+        yield _NoTask()
+
+    def say(self, line: str) -> None:
+        """Shows nothing."""
+
+
+class _NoTask:
+    def advance(self, count: int = 1, *, note: str = "") -> None:
+        pass
+
+    def expect(self, total: int) -> None:
+        pass
+
+
+class Lines:
+    """Writes a plain line when work begins, now and then while it runs, and when it is done."""
+
+    def __init__(self, stream: TextIO | None = None, *, interval_seconds: float = 60.0) -> None:
+        self._stream = stream or sys.stderr
+        self._interval_seconds = interval_seconds
+
+    @contextmanager
+    def task(self, label: str, *, total: int | None = None, unit: str = "images") -> Iterator[Task]:
+        """Writes the lines of one piece of work."""
+        task = _LineTask(self, label, total, unit)
+        yield task
+        task.finish()
+
+    def say(self, line: str) -> None:
+        """Writes the line."""
+        print(line, file=self._stream, flush=True)
+
+    @property
+    def interval_seconds(self) -> float:
+        """How long the stream stays quiet between two lines of the same work."""
+        return self._interval_seconds
+
+
+class _LineTask:
+    def __init__(self, lines: Lines, label: str, total: int | None, unit: str) -> None:
+        self._lines, self._label, self._total, self._unit = lines, label, total, unit
+        self._done, self._note = 0, ""
+        self._began = self._last = time.monotonic()
+
+    def advance(self, count: int = 1, *, note: str = "") -> None:
+        self._done += count
+        self._note = note or self._note
+        now = time.monotonic()
+        if now - self._last >= self._lines.interval_seconds:
+            self._last = now
+            self._lines.say(self._line(now))
+
+    def expect(self, total: int) -> None:
+        self._total = total
+
+    def finish(self) -> None:
+        self._lines.say(self._line(time.monotonic(), finished=True))
+
+    def _line(self, now: float, *, finished: bool = False) -> str:
+        seconds = max(now - self._began, 1e-9)
+        rate = self._done / seconds
+        total = "" if self._total is None or finished else f" of {self._total:,}"
+        left = ""
+        if self._total and rate and not finished:
+            left = f", {spell_seconds((self._total - self._done) / rate)} left"
+        note = f", {self._note}" if self._note else ""
+        took = f" in {spell_seconds(seconds)}" if finished else ""
+        return f"{self._label}: {self._done:,}{total} {self._unit}{took}, {rate:,.1f}/s{left}{note}"
+
+
+class Bars:
+    """Draws a bar with rate and time left on a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True)
+
+    @contextmanager
+    def task(self, label: str, *, total: int | None = None, unit: str = "images") -> Iterator[Task]:
+        """Draws the bar of one piece of work."""
+        from rich import progress as rich_progress
+
+        columns = (
+            rich_progress.TextColumn("{task.description}"),
+            rich_progress.BarColumn(),
+            rich_progress.TextColumn("{task.completed:,.0f} {task.fields[unit]}"),
+            rich_progress.TextColumn("{task.fields[rate]}"),
+            rich_progress.TimeRemainingColumn(elapsed_when_finished=True),
+            rich_progress.TextColumn("{task.fields[note]}"),
+        )
+        with rich_progress.Progress(*columns, console=self._console) as bars:
+            handle = bars.add_task(label, total=total, unit=unit, rate="", note="")
+            yield _BarTask(bars, handle)
+
+    def say(self, line: str) -> None:
+        """Prints the line above the bars."""
+        self._console.print(line, highlight=False, markup=False)
+
+
+class _BarTask:
+    def __init__(self, bars, handle) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - rich is loaded late
+        self._bars, self._handle = bars, handle
+        self._began, self._done = time.monotonic(), 0
+
+    def advance(self, count: int = 1, *, note: str = "") -> None:
+        self._done += count
+        rate = f"{self._done / max(time.monotonic() - self._began, 1e-9):,.0f}/s"
+        fields = {"note": note} if note else {}
+        self._bars.update(self._handle, advance=count, rate=rate, **fields)
+
+    def expect(self, total: int) -> None:
+        self._bars.update(self._handle, total=total)
+
+
+def progress_for(stream: TextIO) -> Progress:
+    """Returns bars where ``stream`` is a terminal, and lines where it is not."""
+    return Bars() if stream.isatty() else Lines(stream)
+
+
+def spell_seconds(seconds: float) -> str:
+    """Spells a duration as people say it.
+
+    >>> spell_seconds(3.21), spell_seconds(75), spell_seconds(7300)
+    ('3.2 s', '1 min 15 s', '2 h 2 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"

@@ -1,0 +1,115 @@
+"""Carries one batch of files the whole way: read, decode, run.
+
+One worker does all three for its batch, and as many workers as cores do so side by side. So decoding and inference
+share the cores in whatever proportion they need, nothing waits in a queue between them, and nothing is tuned.
+"""
+
+import os
+import stat
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penult.errors import ImageError
+from penult.exporters.card import Preprocessing
+from penult.pipeline.decode import MAX_BYTES, decode
+from penult.pipeline.images import ImageFile
+from penult.pipeline.session import Session
+from penult.store.keys import key_of
+
+# Tells for each of the keys whether its rows are in the store, or on their way into it.
+Presence = Callable[[Sequence[bytes]], Sequence[bool]]
+
+
+@dataclass
+class Outcome:
+    """What became of one batch: each of its files stands in exactly one of the three lists."""
+
+    extracted: list[tuple[ImageFile, bytes]] = field(default_factory=list)
+    present: list[tuple[ImageFile, bytes]] = field(default_factory=list)
+    failed: list[tuple[ImageFile, str]] = field(default_factory=list)
+    rows: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)  # row i belongs to extracted[i]
+    stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("read", "decode", "session"), 0.0))
+
+
+class Worker:
+    """Turns a batch of files into an `Outcome`; safe to call from several threads."""
+
+    def __init__(self, session: Session, preprocessing: Preprocessing, dtype: str, is_present: Presence) -> None:
+        self._session, self._preprocessing, self._dtype = session, preprocessing, np.dtype(dtype)
+        self._is_present = is_present
+
+    def __call__(self, files: Sequence[ImageFile]) -> Outcome:
+        """Never raises for what is wrong with an image; that stands in ``failed`` with its reason."""
+        outcome = Outcome()
+        clock = _Clock(outcome.stage_seconds)
+        fresh = self._read(files, outcome)
+        clock.stage("read")
+        decoded = self._decode(fresh, outcome)
+        clock.stage("decode")
+        if decoded:
+            self._run(decoded, outcome)
+        clock.stage("session")
+        return outcome
+
+    def _read(self, files: Sequence[ImageFile], outcome: Outcome) -> list[tuple[ImageFile, bytes, bytes]]:
+        read = []
+        for file in files:
+            try:
+                data = _read_file(file)
+            except ImageError as error:
+                outcome.failed.append((file, str(error)))
+            else:
+                read.append((file, key_of(data), data))
+        present = self._is_present([key for _, key, _ in read]) if read else []
+        outcome.present.extend((file, key) for (file, key, _), here in zip(read, present, strict=True) if here)
+        return [item for item, here in zip(read, present, strict=True) if not here]
+
+    def _decode(
+        self, fresh: Sequence[tuple[ImageFile, bytes, bytes]], outcome: Outcome
+    ) -> list[tuple[ImageFile, bytes, NDArray[np.uint8]]]:
+        decoded = []
+        for file, key, data in fresh:
+            try:
+                decoded.append((file, key, decode(data, self._preprocessing)))
+            except ImageError as error:
+                outcome.failed.append((file, str(error)))
+        return decoded
+
+    def _run(self, decoded: Sequence[tuple[ImageFile, bytes, NDArray[np.uint8]]], outcome: Outcome) -> None:
+        features = self._session.run(np.stack([pixels for *_, pixels in decoded]))
+        with np.errstate(over="ignore"):  # what overflows is found and named below
+            rows = {tap: matrix.astype(self._dtype) for tap, matrix in features.items()}
+        sound = np.logical_and.reduce([np.isfinite(matrix).all(axis=1) for matrix in rows.values()])
+        for (file, key, _), is_sound in zip(decoded, sound, strict=True):
+            if is_sound:
+                outcome.extracted.append((file, key))
+            else:
+                outcome.failed.append((file, f"its features are not finite in {self._dtype.name}"))
+        outcome.rows = {tap: matrix[sound] for tap, matrix in rows.items()}
+
+
+def _read_file(file: ImageFile) -> bytes:
+    try:
+        if not stat.S_ISREG(os.stat(file.path).st_mode):  # noqa: PTH116 - the path is a string, one for every image
+            raise ImageError("it is no regular file")  # to open a pipe would wait for ever
+        with open(file.path, "rb") as stream:  # noqa: PTH123 - likewise
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ImageError(f"the file cannot be read: {error.strerror or error}") from error
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"the file is too large: more than {MAX_BYTES:,} bytes")
+    return data
+
+
+class _Clock:
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self._seconds, self._last = seconds, time.perf_counter()
+
+    def stage(self, name: str) -> None:
+        now = time.perf_counter()
+        self._seconds[name] += now - self._last
+        self._last = now

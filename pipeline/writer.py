@@ -1,0 +1,109 @@
+"""Gathers rows and commits them: first to the spaces, then to the catalog, so that a crash between the two is harmless.
+
+A row without its file in the catalog costs one hash at the next run; a file without its row cannot come to be.
+"""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+
+from penult.pipeline.images import ImageFile
+from penult.pipeline.receipt import Receipt
+from penult.pipeline.worker import Outcome
+from penult.store import Space
+from penult.store.catalog import Catalog
+from penult.store.files import SeenFile
+from penult.store.keys import key_array
+from penult.store.ledger import Failure
+
+SHARD_ROWS = 16_384
+SHARD_BYTES = 128 << 20
+
+# The first commit comes soon, so that a short job that is killed loses little; the later ones come ever more rarely, so
+# that a long job leaves few shards.
+FIRST_COMMIT_SECONDS = 2.0
+LAST_COMMIT_SECONDS = 60.0
+
+
+class Writer:
+    """Takes outcomes one after the other, from one thread, and keeps the receipt's counts.
+
+    ``in_flight`` is how many batches are under way at once: so many outcomes back, two workers may have met the same
+    bytes without knowing of each other.
+    """
+
+    def __init__(self, spaces: dict[str, Space], catalog: Catalog, receipt: Receipt, *, in_flight: int) -> None:
+        self._spaces, self._catalog, self._receipt = spaces, catalog, receipt
+        self._recent: deque[set[bytes]] = deque(maxlen=in_flight + 1)
+        self._interval_seconds = FIRST_COMMIT_SECONDS
+        self._reset()
+
+    def _reset(self) -> None:
+        self.open_keys: set[bytes] = set()
+        self._rows: dict[str, list[np.ndarray]] = {tap: [] for tap in self._spaces}
+        self._keys: list[bytes] = []
+        self._bytes = 0
+        self._files: list[SeenFile] = []
+        self._failures: list[Failure] = []
+        self._due = time.monotonic() + self._interval_seconds
+
+    def take(self, outcome: Outcome) -> None:
+        """Adds one outcome to the open shard and commits it when it is full or old enough."""
+        self._take_rows(outcome)
+        self._files.extend(_seen(file, key) for file, key in (*outcome.extracted, *outcome.present))
+        self._failures.extend(Failure(file.path, file.size, file.mtime_ns, reason) for file, reason in outcome.failed)
+        self._receipt.reused += len(outcome.present)
+        self._receipt.failed += len(outcome.failed)
+        self._receipt.newly_failed += len(outcome.failed)
+        for stage, seconds in outcome.stage_seconds.items():
+            self._receipt.stage_seconds[stage] = self._receipt.stage_seconds.get(stage, 0.0) + seconds
+        if len(self._keys) >= SHARD_ROWS or self._bytes >= SHARD_BYTES or time.monotonic() >= self._due:
+            self.commit()
+
+    def _take_rows(self, outcome: Outcome) -> None:
+        fresh = []
+        self._recent.append(set())
+        for position, (_, key) in enumerate(outcome.extracted):
+            if not any(key in keys for keys in self._recent):
+                self._recent[-1].add(key)
+                self._keys.append(key)
+                fresh.append(position)
+        self.open_keys.update(self._recent[-1])
+        self._receipt.new += len(fresh)
+        self._receipt.reused += len(outcome.extracted) - len(fresh)
+        for tap, matrix in outcome.rows.items():
+            self._rows[tap].append(matrix[fresh])
+            self._bytes += matrix[fresh].nbytes
+
+    def commit(self) -> None:
+        """Makes everything taken so far durable."""
+        began = time.perf_counter()
+        if self._keys:
+            keys = key_array(self._keys)
+            for tap, space in self._spaces.items():
+                space.add(keys, np.concatenate(self._rows[tap]))
+                self._receipt.rows += len(keys)
+        self._catalog.files.record(self._files)
+        self._catalog.ledger.forget([seen.path for seen in self._files])
+        self._catalog.ledger.record(self._failures)
+        self._receipt.stage_seconds["store"] = (
+            self._receipt.stage_seconds.get("store", 0.0) + time.perf_counter() - began
+        )
+        self._interval_seconds = min(2 * self._interval_seconds, LAST_COMMIT_SECONDS)
+        self._reset()
+
+
+def _seen(file: ImageFile, key: bytes) -> SeenFile:
+    return SeenFile(file.path, file.size, file.mtime_ns, key)
+
+
+def missing_somewhere(spaces: Sequence[Space], keys: Sequence[bytes]) -> list[bool]:
+    """Tells for each key whether at least one of the spaces lacks its row."""
+    missing: set[bytes] = set()
+    if keys:
+        asked = key_array(keys)
+        for space in spaces:
+            missing.update(key.tobytes() for key in space.missing(asked))
+    return [key in missing for key in keys]
