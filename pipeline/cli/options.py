@@ -1,0 +1,71 @@
+"""The options that several verbs share, with the defaults of the functions that they are passed to."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from penult.pipeline.extract import ExtractOptions, extract
+from penult.pipeline.providers import EXECUTION_PROVIDERS
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+
+def default_of(function: Callable[..., Any], parameter: str) -> Any:
+    """Returns the default of a function's parameter, so that the command line states none of its own."""
+    return inspect.signature(function).parameters[parameter].default
+
+
+store_option = click.option(
+    "--store",
+    type=click.Path(path_type=Path, file_okay=True),
+    default=default_of(extract, "store"),
+    show_default=True,
+    envvar="PENULT_STORE",
+    help="The folder that holds the features. [env: PENULT_STORE]",
+)
+backbone_option = click.option(
+    "--backbone",
+    default=default_of(extract, "backbone"),
+    show_default=True,
+    metavar="NAME|FILE",
+    help="A built-in backbone, or a backbone's ONNX file. See 'penult backbones'.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, for machines.")
+
+
+def extract_options(verb: Verb) -> Verb:
+    """Adds the options of `ExtractOptions`; the verb gets them as keywords and gives them to `made_options`."""
+    kinds = {field.name: field.default for field in fields(ExtractOptions)}
+    for option in (
+        click.option(
+            "--provider",
+            type=click.Choice(["auto", *EXECUTION_PROVIDERS]),
+            default=kinds["provider"],
+            show_default=True,
+            help="Where the backbone runs. One that is asked for and cannot be used is an error.",
+        ),
+        click.option("--workers", type=click.IntRange(1), help="Threads that decode and run.  [default: the cores]"),
+        click.option("--batch-size", type=click.IntRange(1), help="Images a run.  [default: 4 on a CPU, 64 on a GPU]"),
+        click.option(
+            "--dtype",
+            type=click.Choice(["float16", "float32"]),
+            default=kinds["dtype"],
+            show_default=True,
+            help="How features are stored.",
+        ),
+        click.option("--strict", is_flag=True, help="Stop at the first image that cannot be used."),
+        click.option("--retry-failed", is_flag=True, help="Try images again that failed before and have not changed."),
+        click.option("--rehash", is_flag=True, help="Read every file again, whatever its size and time say."),
+        click.option("--limit", type=click.IntRange(1), help="Take at most so many images."),
+    ):
+        verb = option(verb)
+    return verb
+
+
+def made_options(values: dict[str, Any]) -> ExtractOptions:
+    """Takes the options of `extract_options` out of a verb's keywords."""
+    return ExtractOptions(**{field.name: values.pop(field.name) for field in fields(ExtractOptions)})
