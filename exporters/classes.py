@@ -1,0 +1,18 @@
+"""The thousand ImageNet classes, which most pretrained networks were trained to tell apart."""
+
+import json
+from functools import cache
+from importlib import resources
+
+__all__ = ["imagenet_classes"]
+
+
+@cache
+def imagenet_classes() -> tuple[str, ...]:
+    """Gives the 1000 names in the order of the networks' outputs.
+
+    >>> imagenet_classes()[1], len(set(imagenet_classes()))
+    ('goldfish', 1000)
+    """
+    text = resources.files("penult.exporters").joinpath("imagenet_classes.json").read_text(encoding="utf-8")
+    return tuple(json.loads(text))
