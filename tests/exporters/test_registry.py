@@ -1,0 +1,40 @@
+"""A name or a path means one backbone, and a slip is answered with advice."""
+
+from pathlib import Path
+
+import pytest
+
+from penult.errors import BackboneError, MissingFileError, UnknownNameError
+from penult.exporters import Backbone, load_backbone, registry
+
+
+def test_a_path_is_loaded(small_backbone: Backbone, tmp_path: Path) -> None:
+    small_backbone.save(tmp_path / "s.onnx")
+    assert load_backbone(tmp_path / "s.onnx").fingerprint == small_backbone.fingerprint
+    assert load_backbone(str(tmp_path / "s.onnx")).fingerprint == small_backbone.fingerprint
+
+
+def test_slips_are_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownNameError, match="did you mean 'efficientnet-lite0'"):
+        load_backbone("efficientnet_lite0")
+    with pytest.raises(UnknownNameError, match="penult export torchvision:resnet50"):
+        load_backbone("torchvision:resnet50")
+    with pytest.raises(MissingFileError):
+        load_backbone("some/where")
+    with pytest.raises(MissingFileError):
+        load_backbone("mine.onnx")
+    (tmp_path / "model").write_text("x")
+    with pytest.raises(BackboneError, match=r"not called \.onnx"):
+        load_backbone("model")
+
+
+def test_a_name_is_given_once() -> None:
+    with pytest.raises(ValueError, match="twice"):
+        registry.register("efficientnet-lite0", registry.Builtin("a:b", "0"))
+
+
+def test_a_builtin_must_come_to_its_fingerprint(small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penult.exporters.efficientnet_lite0.build", lambda: small_backbone)
+    with pytest.raises(BackboneError, match=small_backbone.fingerprint):
+        registry.Builtin("penult.exporters.efficientnet_lite0:build", "0" * 64).build()
