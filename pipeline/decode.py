@@ -16,7 +16,7 @@ from penult.exporters.card import Decoding, Preprocessing
 
 # Formats are named, because Pillow would also start a PostScript interpreter for an EPS file, and would take nearly any
 # bytes for a TGA image.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "AVIF", "PPM", "ICO")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "AVIF", "PPM", "ICO")
 
 # Where Pillow begins to warn of a decompression bomb; above it the file is refused before a pixel is decoded.
 MAX_PIXELS = 89_478_485

@@ -19,7 +19,6 @@ from penult.pipeline.session import Session, worker_count
 from penult.pipeline.worker import Outcome, Worker
 from penult.pipeline.writer import Writer, missing_somewhere
 from penult.store import Space, SpaceSpec, Store, open_store
-from penult.store.files import FileStat
 
 # How many files are looked up in the catalog at once.
 LOOK_UP_FILES = 8_192
@@ -139,11 +138,10 @@ class _Job:
         catalog, spaces = self._store.catalog, list(self._spaces.values())
         for start in range(0, len(files), LOOK_UP_FILES):
             chunk = files[start : start + LOOK_UP_FILES]
-            stats = [FileStat(file.path, file.size, file.mtime_ns) for file in chunk]
-            keys = [None] * len(chunk) if self._options.rehash else catalog.files.known(stats)
+            keys = [None] * len(chunk) if self._options.rehash else catalog.files.known(chunk)
             missing = iter(missing_somewhere(spaces, [key for key in keys if key is not None]))
             retry = self._options.retry_failed or self._options.rehash
-            reasons = [None] * len(chunk) if retry else catalog.ledger.known(stats)
+            reasons = [None] * len(chunk) if retry else catalog.ledger.known(chunk)
             for file, key, reason in zip(chunk, keys, reasons, strict=True):
                 if stop.is_asked:
                     return

@@ -96,9 +96,8 @@ def _fill_splits(labelling: Labelling) -> None:
         ]
 
 
-def check_trainable(labelling: Labelling, source: str) -> None:
-    """Raises InputError where no classifier can come of the samples, and says what is missing."""
-    classes = sorted({sample.label for sample in labelling.samples})
+def check_trainable(classes: Sequence[str], source: str) -> None:
+    """Raises InputError where no classifier can come of images of these classes, and says what is missing."""
     if not classes:
         raise InputError(
             f"No image in {source!r} has a label",

@@ -5,9 +5,8 @@ from typing import Any
 
 import click
 
-from penult.pipeline.cli.app import NEW_FAILURES
 from penult.pipeline.cli.options import backbone_option, extract_options, json_option, made_options, store_option
-from penult.pipeline.cli.output import print_json, progress
+from penult.pipeline.cli.output import exit_code_of, print_json, progress
 from penult.pipeline.extract import extract as run_extract
 
 
@@ -31,8 +30,4 @@ def extract(
         print_json(receipt.to_json())
     else:
         click.echo(str(receipt))
-    if receipt.newly_failed:
-        click.echo(
-            f"{receipt.newly_failed:,} images could not be used: penult store failures --store {store}", err=True
-        )
-        ctx.exit(NEW_FAILURES)
+    ctx.exit(exit_code_of(receipt))

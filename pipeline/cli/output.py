@@ -7,7 +7,11 @@ from typing import Any
 
 import click
 
+from penult.pipeline.cli.app import DONE, NEW_FAILURES
+from penult.pipeline.deliver import Delivery
 from penult.pipeline.progress import Progress, progress_for
+from penult.pipeline.receipt import Receipt
+from penult.pipeline.train import Trained
 
 
 def progress() -> Progress:
@@ -40,3 +44,25 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.3f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def print_trained(trained: Trained, delivery: Delivery, notes: Sequence[str]) -> None:
+    """Prints what a head is worth, and where its report and model lie."""
+    evaluation, card = trained.evaluation, trained.head.card
+    accuracy = evaluation.accuracy
+    for note in (*notes, *trained.notes):
+        click.echo(note)
+    click.echo(
+        f"{card.kind} head {card.name!r}: {accuracy.value:.1%} of {card.n_test:,} test images right "
+        f"(95 % interval {accuracy.low:.1%} to {accuracy.high:.1%}; always {evaluation.majority_class!r} would be "
+        f"{evaluation.majority_accuracy:.1%}), trained on {card.n_train:,} images of {len(card.classes)} classes"
+    )
+    click.echo(f"report: {delivery.report}\nmodel:  {delivery.model}")
+
+
+def exit_code_of(receipt: Receipt) -> int:
+    """Returns 3 where images could not be used that the ledger did not know of, and says how to list them."""
+    if not receipt.newly_failed:
+        return DONE
+    click.echo(f"{receipt.newly_failed:,} files could not be used; 'penult store failures' lists them.", err=True)
+    return NEW_FAILURES

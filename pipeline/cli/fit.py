@@ -1,0 +1,52 @@
+"""`penult fit`: the main job in one line."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from penult.pipeline.cli.options import (
+    backbone_option,
+    default_of,
+    extract_options,
+    json_option,
+    made_options,
+    store_option,
+)
+from penult.pipeline.cli.output import exit_code_of, print_json, print_trained, progress
+from penult.pipeline.fit import fit as run_fit
+
+
+@click.command()
+@click.argument("images", type=click.Path(path_type=Path))
+@store_option
+@backbone_option
+@click.option("--head", default=default_of(run_fit, "head"), show_default=True, help="The kind of classifier.")
+@click.option(
+    "--features",
+    default=default_of(run_fit, "features"),
+    show_default=True,
+    help="The taps that the head is trained on, separated by commas.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=default_of(run_fit, "output"),
+    show_default=True,
+    help="The folder for report.html and model.onnx.",
+)
+@extract_options
+@json_option
+@click.pass_context
+def fit(ctx: click.Context, images: Path, as_json: bool, **values: Any) -> None:
+    """Train a classifier on a folder with one folder per class, or on a CSV with the columns path and label.
+
+    Folders called train, val or test above the class folders (or a column 'split') are taken for the split; without
+    any, a fifth of the images is held out for the test.
+    """
+    fitted = run_fit(images, options=made_options(values), progress=progress(), **values)
+    if as_json:
+        print_json(fitted.to_json())
+    else:
+        print_trained(fitted.trained, fitted.delivery, [str(fitted.receipt), *fitted.labelling.notes])
+    ctx.exit(exit_code_of(fitted.receipt))

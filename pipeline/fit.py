@@ -1,0 +1,123 @@
+"""The main job in one call: extract, label, split, train, evaluate, report, and write the model."""
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from penult.errors import InputError
+from penult.exporters import Backbone, load_backbone
+from penult.pipeline.deliver import Delivery, deliver
+from penult.pipeline.extract import ExtractOptions, extract, find_images
+from penult.pipeline.heads.registry import head_maker
+from penult.pipeline.images import ImageFile
+from penult.pipeline.labelling import Labelling, check_trainable, label_images
+from penult.pipeline.progress import Progress, Silent
+from penult.pipeline.receipt import Receipt
+from penult.pipeline.train import Trained, train
+from penult.store import Store, open_store
+from penult.store.datasets import Dataset, Table
+from penult.store.keys import key_array
+from penult.store.splits import split_by_key
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """All that came of one `fit`."""
+
+    receipt: Receipt
+    dataset: Dataset
+    labelling: Labelling
+    trained: Trained
+    delivery: Delivery
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the result as plain data."""
+        return {
+            **self.trained.to_json(),
+            **self.delivery.to_json(),
+            "seconds": round(self.seconds, 3),
+            "notes": [*self.labelling.notes, *self.trained.notes],
+            "receipt": self.receipt.to_json(),
+        }
+
+
+def fit(
+    images: str | Path,
+    store: str | Path | Store = "penult-store",
+    *,
+    head: str = "logistic",
+    backbone: str | Path | Backbone = "efficientnet-lite0",
+    features: str = "penultimate",
+    output: str | Path = ".",
+    options: ExtractOptions | None = None,
+    progress: Progress | None = None,
+) -> Fitted:
+    """Trains a classifier on a folder with one folder per class, or on a table with the columns path and label.
+
+    Writes ``report.html`` and ``model.onnx`` into ``output``. What the store holds already is not extracted again.
+    The split is the folders' or the table's own; where there is none, a fifth of the images is held out for the test,
+    chosen by their keys alone, so that images added later move no earlier one.
+    """
+    began = time.perf_counter()
+    progress = progress or Silent()
+    head_maker(head)  # an unknown head is an error now and not after an hour of extraction
+    network = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
+    files = find_images(images, progress)
+    check_trainable(sorted({file.label for file in files if file.label is not None}), str(images))
+    opened = store if isinstance(store, Store) else open_store(store)
+    taps = [tap.strip() for tap in features.split(",")]
+    receipt = extract(files, opened, backbone=network, taps=taps, options=options, progress=progress)
+    labelling, dataset = save_dataset(opened, dataset_name(images), files, str(images))
+    trained = train(opened, dataset=dataset.name, head=head, features=features, backbone=network.name)
+    delivery = deliver(trained, opened, network, Path(output), notes=labelling.notes, progress=progress)
+    return Fitted(receipt, dataset, labelling, trained, delivery, time.perf_counter() - began)
+
+
+def dataset_name(images: str | Path) -> str:
+    """Returns the name under which the images' dataset is kept: that of the folder or table.
+
+    >>> dataset_name("photos/My cats (2024)/")
+    'My-cats-2024'
+    """
+    name = re.sub(r"[^\w.]+", "-", Path(images).absolute().resolve().stem).strip("-.")
+    return name or "images"
+
+
+def save_dataset(store: Store, name: str, files: Sequence[ImageFile], source: str) -> tuple[Labelling, Dataset]:
+    """Makes a dataset of the files whose features are in the store, with a split made where none is given."""
+    labelling = label_images(files, store.catalog.files.known(files))
+    samples = labelling.samples
+    check_trainable(sorted({sample.label for sample in samples}), source)
+    labels = [sample.label for sample in samples]
+    splits = [sample.split for sample in samples]
+    if all(split in (None, "train") for split in splits):
+        splits = _made_split(store, name, labelling)
+    elif "train" not in splits:
+        raise InputError(
+            f"No image of {source!r} is for training; the splits are {', '.join(sorted(set(map(str, splits))))}",
+            expected="a folder (or a value of the column 'split') called train",
+        )
+    table = Table(
+        keys=key_array([sample.key for sample in samples]),
+        paths=tuple(sample.path for sample in samples),
+        columns={"label": np.array(labels), "split": np.array(splits)},
+    )
+    return labelling, store.catalog.datasets.save(name, table)
+
+
+def _made_split(store: Store, name: str, labelling: Labelling) -> list[str]:
+    """Splits by key; samples of the dataset's newest version keep their side."""
+    previous = {}
+    if name in store.catalog.datasets.names():
+        newest = store.catalog.datasets.load(name)
+        if newest.splits is not None:
+            previous = dict(zip((key.tobytes() for key in newest.keys), newest.splits, strict=True))
+    keys = key_array([sample.key for sample in labelling.samples])
+    labels = [sample.label for sample in labelling.samples]
+    return [str(split) for split in split_by_key(keys, labels, previous=previous)]
