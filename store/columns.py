@@ -1,0 +1,106 @@
+"""The columns of a dataset: text, whole numbers, numbers or truth values, with room for what is missing."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penult.errors import InputError
+
+Kind = Literal["text", "int", "float", "bool"]
+
+KINDS: tuple[Kind, ...] = ("text", "int", "float", "bool")
+
+_DTYPES: dict[Kind, type] = {"text": object, "int": np.int64, "float": np.float64, "bool": np.bool_}
+_LIMIT = 2**63
+
+
+def as_column(values: Sequence[Any] | NDArray[Any], *, name: str = "column") -> NDArray[Any]:
+    """Returns ``values`` as a read-only column.
+
+    Text is an object array of ``str``; numbers and truth values are int64, float64 and bool. What is missing is None
+    in text, NaN in float64, and makes an object array with None of whole numbers and truth values.
+
+    >>> as_column(["ant", None]).tolist()
+    ['ant', None]
+    >>> as_column([1, 2]).dtype, as_column([1, None]).dtype, as_column([1, 2.5]).dtype
+    (dtype('int64'), dtype('O'), dtype('float64'))
+    """
+    given = values if isinstance(values, np.ndarray) else _objects(values)
+    if given.ndim != 1:
+        raise InputError(f"{name!r} has {given.ndim} dimensions", expected="one value for each row")
+    if given.dtype.kind == "b":
+        column: NDArray[Any] = given.astype(np.bool_)
+    elif given.dtype.kind in "iu":
+        column = _whole(given, name)
+    elif given.dtype.kind == "f":
+        column = given.astype(np.float64)
+    else:
+        column = _from_objects(given.astype(object), name)
+    column.setflags(write=False)
+    return column
+
+
+def kind_of(column: NDArray[Any]) -> Kind:
+    """Returns what a column that ``as_column`` made holds; one with nothing in it is text."""
+    for kind, dtype in _DTYPES.items():
+        if kind != "text" and column.dtype == dtype:
+            return kind
+    first = next((value for value in column if value is not None), "")
+    return "bool" if isinstance(first, bool) else "int" if isinstance(first, int) else "text"
+
+
+def missing_in(column: NDArray[Any]) -> NDArray[np.bool_]:
+    """Returns where a column has no value."""
+    if column.dtype == np.float64:
+        return np.asarray(np.isnan(column), np.bool_)
+    if column.dtype == object:
+        return np.fromiter((value is None for value in column), np.bool_, len(column))
+    return np.zeros(len(column), np.bool_)
+
+
+def _objects(values: Sequence[Any]) -> NDArray[Any]:
+    # np.array(values) would make text of numbers that stand beside text, and a matrix of equal-length lists.
+    column = np.empty(len(values), object)
+    column[:] = values if isinstance(values, list) else list(values)
+    return column
+
+
+def _from_objects(column: NDArray[Any], name: str) -> NDArray[Any]:
+    plain = [_plain(value) for value in column]
+    kinds = set(map(type, plain)) - {type(None)}
+    if not kinds <= {str} and not kinds <= {bool} and not kinds <= {int, float}:
+        shown = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise InputError(
+            f"{name!r} holds values of kind {shown}",
+            expected="text, whole numbers, numbers or truth values, one kind in a column",
+            remedy="one column of truth values for each label where an image has several",
+        )
+    has_missing = None in plain
+    if float in kinds:
+        return np.array([np.nan if value is None else value for value in plain], np.float64)
+    if kinds == {int}:
+        if any(not -_LIMIT <= value < _LIMIT for value in plain if value is not None):
+            raise InputError(f"{name!r} holds a whole number beyond 64 bits", remedy="keep such numbers as text")
+        return _objects(plain) if has_missing else np.array(plain, np.int64)
+    if kinds == {bool} and not has_missing:
+        return np.array(plain, np.bool_)
+    return _objects(plain)
+
+
+def _plain(value: Any) -> Any:
+    if value is None or type(value) in {str, int, bool}:
+        return value
+    if isinstance(value, np.generic):
+        value = value.item()
+    elif isinstance(value, str):
+        value = str(value)
+    # NaN is how other libraries mark what is missing in a column of any kind.
+    return None if value != value else value  # noqa: PLR0124 - only NaN and its kin differ from themselves
+
+
+def _whole(given: NDArray[Any], name: str) -> NDArray[np.int64]:
+    if given.dtype == np.uint64 and len(given) and given.max() >= _LIMIT:
+        raise InputError(f"{name!r} holds a whole number beyond 64 bits", remedy="keep such numbers as text")
+    return given.astype(np.int64)

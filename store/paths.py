@@ -1,0 +1,68 @@
+"""How file names are kept in the catalog: any that a file system has, found again by the thousand."""
+
+import json
+from collections.abc import Iterator, Sequence
+from sqlite3 import Connection
+from typing import Any
+
+from penult.store.database import Database
+
+BLOCK = 20_000
+"""How many rows one statement handles: memory stays that of a block, and a row costs the least."""
+
+
+def stored_path(path: str) -> str | bytes:
+    """Returns ``path`` as SQLite takes it: text, or bytes where the name is no valid Unicode."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return path.encode("utf-8", "surrogatepass")
+    return path
+
+
+def loaded_path(stored: str | bytes) -> str:
+    r"""Returns the path that ``stored_path`` made into ``stored``.
+
+    >>> loaded_path(stored_path("caf\udce9.jpg")) == "caf\udce9.jpg"
+    True
+    """
+    return stored if isinstance(stored, str) else stored.decode("utf-8", "surrogatepass")
+
+
+def rows_at(connection: Connection, table: str, columns: str, paths: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Yields, for each of ``paths`` that the table has, its place in ``paths`` and the asked columns."""
+    try:
+        asked = json.dumps(paths, ensure_ascii=False)
+        asked.encode()
+        others: list[tuple[int, bytes]] = []
+    except UnicodeEncodeError:
+        stored = [stored_path(path) for path in paths]
+        asked = json.dumps([path if isinstance(path, str) else None for path in stored], ensure_ascii=False)
+        others = [(place, path) for place, path in enumerate(stored) if isinstance(path, bytes)]
+    # One statement for the whole block: four times as quick as one for each path.
+    yield from connection.execute(
+        f"SELECT place, {columns} FROM (SELECT key AS place, value AS wanted FROM json_each(?))"  # noqa: S608 - our own names
+        f" JOIN {table} ON path = wanted",
+        (asked,),
+    )
+    for place, path in others:
+        for row in connection.execute(f"SELECT {columns} FROM {table} WHERE path = ?", (path,)):  # noqa: S608 - our own names
+            yield place, *row
+
+
+def scan(database: Database, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
+    """Yields the path and the asked columns of every row in order, and holds no transaction between blocks."""
+    last: str | bytes = ""
+    while True:
+        # Bytes and a cast, because the text of a damaged row may be none that can be handed back as text.
+        start = last.encode("utf-8", "surrogateescape") if isinstance(last, str) else last
+        with database.reading() as connection:
+            rows = connection.execute(
+                f"SELECT path, {columns} FROM {table}"  # noqa: S608 - our own names
+                " WHERE path > CASE WHEN ? THEN CAST(? AS TEXT) ELSE ? END ORDER BY path LIMIT ?",
+                (isinstance(last, str), start, start, BLOCK),
+            ).fetchall()
+        if not rows:
+            return
+        yield from rows
+        last = rows[-1][0]
