@@ -1,0 +1,103 @@
+"""Puts an object into a scene: size, turn, shadow, things in front of it, light, and the camera's own faults."""
+
+from io import BytesIO
+from math import cos, radians, sin
+from random import Random
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter
+
+from penult.pipeline.drawings.outlines import box, moved
+from penult.pipeline.drawings.scenes import draw_scene, noise_field, scatter
+from penult.pipeline.drawings.sticker import Sticker, lively, tinted
+
+
+def compose(sticker: Sticker, rng: Random, *, largest_turn: float) -> Image.Image:
+    """Returns a picture of the object, turned by at most ``largest_turn`` degrees either way."""
+    size = rng.choice([(320, 240), (360, 270), (400, 300), (480, 360), (360, 360), (300, 400)])
+    picture = draw_scene(size, rng)
+    side = round(min(size) * rng.triangular(0.42, 1.08, 0.85))
+    thing = _turned(sticker.image, side, rng.triangular(-largest_turn, largest_turn, 0), rng)
+    room = (max(size[0] - side, 0), max(size[1] - side, 0))
+    corner = (
+        round(rng.triangular(0, room[0])) - (thing.width - side) // 2,
+        round(rng.triangular(0, room[1])) - (thing.height - side) // 2,
+    )
+    layer = Image.new("RGBA", size, (0, 0, 0, 0))
+    layer.paste(thing, corner)
+    _cast_shadow(picture, layer.getchannel("A"), rng)
+    picture.paste(layer, (0, 0), layer)
+    if rng.random() < 0.3:
+        _cover(picture, rng)
+    return _filmed(_lit(picture, rng), rng)
+
+
+def encode(picture: Image.Image, suffix: str, rng: Random) -> bytes:
+    """Returns the bytes of an image file of the format that ``suffix`` names."""
+    buffer = BytesIO()
+    if suffix == ".png":
+        picture.save(buffer, "PNG", compress_level=4)
+    else:
+        picture.save(buffer, "JPEG", quality=rng.randint(78, 94))
+    return buffer.getvalue()
+
+
+def _turned(image: Image.Image, side: int, degrees: float, rng: Random) -> Image.Image:
+    """Returns the object ``side`` pixels wide before it is squeezed, slanted and turned."""
+    if rng.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    squeeze, slant = rng.uniform(0.84, 1.0), rng.uniform(-0.12, 0.12)
+    if rng.random() < 0.5:
+        squeeze = 1 / squeeze
+    c, s = cos(radians(degrees)), sin(radians(degrees))
+    # Pillow's matrix leads from the result back to the source: undo the turn, then slant and squeeze.
+    a, b = c * squeeze + slant * s, s * squeeze - slant * c
+    d, e = -s / squeeze, c / squeeze
+    half = image.width / 2
+    matrix = (a, b, half - half * (a + b), d, e, half - half * (d + e))
+    # Premultiplied once here, instead of by Pillow before and after each of the two steps.
+    clear = image.convert("RGBa")
+    turned = clear.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+    return turned.resize((side, side), Image.Resampling.BICUBIC).convert("RGBA")
+
+
+def _cast_shadow(picture: Image.Image, shape: Image.Image, rng: Random) -> None:
+    shift, softness = (rng.randint(-14, 14), rng.randint(2, 16)), rng.uniform(2, 9)
+    soft = ImageChops.offset(shape, *shift).filter(ImageFilter.GaussianBlur(softness))
+    strength = rng.uniform(0.15, 0.6)
+    picture.paste((8, 8, 14), (0, 0), soft.point([round(v * strength) for v in range(256)]))
+
+
+def _cover(picture: Image.Image, rng: Random) -> None:
+    """Lays a bar or some clutter over the picture, and so over a part of the object."""
+    if rng.random() < 0.5:
+        scatter(picture, rng, rng.randint(1, 4))
+        return
+    colour, width = lively(rng, saturation=(0.1, 0.7)), rng.uniform(5, 24)
+    centre = (picture.width * rng.uniform(0.2, 0.8), picture.height * rng.uniform(0.2, 0.8))
+    bar = moved(box(-600, -width / 2, 600, width / 2), centre, degrees=rng.uniform(0, 180))
+    pen = ImageDraw.Draw(picture)
+    pen.polygon([(x + 3, y + 4) for x, y in bar], fill=tinted(colour, 0.35))
+    pen.polygon(bar, fill=colour)
+
+
+def _lit(picture: Image.Image, rng: Random) -> Image.Image:
+    """Lights the picture unevenly, in a warm, neutral or cold colour."""
+    light = noise_field(picture.size, rng, (2, 3))
+    dim = rng.uniform(0.6, 0.98)
+    tone = np.array(rng.choice([(1.0, 1.0, 1.0), (1.0, 0.95, 0.84), (0.88, 0.96, 1.0)]), np.float32)
+    pixels = np.asarray(picture, np.float32) * (dim + (1.16 - dim) * light[..., None]) * tone
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def _filmed(picture: Image.Image, rng: Random) -> Image.Image:
+    picture = ImageEnhance.Contrast(picture).enhance(rng.uniform(0.7, 1.2))
+    picture = ImageEnhance.Brightness(picture).enhance(rng.triangular(0.65, 1.4, 1.1))
+    if rng.random() < 0.35:
+        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 2.0)))
+    if rng.random() < 0.05:
+        picture = picture.convert("L").convert("RGB")
+    grain = np.random.default_rng(rng.getrandbits(64))
+    strength = rng.choice([2, 4, 8, 18])
+    noise = grain.integers(-strength, strength + 1, (picture.height, picture.width, 3), np.int16)
+    return Image.fromarray(np.clip(np.asarray(picture, np.int16) + noise, 0, 255).astype(np.uint8))
