@@ -23,7 +23,9 @@ from penult.store import Space, SpaceSpec, Store, open_store
 # How many files are looked up in the catalog at once.
 LOOK_UP_FILES = 8_192
 
-# How many batches are under way for each worker: one in its hands and one waiting.
+# How many files a worker takes at a time (in batches of the session), and how many such loads are under way for each
+# worker: one in its hands and one waiting.
+LOAD_FILES = 16
 IN_FLIGHT = 2
 
 
@@ -165,8 +167,8 @@ class _Job:
         waiting: deque[Future[Outcome]] = deque()
         with ThreadPoolExecutor(self._workers, thread_name_prefix="penult-worker") as pool:
             try:
-                while batch := list(islice(files, session.batch_size)):
-                    waiting.append(pool.submit(worker, batch))
+                while load := list(islice(files, max(LOAD_FILES, session.batch_size))):
+                    waiting.append(pool.submit(worker, load))
                     if len(waiting) >= IN_FLIGHT * self._workers:
                         self._take(waiting.popleft().result(), task)
                     if stop.is_asked:

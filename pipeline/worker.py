@@ -1,6 +1,6 @@
-"""Carries one batch of files the whole way: read, decode, run.
+"""Carries one load of files the whole way: read, decode, run.
 
-One worker does all three for its batch, and as many workers as cores do so side by side. So decoding and inference
+One worker does all three for its load, and as many workers as cores do so side by side. So decoding and inference
 share the cores in whatever proportion they need, nothing waits in a queue between them, and nothing is tuned.
 """
 
@@ -26,7 +26,7 @@ Presence = Callable[[Sequence[bytes]], Sequence[bool]]
 
 @dataclass
 class Outcome:
-    """What became of one batch: each of its files stands in exactly one of the three lists."""
+    """What became of one load: each of its files stands in exactly one of the three lists."""
 
     extracted: list[tuple[ImageFile, bytes]] = field(default_factory=list)
     present: list[tuple[ImageFile, bytes]] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Outcome:
 
 
 class Worker:
-    """Turns a batch of files into an `Outcome`; safe to call from several threads."""
+    """Turns a load of files into an `Outcome`; safe to call from several threads."""
 
     def __init__(self, session: Session, preprocessing: Preprocessing, dtype: str, is_present: Presence) -> None:
         self._session, self._preprocessing, self._dtype = session, preprocessing, np.dtype(dtype)

@@ -1,0 +1,5 @@
+"""`python -m penult` is `penult`."""
+
+from penult.pipeline.cli import main
+
+main()
