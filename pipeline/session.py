@@ -16,27 +16,22 @@ from penult.pipeline.providers import EXECUTION_PROVIDERS, Choice, choose_provid
 BATCH_SIZES = {"cpu": 4, "cuda": 64}
 
 
-class Session:
-    """A backbone, loaded and ready; `run` may be called from several threads at once.
+class Runner:
+    """A graph from pixels to named outputs, loaded and ready; `run` may be called from several threads at once.
 
     On the CPU each call computes on the calling thread alone, so that as many callers as cores keep every core busy
     and a row's value does not depend on how many there are. On a GPU every batch is padded to one size, because a new
     shape makes the search for convolution algorithms run again, and one batch runs at a time.
-
-    The session is checked against the reference vectors of the backbone's card before its first use.
     """
 
-    def __init__(
-        self, backbone: Backbone, outputs: Sequence[str], *, provider: str = "auto", batch_size: int | None = None
-    ) -> None:
+    def __init__(self, graph: bytes, outputs: Sequence[str], choice: Choice, *, batch_size: int | None = None) -> None:
         self.outputs = tuple(outputs)
-        self.choice: Choice = choose_provider(provider)
-        self.batch_size = batch_size or BATCH_SIZES[self.choice.provider]
-        self._session = _open_session(backbone.serialized(self.outputs), self.choice)
-        on_gpu = self.choice.provider != "cpu"
+        self.choice = choice
+        self.batch_size = batch_size or BATCH_SIZES[choice.provider]
+        self._session = _open_session(graph, choice)
+        on_gpu = choice.provider != "cpu"
         self._pads = on_gpu
         self._turn: AbstractContextManager[object] = threading.Lock() if on_gpu else nullcontext()
-        backbone.check_reference(self.run(backbone.reference_batch()))
 
     def run(self, pixels: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
         """Returns for each output the matrix (N, width) of the images ``pixels`` (N, H, W, 3), N at most anything."""
@@ -53,6 +48,21 @@ class Session:
         with self._turn:
             matrices = self._session.run(list(self.outputs), {"pixels": pixels})
         return [matrix[:count] for matrix in matrices]
+
+
+class Session(Runner):
+    """A backbone that runs, checked against the reference vectors of its card before its first use."""
+
+    def __init__(
+        self, backbone: Backbone, outputs: Sequence[str], *, provider: str = "auto", batch_size: int | None = None
+    ) -> None:
+        super().__init__(backbone.serialized(outputs), outputs, choose_provider(provider), batch_size=batch_size)
+        self._check(backbone)
+
+    def _check(self, backbone: Backbone) -> None:
+        """Refuses to go on where this machine gives other features than the card's reference vectors."""
+        reduced = self.choice.provider == "cuda" and backbone.card.precision == "fp32"  # CUDA computes in TF32
+        backbone.check_reference(self.run(backbone.reference_batch()), tolerance="tf32" if reduced else None)
 
 
 def _open_session(model: bytes, choice: Choice):  # type: ignore[no-untyped-def]  # noqa: ANN202 - onnxruntime is untyped

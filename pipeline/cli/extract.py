@@ -19,7 +19,7 @@ from penult.pipeline.extract import extract as run_extract
 @json_option
 @click.pass_context
 def extract(
-    ctx: click.Context, images: Path, store: Path, backbone: str, taps: str, as_json: bool, **values: Any
+    ctx: click.Context, /, images: Path, store: Path, backbone: str, taps: str, as_json: bool, **values: Any
 ) -> None:
     """Extract the features of all images of a folder or table; run again, only new images cost anything."""
     asked = [tap.strip() for tap in taps.split(",") if tap.strip()]

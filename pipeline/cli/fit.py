@@ -38,7 +38,7 @@ from penult.pipeline.fit import fit as run_fit
 @extract_options
 @json_option
 @click.pass_context
-def fit(ctx: click.Context, images: Path, as_json: bool, **values: Any) -> None:
+def fit(ctx: click.Context, /, images: Path, as_json: bool, **values: Any) -> None:
     """Train a classifier on a folder with one folder per class, or on a CSV with the columns path and label.
 
     Folders called train, val or test above the class folders (or a column 'split') are taken for the split; without

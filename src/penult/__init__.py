@@ -15,15 +15,20 @@ from penult import errors
 from penult.errors import *  # noqa: F403 - its __all__ is sorted and tested
 
 if TYPE_CHECKING:
-    from penult.exporters import Backbone as Backbone, load_backbone as load_backbone
+    from penult.exporters import Backbone as Backbone
+    from penult.exporters import load_backbone as load_backbone
     from penult.pipeline.bundle import bundle as bundle
-    from penult.pipeline.extract import ExtractOptions as ExtractOptions, extract as extract
+    from penult.pipeline.extract import ExtractOptions as ExtractOptions
+    from penult.pipeline.extract import extract as extract
     from penult.pipeline.fit import fit as fit
     from penult.pipeline.head import Head as Head
     from penult.pipeline.model import Model as Model
     from penult.pipeline.predict import predict as predict
     from penult.pipeline.train import train as train
-    from penult.store import Space as Space, SpaceSpec as SpaceSpec, Store as Store, open_store as open_store
+    from penult.store import Space as Space
+    from penult.store import SpaceSpec as SpaceSpec
+    from penult.store import Store as Store
+    from penult.store import open_store as open_store
 
 __version__ = "0.1.0"
 
