@@ -6,7 +6,6 @@ import shutil
 import sqlite3
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from threading import RLock
 
 from penult.errors import MissingFileError, StoreDamagedError, StoreError, StoreWriteError
 from penult.store import schema
+from penult.store.durable import publish_if_absent, temporary_name
 
 BUSY_SECONDS = 30.0
 """How long a writer waits for another process's transaction."""
@@ -234,31 +234,13 @@ def _ask_for_wal(connection: sqlite3.Connection) -> str:
 
 def _create(path: Path) -> None:
     """Makes an empty catalog under another name and links it into place, so that a half-made one is never seen."""
-    if not path.parent.is_dir():
-        raise MissingFileError(f"The folder {path.parent} does not exist", expected="a store")
-    draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.new")
-    connection = sqlite3.connect(draft, isolation_level=None)
+    draft = temporary_name(path.parent, ".sqlite.tmp")
     try:
-        connection.execute("PRAGMA synchronous = EXTRA")
-        schema.migrate(connection)
-        connection.close()
+        connection = sqlite3.connect(draft, isolation_level=None)
         try:
-            os.link(draft, path)
-        except FileExistsError:
-            return
-        except OSError:  # no hard links on this file system
-            if not path.exists():
-                draft.rename(path)
-        _sync_folder(path.parent)
-    finally:
-        connection.close()
-        draft.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
+            schema.migrate(connection)
         finally:
-            os.close(descriptor)
+            connection.close()
+        publish_if_absent(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from penult.store.columns import missing_in
 from penult.store.table import Table
 
+_Pairs = NDArray[np.int64]
+
 
 @dataclass(frozen=True, eq=False)
 class Difference:
@@ -43,14 +45,7 @@ class Difference:
 
 def difference(old: Table, new: Table) -> Difference:
     """Compares two tables: rows are the same by key and path, else by key alone, else by path alone."""
-    old_keys, new_keys = _keys(old), _keys(new)
-    left, right = list(range(len(old))), list(range(len(new)))
-    same, left, right = _match(
-        list(zip(old_keys, old.paths, strict=True)), left, list(zip(new_keys, new.paths, strict=True)), right
-    )
-    moved, left, right = _match(old_keys, left, new_keys, right)
-    edited, left, right = _match(old.paths, left, new.paths, right)
-    pairs = _pairs(sorted(same + moved + edited, key=lambda pair: pair[1]))
+    pairs, moved, edited, left, right = _matched(old, new)
     changed = {
         name: rows
         for name in new.columns
@@ -62,12 +57,26 @@ def difference(old: Table, new: Table) -> Difference:
         new,
         added=np.array(right, np.int64),
         removed=np.array(left, np.int64),
-        moved=_pairs(moved),
-        edited=_pairs(edited),
+        moved=moved,
+        edited=edited,
         columns_added=tuple(name for name in new.columns if name not in old.columns),
         columns_removed=tuple(name for name in old.columns if name not in new.columns),
         changed=changed,
     )
+
+
+def _matched(old: Table, new: Table) -> tuple[_Pairs, _Pairs, _Pairs, list[int], list[int]]:
+    if np.array_equal(old.keys, new.keys) and old.paths == new.paths:
+        rows = np.arange(len(old))
+        return np.stack([rows, rows], axis=1), _pairs([]), _pairs([]), [], []
+    old_keys, new_keys = _keys(old), _keys(new)
+    old_rows = list(zip(old_keys, old.paths, strict=True))
+    new_rows = list(zip(new_keys, new.paths, strict=True))
+    same, left, right = _match(old_rows, list(range(len(old))), new_rows, list(range(len(new))))
+    moved, left, right = _match(old_keys, left, new_keys, right)
+    edited, left, right = _match(old.paths, left, new.paths, right)
+    every = sorted(same + moved + edited, key=lambda pair: pair[1])
+    return _pairs(every), _pairs(moved), _pairs(edited), left, right
 
 
 def _match(old: Any, left: list[int], new: Any, right: list[int]) -> tuple[list[tuple[int, int]], list[int], list[int]]:
@@ -88,7 +97,7 @@ def _differs(old: NDArray[Any], new: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(old != new, np.bool_) & ~both_missing
 
 
-def _pairs(pairs: list[tuple[int, int]]) -> NDArray[np.int64]:
+def _pairs(pairs: list[tuple[int, int]]) -> _Pairs:
     return np.array(pairs, np.int64).reshape(-1, 2)
 
 

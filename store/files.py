@@ -1,25 +1,23 @@
 """The files seen, so that a job over a million unchanged images neither opens nor hashes one of them."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from penult.store.database import Database
 from penult.store.paths import BLOCK, loaded_path, rows_at, scan, stored_path
-from penult.store.seals import file_seal
+from penult.store.seals import file_seal, text_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class FileStat:
-    """What the file system says of a file without opening it."""
+class FileStat(NamedTuple):
+    """What the file system says of a file without opening it; a tuple, because a job makes one for every file."""
 
     path: str
     size: int
     mtime_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class SeenFile:
+class SeenFile(NamedTuple):
     """A file that was read once, and the key of what it held."""
 
     path: str
@@ -63,14 +61,14 @@ class Files:
         """Remembers files and their keys, in place of what was known of these paths."""
         remaining = iter(rows)
         while block := list(islice(remaining, BLOCK)):
+            # In the order of the index, so that each of its pages is written once.
+            block.sort(key=lambda row: text_bytes(row.path))
+            stored = [(stored_path(row.path), row.size, row.mtime_ns, row.key, file_seal(*row)) for row in block]
             with self._database.writing() as connection:
                 connection.executemany(
                     "INSERT INTO files VALUES (?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET"
                     " size = excluded.size, mtime_ns = excluded.mtime_ns, key = excluded.key, seal = excluded.seal",
-                    (
-                        (stored_path(row.path), row.size, row.mtime_ns, row.key, file_seal(*_values(row)))
-                        for row in block
-                    ),
+                    stored,
                 )
 
     def forget(self, paths: Iterable[str]) -> None:
@@ -82,9 +80,5 @@ class Files:
         """Yields the seen files in the order of their paths; a damaged row is left out, as if its file were new."""
         for stored, size, mtime_ns, key, seal in scan(self._database, "files", "size, mtime_ns, key, seal"):
             row = SeenFile(loaded_path(stored), size, mtime_ns, key)
-            if seal == file_seal(*_values(row)):
+            if seal == file_seal(*row):
                 yield row
-
-
-def _values(row: SeenFile) -> tuple[str, int, int, bytes]:
-    return row.path, row.size, row.mtime_ns, row.key

@@ -29,8 +29,8 @@ def loaded_path(stored: str | bytes) -> str:
     return stored if isinstance(stored, str) else stored.decode("utf-8", "surrogatepass")
 
 
-def rows_at(connection: Connection, table: str, columns: str, paths: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """Yields, for each of ``paths`` that the table has, its place in ``paths`` and the asked columns."""
+def rows_at(connection: Connection, table: str, columns: str, paths: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Returns, for each of ``paths`` that the table has, its place in ``paths`` and the asked columns."""
     try:
         asked = json.dumps(paths, ensure_ascii=False)
         asked.encode()
@@ -40,14 +40,15 @@ def rows_at(connection: Connection, table: str, columns: str, paths: Sequence[st
         asked = json.dumps([path if isinstance(path, str) else None for path in stored], ensure_ascii=False)
         others = [(place, path) for place, path in enumerate(stored) if isinstance(path, bytes)]
     # One statement for the whole block: four times as quick as one for each path.
-    yield from connection.execute(
+    rows = connection.execute(
         f"SELECT place, {columns} FROM (SELECT key AS place, value AS wanted FROM json_each(?))"  # noqa: S608 - our own names
         f" JOIN {table} ON path = wanted",
         (asked,),
-    )
+    ).fetchall()
     for place, path in others:
         for row in connection.execute(f"SELECT {columns} FROM {table} WHERE path = ?", (path,)):  # noqa: S608 - our own names
-            yield place, *row
+            rows.append((place, *row))
+    return rows
 
 
 def scan(database: Database, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
