@@ -56,7 +56,6 @@ class Writer:
         self._failures.extend(Failure(file.path, file.size, file.mtime_ns, reason) for file, reason in outcome.failed)
         self._receipt.reused += len(outcome.present)
         self._receipt.failed += len(outcome.failed)
-        self._receipt.newly_failed += len(outcome.failed)
         for stage, seconds in outcome.stage_seconds.items():
             self._receipt.stage_seconds[stage] = self._receipt.stage_seconds.get(stage, 0.0) + seconds
         if len(self._keys) >= SHARD_ROWS or self._bytes >= SHARD_BYTES or time.monotonic() >= self._due:
@@ -87,7 +86,7 @@ class Writer:
                 self._receipt.rows += len(keys)
         self._catalog.files.record(self._files)
         self._catalog.ledger.forget([seen.path for seen in self._files])
-        self._catalog.ledger.record(self._failures)
+        self._receipt.newly_failed += self._catalog.ledger.record(self._failures)
         self._receipt.stage_seconds["store"] = (
             self._receipt.stage_seconds.get("store", 0.0) + time.perf_counter() - began
         )
