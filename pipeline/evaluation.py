@@ -99,6 +99,11 @@ class Evaluation:
         return float(np.mean([score.f1 for score, there in zip(self.per_class, involved, strict=True) if there]))
 
     @property
+    def majority_class(self) -> str:
+        """The split's most frequent class."""
+        return self.classes[int(self.confusion.sum(axis=1).argmax())]
+
+    @property
     def majority_accuracy(self) -> float:
         """What calling every image by the split's most frequent class would reach."""
         return float(self.confusion.sum(axis=1).max() / self.n)
@@ -255,7 +260,7 @@ def _share(part: np.intp, whole: np.intp) -> float:
 
 def _auc(scores: NDArray[np.float32], positive: NDArray[np.bool_]) -> float:
     """The chance that a positive outranks a negative, ties counting half (Mann-Whitney)."""
-    from scipy.stats import rankdata  # noqa: PLC0415 - scipy.stats takes half a second to import
+    from scipy.stats import rankdata
 
     ranks = rankdata(scores)
     n_positive = int(positive.sum())

@@ -50,6 +50,6 @@ def two_sided(only_first: int, only_second: int) -> float:
     thrown, fewer = only_first + only_second, min(only_first, only_second)
     if thrown <= 1000:
         return min(1.0, 2 * sum(comb(thrown, k) for k in range(fewer + 1)) / (1 << thrown))
-    from scipy.stats import binom  # noqa: PLC0415 - scipy.stats takes half a second to import
+    from scipy.stats import binom
 
     return min(1.0, 2 * float(binom.cdf(fewer, thrown, 0.5)))

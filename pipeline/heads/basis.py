@@ -1,0 +1,119 @@
+"""The axes along which features vary, found without any label, so that relabelling reuses them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import eigh
+from scipy.linalg.blas import dsyrk
+
+from penult.pipeline.heads.blocks import BLOCK, Matrix, standardised
+
+__all__ = ["Basis", "Moments", "moments_of"]
+
+NEGLIGIBLE = 1e-10
+"""Directions whose variance is below this share of the greatest carry rounding errors only."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """How many rows, their mean (D), and the scatter about it (D, D), all in float64 and free of labels."""
+
+    n: int
+    mean: NDArray[np.float64]
+    scatter: NDArray[np.float64]
+
+    @property
+    def scale(self) -> NDArray[np.float64]:
+        """The standard deviation of each column; 1 where a column is constant."""
+        return scale_of(np.diag(self.scatter) / self.n, self.mean)
+
+    def joined(self, other: "Moments") -> "Moments":
+        """Returns the moments of both sets of rows together, without looking at a row again."""
+        n = self.n + other.n
+        apart = other.mean - self.mean
+        between = np.outer(apart, apart) * (self.n * other.n / n)
+        return Moments(n, self.mean + apart * (other.n / n), self.scatter + other.scatter + between)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Eigenvectors of the correlation of the rows, ``axes`` (D, r), with their variances ``spread`` (r), falling.
+
+    ``rotated`` holds the standardised rows in the basis where that is smaller than the rows are, else None.
+    """
+
+    n: int
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    axes: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, features: Matrix) -> "Basis":
+        """Finds the basis from the columns' correlations, or, with fewer rows than columns, from the rows' products."""
+        n, width = features.shape
+        if n > width:
+            return cls.of_moments(moments_of(features))
+        mean, scale = mean_and_scale(features)
+        rows = standardised(features, mean, scale).astype(np.float64)
+        values, vectors = eigh(rows @ rows.T / n)
+        kept = _kept(values)
+        spread = values[kept]
+        return cls(n, mean, scale, spread, rows.T @ vectors[:, kept] / np.sqrt(n * spread))
+
+    @classmethod
+    def of_moments(cls, moments: Moments) -> "Basis":
+        """Finds the basis from moments alone."""
+        scale = moments.scale
+        values, vectors = eigh(moments.scatter / moments.n / np.outer(scale, scale))
+        kept = _kept(values)
+        return cls(moments.n, moments.mean, scale, values[kept], vectors[:, kept])
+
+    @property
+    def rank(self) -> int:
+        """The number of directions in which the rows vary at all."""
+        return len(self.spread)
+
+    def to_raw(
+        self, weights: NDArray[np.float64], intercept: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Turns a linear model on the basis, (C, r) and (C), into the same one on raw features, (C, D) and (C)."""
+        raw = weights @ self.axes.T / self.scale
+        return raw, intercept - raw @ self.mean
+
+
+def moments_of(features: Matrix) -> Moments:
+    """Returns the moments of all rows: one pass in float64, shifted by the first rows' mean against cancellation."""
+    n, width = features.shape
+    shift = features[:BLOCK].mean(axis=0, dtype=np.float64)
+    total = np.zeros(width)
+    products = np.zeros((width, width), order="F")
+    for start in range(0, n, BLOCK):
+        block = features[start : start + BLOCK].astype(np.float64) - shift
+        total += block.sum(axis=0)
+        products = dsyrk(1.0, block.T, beta=1.0, c=products, overwrite_c=1, lower=0)
+    scatter = np.triu(products) + np.triu(products, 1).T
+    offset = total / n
+    return Moments(n, shift + offset, scatter - n * np.outer(offset, offset))
+
+
+def mean_and_scale(features: Matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns the mean and the standard deviation of each column in float64; 1 where a column is constant."""
+    mean = features.mean(axis=0, dtype=np.float64)
+    variance = np.zeros_like(mean)
+    for start in range(0, len(features), BLOCK):
+        variance += ((features[start : start + BLOCK] - mean) ** 2).sum(axis=0)
+    return mean, scale_of(variance / len(features), mean)
+
+
+def scale_of(variance: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the standard deviations, with 1 for columns that vary by no more than float64 rounds."""
+    resolution = 10 * np.finfo(np.float64).eps
+    return np.sqrt(np.where(variance > resolution * np.maximum(mean**2, 1e-300), variance, 1.0))
+
+
+def _kept(values: NDArray[np.float64]) -> NDArray[np.intp]:
+    order = np.argsort(values)[::-1]
+    kept: NDArray[np.intp] = order[values[order] > NEGLIGIBLE * max(values.max(initial=0.0), 1e-300)]
+    return kept
