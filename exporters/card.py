@@ -80,7 +80,7 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Tap:
-    """One named output: ``tensor`` of the graph, pooled to a vector of ``width`` numbers.
+    """One named output: the value that the source network calls ``tensor``, pooled to ``width`` numbers.
 
     ``reduction`` is how many times smaller the tensor's sides are than the image's; ``flops`` counts the work from
     the pixels up to here, a multiply-add as two.

@@ -47,6 +47,6 @@ class GraphWriter:
         )
 
 
-def float_value(name: str, *sides: int | str) -> onnx.ValueInfoProto:
+def float_value(name: str, *sides: int | str | None) -> onnx.ValueInfoProto:
     """Declares a float32 value; a side that is a text is dynamic."""
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, list(sides))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from penult.errors import BackboneError
 
@@ -36,7 +36,7 @@ def from_plain(kind: type[Made], data: object, where: str) -> Made:
 
 def _value(hint: Any, value: object, where: str) -> Any:
     origin = get_origin(hint)
-    if origin is UnionType:
+    if origin in (Union, UnionType):
         return _any_of(get_args(hint), value, where)
     if origin is Literal:
         if value not in get_args(hint):

@@ -9,7 +9,7 @@ from penult.errors import BackboneError
 from penult.exporters.card import Card
 from penult.exporters.shapes import shapes_of, skeleton
 
-__all__ = ["check_sound"]
+__all__ = ["check_sound", "every_tensor"]
 
 _CHANCE = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 _DOMAINS = {"", "ai.onnx"}
@@ -35,7 +35,7 @@ def _check_contained(model: onnx.ModelProto) -> None:
     """A backbone is one file, of ONNX's own operators, and gives the same twice."""
     if model.functions or model.graph.sparse_initializer:
         raise BackboneError("The graph brings its own functions or sparse weights", expected="plain nodes and weights")
-    for tensor in _tensors(model.graph):
+    for tensor in every_tensor(model.graph):
         if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
             raise BackboneError(
                 f"The weights {tensor.name!r} lie outside the file",
@@ -58,13 +58,14 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
                 yield from _nodes(inner)
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
+def every_tensor(graph: onnx.GraphProto) -> Iterator[TensorProto]:
+    """Gives all weights, also those inside nodes and subgraphs."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
             yield from (attribute.t, *attribute.tensors)
             for inner in (attribute.g, *attribute.graphs):
-                yield from _tensors(inner)
+                yield from every_tensor(inner)
 
 
 def _check_input(graph: onnx.GraphProto, card: Card) -> None:

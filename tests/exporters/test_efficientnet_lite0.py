@@ -43,7 +43,7 @@ def test_it_is_sound_and_says_what_it_gives(backbone: Backbone) -> None:
 
 
 def test_the_work_is_counted(backbone: Backbone) -> None:
-    """The paper's 407 million multiply-adds, less the squeezed parts; each tap costs more than the one before."""
+    """385 million multiply-adds in all; each tap costs more than the one before."""
     work = [tap.flops or 0 for tap in backbone.card.taps]
     assert work == sorted(work)
     stem = 2 * 112 * 112 * 32 * 27

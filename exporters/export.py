@@ -1,0 +1,101 @@
+"""Exports a pretrained network of any source as a proven backbone."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+
+from penult.errors import BackboneError
+from penult.exporters.assembly import assembled
+from penult.exporters.backbone import INPUT, LOGITS, Backbone
+from penult.exporters.batching import with_any_batch
+from penult.exporters.card import Card, Tap
+from penult.exporters.classes import imagenet_classes
+from penult.exporters.graph_view import GraphView, network_inputs
+from penult.exporters.half_precision import in_half_precision
+from penult.exporters.landmarks import find_landmarks, planned
+from penult.exporters.modernising import modernised
+from penult.exporters.proof import prove
+from penult.exporters.reference import describe, reference_batch
+from penult.exporters.running import Runner
+from penult.exporters.source_network import Decode, ExportRequest, SourceNetwork
+from penult.exporters.sources import find_source
+
+__all__ = ["export", "export_network"]
+
+
+def export(
+    source: str, request: ExportRequest | None = None, *, decode: Decode, photos: Sequence[Path] = ()
+) -> Backbone:
+    """Gives the backbone of ``prefix:rest``, proven the same as its source on photos, drawn images and ``photos``.
+
+    ``decode`` is the decoder that will prepare images for the backbone. Raises ExportMismatchError where the features
+    differ.
+    """
+    request = request or ExportRequest()
+    exporter, rest = find_source(source)
+    return export_network(exporter(rest, request), request, decode=decode, photos=photos)
+
+
+def export_network(
+    network: SourceNetwork, request: ExportRequest, *, decode: Decode, photos: Sequence[Path] = ()
+) -> Backbone:
+    """Does what is the same for every source: finds the taps, writes the graph, and proves it."""
+    size = network.preprocessing.crop
+    model = modernised(network.model)
+    inputs = network_inputs(model.graph)
+    dims = inputs[0].type.tensor_type.shape.dim if len(inputs) == 1 else []
+    if len(dims) != 4 or 3 not in (dims[1].dim_value, dims[3].dim_value):
+        raise BackboneError(
+            f"The network takes {[value.name for value in inputs]}",
+            expected="one batch of colour images, (N, 3, H, W) or (N, H, W, 3)",
+        )
+    sides = (3, *size) if dims[1].dim_value == 3 else (*size, 3)
+    model = with_any_batch(model, sides)
+    view = GraphView(model)
+    count = len(network.classes) if network.classes is not None else None
+    found, scores, notes = find_landmarks(view, network.landmarks, size, count)
+    plans = planned(view, found, request.taps)
+    model, taps = assembled(model, plans, scores, network.normalisation, size)
+    if request.precision == "fp16":
+        model = in_half_precision(model)
+    classes, more = _classes(network.classes, model)
+    provenance = network.provenance
+    card = Card(
+        name=file_safe(request.hints.name or network.name),
+        source=provenance.source,
+        licence=provenance.licence,
+        preprocessing=network.preprocessing,
+        normalisation=network.normalisation,
+        taps=taps,
+        weights=provenance.weights,
+        classes=classes,
+        precision=request.precision,
+        notes=(*provenance.notes, *notes, *more),
+    )
+    outputs = [output.name for output in model.graph.output]
+    vectors = Runner(model.SerializeToString(), card.name).run(outputs, {INPUT: reference_batch(*size)})
+    card = replace(card, reference=describe(vectors))
+    wanted = [*taps, *([Tap(LOGITS, scores, vectors[LOGITS].shape[1], "flatten")] if scores else [])]
+    proof = prove(Backbone(model, card), network, wanted, decode=decode, photos=photos)
+    return Backbone(model, replace(card, proof=proof))
+
+
+def _classes(known: tuple[str, ...] | None, model: onnx.ModelProto) -> tuple[tuple[str, ...] | None, list[str]]:
+    """Gives the names of the scores, and a note where they are concluded from their number."""
+    width = next((o.type.tensor_type.shape.dim[1].dim_value for o in model.graph.output if o.name == LOGITS), None)
+    if known is not None or width not in (1000, 1001):
+        return (known if width else None), []
+    background = ("background",) if width == 1001 else ()
+    return (*background, *imagenet_classes()), [f"The classes are taken to be ImageNet's, because there are {width}."]
+
+
+def file_safe(name: str) -> str:
+    """Gives a name that can be part of a file's name everywhere.
+
+    >>> file_safe("timm:convnext tiny/fb_in1k")
+    'timm-convnext-tiny-fb_in1k'
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "backbone"

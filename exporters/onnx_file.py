@@ -1,0 +1,78 @@
+"""Reads an ONNX file from anywhere: bounded, whole, and with external data only from beside it."""
+
+import math
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf ships no types
+from onnx import TensorProto
+
+from penult.errors import BackboneError, MissingFileError
+from penult.exporters.soundness import every_tensor
+
+__all__ = ["read_onnx_file"]
+
+_LARGEST_BYTES = (2 << 30) - (1 << 20)  # protobuf holds 2 GiB, and a backbone is one file
+
+
+def read_onnx_file(path: Path) -> onnx.ModelProto:
+    """Gives the model with all its weights inside."""
+    try:
+        size_bytes = path.stat().st_size
+        if size_bytes > _LARGEST_BYTES:
+            raise BackboneError(f"{path} is {size_bytes} bytes long", expected=f"at most {_LARGEST_BYTES}")
+        model = onnx.ModelProto.FromString(path.read_bytes())
+    except FileNotFoundError:
+        raise MissingFileError(f"There is no ONNX file {path}") from None
+    except OSError as reason:
+        raise BackboneError(f"{path} cannot be read: {reason}", expected="an ONNX file") from reason
+    except DecodeError as reason:
+        raise BackboneError(f"{path} is no ONNX file, or is damaged", expected="an ONNX file") from reason
+    if not model.graph.node:
+        raise BackboneError(f"{path} holds no graph", expected="an ONNX file with a network inside")
+    folder = path.resolve().parent
+    outside = [t for t in every_tensor(model.graph) if t.data_location == TensorProto.EXTERNAL]
+    if size_bytes + sum(_size_bytes(tensor) for tensor in outside) > _LARGEST_BYTES:
+        raise BackboneError(f"{path} and its data are larger than {_LARGEST_BYTES} bytes", expected="a smaller network")
+    for tensor in outside:
+        _bring_in(tensor, folder)
+    return model
+
+
+def _bring_in(tensor: TensorProto, folder: Path) -> None:
+    """Reads the numbers of one tensor, from a plain file in the folder and nowhere else."""
+    facts = {entry.key: entry.value for entry in tensor.external_data}
+    place = folder / facts.get("location", "")
+    resolved = place.resolve()
+    if not resolved.is_relative_to(folder) or not resolved.is_file():
+        raise BackboneError(
+            f"The weights {tensor.name!r} are said to lie in {facts.get('location', 'no file')!r}",
+            expected=f"a file in {folder}",
+        )
+    wanted = _size_bytes(tensor)
+    try:
+        offset, length = int(facts.get("offset", "0")), int(facts.get("length", str(wanted)))
+    except ValueError:
+        offset, length = -1, -1
+    if offset < 0 or length != wanted or offset + length > resolved.stat().st_size:
+        raise BackboneError(
+            f"The weights {tensor.name!r} are said to be {facts.get('length')} bytes at {facts.get('offset')} of "
+            f"{resolved.name}, which has {resolved.stat().st_size}",
+            expected=f"{wanted} bytes for the shape {list(tensor.dims)}",
+        )
+    with resolved.open("rb") as stream:
+        stream.seek(offset)
+        tensor.raw_data = stream.read(length)
+    tensor.data_location = TensorProto.DEFAULT
+    del tensor.external_data[:]
+
+
+def _size_bytes(tensor: TensorProto) -> int:
+    try:
+        item = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except (KeyError, ValueError, TypeError):
+        raise BackboneError(f"The weights {tensor.name!r} are of kind {tensor.data_type}") from None
+    sides = list(tensor.dims)
+    if any(side < 0 for side in sides):
+        raise BackboneError(f"The weights {tensor.name!r} have the shape {sides}", expected="no side below 0")
+    return int(math.prod(sides)) * int(item)

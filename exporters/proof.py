@@ -1,0 +1,131 @@
+"""Proves a backbone the same as its source: both take the same image files, each with its own way to the features.
+
+Two photos and four drawn images of awkward shapes are always among them.
+"""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from penult.errors import ExportMismatchError
+from penult.exporters.backbone import INPUT, Backbone
+from penult.exporters.card import Precision, Tap
+from penult.exporters.reference import reference_batch
+from penult.exporters.running import Runner
+from penult.exporters.source_network import Decode, SourceNetwork
+
+__all__ = ["prove"]
+
+_PHOTOS = ("china.jpg", "flower.jpg")
+_LARGEST_ERROR = 1e-4
+_LOWEST_COSINE = 0.999
+_BATCH_ERROR = {"fp32": 1e-4, "fp16": 2e-2}
+
+Rows = Mapping[str, npt.NDArray[Any]]
+
+
+def prove(
+    backbone: Backbone, network: SourceNetwork, wanted: Sequence[Tap], *, decode: Decode, photos: Sequence[Path] = ()
+) -> dict[str, Any]:
+    """Compares the outputs ``wanted`` (taps as the source names them, and the logits likewise).
+
+    Gives the figures for the card, or raises ExportMismatchError that names the worst tap and image.
+    """
+    with tempfile.TemporaryDirectory(prefix="penult-") as folder:
+        paths = [*_sample_photos(), *_drawn_images(Path(folder), backbone.input_size), *photos]
+        pixels = np.stack([decode(path.read_bytes(), backbone.card.preprocessing) for path in paths])
+        runner = Runner(backbone.to_bytes(), backbone.name)
+        ours = runner.run(backbone.outputs, {INPUT: pixels})
+        figures: dict[str, Any] = {
+            "images": len(paths),
+            "batch_against_single": _batch_error(runner, backbone, pixels, ours),
+        }
+        if network.run is None:
+            return figures | {"against": None}
+        theirs = network.run(paths, wanted)
+    precision = "fp16" if "fp16" in (backbone.card.precision, network.run_precision) else "fp32"
+    compared = _compared(ours, theirs, [path.name for path in paths], precision)
+    return figures | {"against": network.run_with, "outputs": compared}
+
+
+def _compared(ours: Rows, theirs: Rows, names: Sequence[str], precision: Precision) -> dict[str, Any]:
+    if not set(theirs) & set(ours) - {"logits"}:
+        raise ExportMismatchError(
+            f"The source gave {', '.join(theirs) or 'nothing'}", expected=f"one of {', '.join(ours)} to compare"
+        )
+    figures, worst = {}, (0.0, "", "")
+    for output, rows in theirs.items():
+        wanted, given = np.asarray(rows, dtype=np.float64), np.asarray(ours[output], dtype=np.float64)
+        if wanted.shape != given.shape:
+            raise ExportMismatchError(
+                f"{output!r} has shape {given.shape}", expected=f"{wanted.shape}, as its source's"
+            )
+        errors, cosines = _distances(given, wanted)
+        figures[output] = {"relative_error": float(errors.max()), "cosine": float(cosines.min())}
+        wrong = (errors / _LARGEST_ERROR) if precision == "fp32" else (1 - cosines) / (1 - _LOWEST_COSINE)
+        place = int(np.argmax(np.where(np.isfinite(wrong), wrong, np.inf)))
+        score = float(wrong[place]) if np.isfinite(wrong[place]) else float("inf")
+        worst = max(worst, (score, output, names[place]))
+    score, output, image = worst
+    if score > 1:
+        raise ExportMismatchError(
+            f"The tap {output!r} differs from its source, most on {image}: relative error "
+            f"{figures[output]['relative_error']:.2g}, cosine {figures[output]['cosine']:.6f}",
+            expected=f"an error to {_LARGEST_ERROR:g}" if precision == "fp32" else f"a cosine from {_LOWEST_COSINE}",
+            remedy="check mean, std, channel order, size and interpolation of the source",
+        )
+    return figures
+
+
+def _distances(given: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]) -> tuple[Any, Any]:
+    """Gives the relative error and the cosine of each row; two rows of zeros are the same."""
+    length, norm = np.linalg.norm(wanted, axis=1), np.linalg.norm(given, axis=1)
+    apart = np.linalg.norm(given - wanted, axis=1)
+    same = apart == 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        errors, cosines = apart / length, (given * wanted).sum(axis=1) / (length * norm)
+    return np.where(same, 0.0, errors), np.where(same, 1.0, cosines)
+
+
+def _batch_error(runner: Runner, backbone: Backbone, pixels: npt.NDArray[np.uint8], together: Rows) -> float:
+    """Gives the largest error between a batch and its images one by one: a batch that is not really free shows here."""
+    largest = 0.0
+    for index in range(len(pixels)):
+        alone = runner.run(backbone.outputs, {INPUT: pixels[index : index + 1]})
+        for output, rows in alone.items():
+            errors, _ = _distances(np.float64(together[output][index : index + 1]), np.float64(rows))
+            largest = max(largest, float(np.where(np.isfinite(errors), errors, np.inf).max()))
+            if largest > _BATCH_ERROR[backbone.card.precision]:
+                raise ExportMismatchError(
+                    f"The tap {output!r} of image {index} differs in a batch and alone: relative error {largest:.2g}",
+                    expected=f"at most {_BATCH_ERROR[backbone.card.precision]:g}",
+                    remedy="export the network with a dynamic batch",
+                )
+    return largest
+
+
+def _sample_photos() -> list[Path]:
+    folder = Path(str(resources.files("sklearn.datasets"))) / "images"
+    return [folder / name for name in _PHOTOS]
+
+
+def _drawn_images(folder: Path, size: tuple[int, int]) -> list[Path]:
+    """Draws images that are smaller than the input, tall, wide, and pure noise."""
+    from PIL import Image
+
+    height, width = size
+    chance = np.random.default_rng(20)
+    drawn = {
+        "small.png": reference_batch(height // 2 + 3, width // 2 + 1, 1)[0],
+        "tall.png": reference_batch(height * 3 + 7, width + 33, 1)[0],
+        "wide.png": reference_batch(height + 51, width * 2 + 5, 2)[1],
+        "noise.png": chance.integers(0, 256, (height + 45, width + 60, 3), dtype=np.uint8),
+    }
+    for name, pixels in drawn.items():
+        Image.fromarray(pixels).save(folder / name)
+    return [folder / name for name in drawn]

@@ -1,0 +1,42 @@
+"""Runs a graph on the CPU with ONNX Runtime, for reference vectors and proofs; extraction has its own sessions."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from penult.errors import BackboneError
+
+__all__ = ["Runner"]
+
+
+class Runner:
+    """One session that is used from one thread."""
+
+    def __init__(self, data: bytes, what: str) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as reason:  # ONNX Runtime's errors share no base of their own
+            raise BackboneError(
+                f"ONNX Runtime cannot run {what}: {str(reason).strip().splitlines()[0]}", expected="a graph that runs"
+            ) from reason
+        self._what = what
+
+    @property
+    def input_name(self) -> str:
+        """The first input that must be fed."""
+        return str(self._session.get_inputs()[0].name)
+
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Gives the outputs by name."""
+        try:
+            return dict(zip(outputs, self._session.run(list(outputs), dict(feeds)), strict=True))
+        except Exception as reason:  # as above
+            raise BackboneError(
+                f"ONNX Runtime stopped in {self._what}: {str(reason).strip().splitlines()[0]}",
+                expected="a graph that takes a batch of any size",
+            ) from reason
