@@ -1,0 +1,33 @@
+"""The report: one HTML file that shows what a head is worth and what is wrong with its images."""
+
+from penult.pipeline.report.content import (
+    Advice,
+    Baseline,
+    Before,
+    Comparison,
+    CurvePoint,
+    Embedding,
+    Failure,
+    Group,
+    Report,
+    Shown,
+    Suspect,
+)
+from penult.pipeline.report.projection import project
+from penult.pipeline.report.writing import write_report
+
+__all__ = [
+    "Advice",
+    "Baseline",
+    "Before",
+    "Comparison",
+    "CurvePoint",
+    "Embedding",
+    "Failure",
+    "Group",
+    "Report",
+    "Shown",
+    "Suspect",
+    "project",
+    "write_report",
+]

@@ -1,0 +1,183 @@
+"""Turns a report into what its template shows, and collects the images that it needs pictures of."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+from os import fspath
+
+import numpy as np
+
+from penult.pipeline.evaluation import ClassScore, Evaluation
+from penult.pipeline.report.charts import Curve, Reliability, curve_of, reliability_of
+from penult.pipeline.report.confusion import Matrix, matrix_of
+from penult.pipeline.report.content import Group, Report
+from penult.pipeline.report.findings import Finding, findings_of
+from penult.pipeline.report.landscape import Landscape, landscape_of
+
+MOST_MISTAKES = 30
+MOST_SUSPECTS = 30
+MOST_GROUPS = 20
+MOST_IN_GROUP = 4
+MOST_BEFORE = 6
+MOST_SCORES = 60
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrongly classified image, what it was called, and how probable either class seemed."""
+
+    path: str
+    true: str
+    called: str
+    probability: float
+    true_probability: float
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One accuracy of the headline's comparison."""
+
+    name: str
+    value: float
+    low: float = 0.0
+    high: float = 0.0
+    is_own: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One image with what the original network said of it and what the head says."""
+
+    path: str
+    truth: str
+    before: tuple[tuple[str, float], ...]
+    after: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the template shows beside the report itself."""
+
+    bars: tuple[Bar, ...]
+    answers: tuple[Answer, ...]
+    findings: tuple[Finding, ...]
+    mistakes: tuple[Mistake, ...]
+    mistake_count: int
+    matrix: Matrix
+    scores: tuple[ClassScore, ...]
+    reliability: Reliability
+    curve: Curve | None
+    landscape: Landscape | None
+
+
+def page_of(report: Report) -> Page:
+    """Returns the page of a report."""
+    matrix = matrix_of(report)
+    mistakes = _mistakes(report)
+    return Page(
+        bars=_bars(report),
+        answers=_answers(report),
+        findings=tuple(findings_of(report, matrix)),
+        mistakes=mistakes[:MOST_MISTAKES],
+        mistake_count=len(mistakes),
+        matrix=matrix,
+        scores=tuple(sorted(report.evaluation.per_class, key=lambda score: (not score.support, score.recall.value))),
+        reliability=reliability_of(report.evaluation),
+        curve=curve_of(report.learning_curve) if report.learning_curve else None,
+        landscape=landscape_of(report.embedding) if report.embedding is not None and report.embedding.paths else None,
+    )
+
+
+def wanted_pictures(report: Report, page: Page) -> list[str]:
+    """Returns the images that the page shows, the most important first."""
+    return list(_wanted(report, page))
+
+
+def _wanted(report: Report, page: Page) -> Iterator[str]:
+    yield from (answer.path for answer in page.answers)
+    yield from (mistake.path for mistake in page.mistakes)
+    yield from (fspath(suspect.path) for suspect in report.label_errors[:MOST_SUSPECTS])
+    for groups in (report.conflicts, report.leaks, report.near_duplicates):
+        yield from _pictured(groups[:MOST_GROUPS])
+    yield from (image.path for cell in page.matrix.cells for image in cell.images)
+    if page.landscape:
+        yield from page.landscape.pictured
+
+
+def _pictured(groups: Sequence[Group]) -> Iterator[str]:
+    for group in groups:
+        yield from (fspath(image.path) for image in group.images[:MOST_IN_GROUP])
+
+
+def _mistakes(report: Report) -> tuple[Mistake, ...]:
+    """Returns every mistake, the most confident first."""
+    evaluation = report.evaluation
+    rows = np.flatnonzero(evaluation.predicted != evaluation.labels)
+    sure = evaluation.probabilities[rows, evaluation.predicted[rows]]
+    return tuple(
+        Mistake(
+            path=fspath(report.paths[row]),
+            true=evaluation.classes[evaluation.labels[row]],
+            called=evaluation.classes[evaluation.predicted[row]],
+            probability=float(evaluation.probabilities[row, evaluation.predicted[row]]),
+            true_probability=float(evaluation.probabilities[row, evaluation.labels[row]]),
+        )
+        for row in rows[np.argsort(-sure, kind="stable")]
+    )
+
+
+def _bars(report: Report) -> tuple[Bar, ...]:
+    accuracy = report.evaluation.accuracy
+    others = [Bar("Always the most frequent class", report.evaluation.majority_accuracy)]
+    others += [Bar(baseline.name, baseline.accuracy) for baseline in report.baselines]
+    return (Bar("This head", accuracy.value, accuracy.low, accuracy.high, is_own=True), *others)
+
+
+def _answers(report: Report) -> tuple[Answer, ...]:
+    row_of = {fspath(path): row for row, path in enumerate(report.paths)}
+    evaluation = report.evaluation
+    answers = []
+    for before in report.before:
+        row = row_of.get(fspath(before.path))
+        after: tuple[tuple[str, float], ...] = ()
+        if row is not None:
+            best = np.argsort(-evaluation.probabilities[row], kind="stable")[: max(1, len(before.guesses))]
+            after = tuple((evaluation.classes[i], float(evaluation.probabilities[row, i])) for i in best)
+        truth = "" if row is None else evaluation.classes[evaluation.labels[row]]
+        if before.guesses:
+            answers.append(Answer(fspath(before.path), truth, tuple(before.guesses), after))
+    return tuple(answers[:MOST_BEFORE])
+
+
+def guessing_loss(evaluation: Evaluation) -> float:
+    """Returns the log loss of one who gives every class the same probability."""
+    return log(len(evaluation.classes))
+
+
+def flattened(card: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Returns a card's values as (name, text) pairs, nested ones under joined names.
+
+    >>> flattened({"kind": "logistic", "params": {"C": 1.0}, "classes": ["ant", "bee"], "n_train": 4000})
+    [('kind', 'logistic'), ('params C', '1.0'), ('classes', 'ant, bee'), ('n train', '4,000')]
+    """
+    rows: list[tuple[str, str]] = []
+    for key, value in card.items():
+        name = str(key).replace("_", " ")
+        if isinstance(value, Mapping):
+            rows += [(f"{name} {inner}", text) for inner, text in flattened(value)]
+        elif isinstance(value, list | tuple) and value and all(isinstance(part, Mapping) for part in value):
+            for place, part in enumerate(value, 1):
+                prefix = f"{name} {place}" if len(value) > 1 else name
+                rows += [(f"{prefix} {inner}", text) for inner, text in flattened(part)]
+        elif value not in (None, "", [], (), {}):
+            rows.append((name, _text(value)))
+    return rows
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list | tuple):
+        shown = [str(part) for part in value[:40]]
+        return ", ".join(shown) + (f" and {len(value) - 40:,} more" if len(value) > 40 else "")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)

@@ -1,0 +1,85 @@
+"""Small pictures of images, within a budget of bytes, each held once in the file however often it is shown."""
+
+import os
+import warnings
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+
+from PIL import Image, ImageOps, features
+
+from penult.exporters.card import Decoding
+from penult.pipeline.decode import FORMATS, MAX_PIXELS, upright_rgb
+
+BUDGET_BYTES = 3_000_000
+LARGE_SIDE, SMALL_SIDE = 208, 112
+LARGE_COUNT = 120
+_BATCH = 32
+
+
+@dataclass
+class Album:
+    """The pictures that fit, by path: each has a name, under which the style sheet holds it."""
+
+    pictures: dict[str, str] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
+    rules: list[str] = field(default_factory=list)
+
+    def name_of(self, path: str) -> str:
+        """Returns the picture's name; an empty one where the image is unreadable or did not fit."""
+        return self.pictures.get(path, "")
+
+
+def develop(paths: Sequence[str], *, budget_bytes: int = BUDGET_BYTES) -> Album:
+    """Makes pictures of ``paths`` (the most important first) until the budget is spent.
+
+    They are cut square about their centre, which is about what a backbone sees of them.
+    """
+    album, spent = Album(), 0
+    distinct = list(dict.fromkeys(paths))
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        warnings.simplefilter("ignore")  # a test image's faults were reported when it was extracted
+        for batch in _batches(list(enumerate(distinct))):
+            for (_, path), data in zip(batch, pool.map(_miniature, batch), strict=True):
+                if data is None:
+                    album.broken.add(path)
+                elif spent + len(data) <= budget_bytes:
+                    spent += len(data)
+                    name = f"t{len(album.pictures)}"
+                    album.pictures[path] = name
+                    album.rules.append(f".{name}{{background-image:url({data})}}")
+                else:
+                    return album
+    return album
+
+
+def _batches(ranked: list[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """Yields a few at a time, so that no more is read than the budget takes."""
+    rest = iter(ranked)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch
+
+
+def _miniature(ranked: tuple[int, str]) -> str | None:
+    """Returns the picture as a data URI, or None where the file gives none."""
+    rank, path = ranked
+    side = LARGE_SIDE if rank < LARGE_COUNT else SMALL_SIDE
+    try:
+        with Image.open(Path(path), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                return None
+            image.draft("RGB", (2 * side, 2 * side))
+            square = ImageOps.fit(upright_rgb(image, Decoding()), (side, side), Image.Resampling.BICUBIC)
+        buffer = BytesIO()
+        if features.check("webp"):
+            square.save(buffer, "WEBP", quality=72, method=4)
+        else:
+            square.save(buffer, "JPEG", quality=74)
+    except Exception:  # noqa: BLE001 - whatever is wrong with one image, the report is written
+        return None
+    kind = "webp" if buffer.getvalue()[:4] == b"RIFF" else "jpeg"
+    return f"data:image/{kind};base64,{b64encode(buffer.getvalue()).decode()}"
