@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from penult.errors import RowsRefusedError
 from penult.store.cast import is_finite
 from penult.store.checksums import Stored
-from penult.store.keys import Keys, key_array, key_order, repeats
+from penult.store.keys import Keys, halves, key_array, order_of, repeats
 from penult.store.spec import SpaceSpec
 
 
@@ -26,9 +26,10 @@ class Batch:
         """Sorts and converts the rows; refuses what cannot stand in this space."""
         array = key_array(keys)
         stored = _stored(spec, array, np.asarray(rows))
-        order = key_order(array)
+        high, low = halves(array)
+        order = order_of(high, low)
         sorted_keys, sorted_rows = array[order], stored[order]
-        again = np.flatnonzero(repeats(sorted_keys))
+        again = np.flatnonzero(repeats(high[order], low[order]))
         if not len(again):
             return cls(sorted_keys, sorted_rows)
         for i in again:

@@ -7,7 +7,7 @@ offsets: no foreign metadata is parsed, files open in microseconds, and threads 
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from xxhash import xxh3_128, xxh3_128_hexdigest
+from xxhash import xxh3_128_hexdigest
 
 from penult.errors import StoreDamagedError, StoreFormatError
 from penult.store.folders import open_plain
@@ -25,14 +25,16 @@ SMALLEST_BLOCK = 4096
 LARGEST_BLOCK = 1 << 26
 OPENING = b"penult %02d %08d %s\n"
 OPENING_BYTES = len(OPENING % (0, 0, b"0" * 32))
-TYPES = {"|u1": 1, "<u4": 4, "<u8": 8, "<f2": 2, "<f4": 4}
+BLOCK_VERSION = 1
+TYPES = ("|u1", "<u4", "<u8", "<f2", "<f4")
 
 Array = NDArray[Any]
+Attributes = Mapping[str, str | int]
 
 
 @dataclass(frozen=True)
 class Section:
-    """Where one array lies in the file."""
+    """Where one array lies in a file."""
 
     offset: int
     dtype: str
@@ -41,46 +43,48 @@ class Section:
     @property
     def size_bytes(self) -> int:
         """The bytes of the array."""
-        return TYPES[self.dtype] * int(np.prod(self.shape, dtype=object))
+        return np.dtype(self.dtype).itemsize * int(np.prod(self.shape, dtype=object))
 
 
 @dataclass(frozen=True)
-class Image:
-    """A finished file that has not been written yet: its parts in order, their size and their digest."""
+class Layout:
+    """What the block of a file says: its own fields, and where the arrays lie."""
 
-    parts: tuple[bytes | memoryview, ...]
+    fields: Mapping[str, Any]
+    sections: Mapping[str, Section]
     size_bytes: int
-    digest: str
 
 
-def build(fields: Mapping[str, Any], attributes: Mapping[str, str | int], arrays: Mapping[str, Array]) -> Image:
-    """Builds the file of ``arrays``, opened by a block of ``fields``; the same arguments give the same bytes.
+def draft(
+    fields: Mapping[str, Any], attributes: Attributes, shapes: Mapping[str, tuple[str, tuple[int, ...]]]
+) -> tuple[bytes, Layout]:
+    """Lays out a file whose arrays have these types and shapes.
 
-    The arrays are not copied: they must be contiguous and stay as they are until the image is written.
+    Returns all its bytes but the arrays' own (the file begins with them; what lies between arrays is zero) and where
+    the arrays go. The same arguments give the same bytes.
     """
     block_bytes = SMALLEST_BLOCK
     while True:
-        skeleton, offsets = _skeleton(block_bytes, attributes, arrays)
-        sections = {
-            name: [offsets[name], np.dtype(array.dtype).str, list(array.shape)] for name, array in arrays.items()
-        }
-        size = max([len(skeleton), *(offsets[name] + array.nbytes for name, array in arrays.items())])
-        text = json.dumps({**fields, "size": size, "sections": sections}, separators=(",", ":")).encode()
-        if OPENING_BYTES + len(text) <= block_bytes:
-            break
+        skeleton, offsets = _skeleton(block_bytes, attributes, shapes)
+        sections = {name: Section(offsets[name], *shapes[name]) for name in shapes}
+        size = max([len(skeleton), *(section.offset + section.size_bytes for section in sections.values())])
+        layout = Layout(fields, sections, size)
+        block = _block(layout)
+        if len(block) <= block_bytes:
+            return block.ljust(block_bytes, b"\0") + skeleton[block_bytes:], layout
         block_bytes *= 2
-    opening = OPENING % (1, len(text), xxh3_128_hexdigest(text).encode())
-    skeleton[:block_bytes] = (opening + text).ljust(block_bytes, b"\0")
-    parts = tuple(_interleave(bytes(skeleton), {offsets[name]: array for name, array in arrays.items()}))
-    digest = xxh3_128()
-    for part in parts:
-        digest.update(part)
-    return Image(parts, size, digest.hexdigest())
+
+
+def _block(layout: Layout) -> bytes:
+    sections = {name: [part.offset, part.dtype, part.shape] for name, part in layout.sections.items()}
+    content = {**layout.fields, "size": layout.size_bytes, "sections": sections}
+    text = json.dumps(content, separators=(",", ":")).encode()
+    return OPENING % (BLOCK_VERSION, len(text), xxh3_128_hexdigest(text).encode()) + text
 
 
 def _skeleton(
-    block_bytes: int, attributes: Mapping[str, str | int], arrays: Mapping[str, Array]
-) -> tuple[bytearray, dict[str, int]]:
+    block_bytes: int, attributes: Attributes, shapes: Mapping[str, tuple[str, tuple[int, ...]]]
+) -> tuple[bytes, dict[str, int]]:
     # HDF5 lays the file out, but the arrays' own bytes never pass through it: they are put in at their offsets.
     buffer = io.BytesIO()
     offsets: dict[str, int] = {}
@@ -94,37 +98,24 @@ def _skeleton(
     ) as file:
         for name, value in attributes.items():
             file.attrs[name] = value
-        for name, array in arrays.items():
+        for name, (dtype, shape) in shapes.items():
             layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             layout.set_layout(h5py.h5d.CONTIGUOUS)
             layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
             layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
             layout.set_obj_track_times(False)
-            kind, space = h5py.h5t.py_create(array.dtype, logical=True), h5py.h5s.create_simple(array.shape)
-            dataset = h5py.h5d.create(file.id, name.encode(), kind, space, layout)
-            offsets[name] = dataset.get_offset()
-    return bytearray(buffer.getbuffer()), offsets
-
-
-def _interleave(skeleton: bytes, arrays: Mapping[int, Array]) -> Iterator[bytes | memoryview]:
-    position = 0
-    for offset, array in sorted(arrays.items(), key=lambda item: item[0]):
-        yield skeleton[position:offset].ljust(offset - position, b"\0")
-        yield array.data.cast("B") if array.size else b""
-        position = offset + array.nbytes
-    if position < len(skeleton):
-        yield skeleton[position:]
+            kind, space = h5py.h5t.py_create(np.dtype(dtype), logical=True), h5py.h5s.create_simple(shape)
+            offsets[name] = h5py.h5d.create(file.id, name.encode(), kind, space, layout).get_offset()
+    return buffer.getvalue(), offsets
 
 
 @dataclass(frozen=True)
 class OpenContainer:
-    """A file whose block has been read and checked; closes its descriptor when left."""
+    """A file that is open for reading; closes its descriptor when left."""
 
     path: Path
     descriptor: int
-    fields: Mapping[str, Any]
-    sections: Mapping[str, Section]
-    size_bytes: int
+    layout: Layout
 
     def __enter__(self) -> "OpenContainer":
         return self
@@ -134,7 +125,8 @@ class OpenContainer:
 
     def read_into(self, buffer: Array, offset: int) -> None:
         """Fills a contiguous array with the file's bytes from ``offset`` on, or raises."""
-        view, filled = buffer.data.cast("B"), 0
+        view = buffer.data.cast("B") if buffer.size else memoryview(b"")
+        filled = 0
         while filled < len(view):
             try:
                 count = os.preadv(self.descriptor, [view[filled:]], offset + filled)
@@ -144,12 +136,12 @@ class OpenContainer:
                 raise damaged(self.path, "ends before its data does")
             filled += count
 
-    def array(self, name: str) -> Array:
-        """Reads one whole array; whether its bytes are the ones that were written is for the caller to check."""
-        section = self.sections[name]
-        array = np.empty(section.shape, dtype=section.dtype)
-        if array.size:
-            self.read_into(array, section.offset)
+    def array(self, name: str, first: int = 0, end: int | None = None) -> Array:
+        """Reads an array, or a range of its rows; whether the bytes are the written ones is for the caller to check."""
+        section = self.layout.sections[name]
+        rows = section.shape[0]
+        array = np.empty(((rows if end is None else end) - first, *section.shape[1:]), dtype=section.dtype)
+        self.read_into(array, section.offset + first * (section.size_bytes // max(rows, 1)))
         return array
 
 
@@ -162,8 +154,11 @@ def damaged(path: Path, what: str) -> StoreDamagedError:
     )
 
 
-def open_container(path: Path) -> OpenContainer:
-    """Opens a file for reading and checks its block; a missing file stays a ``FileNotFoundError``."""
+def open_container(path: Path, layout: Layout | None = None) -> OpenContainer:
+    """Opens a file for reading; without a ``layout`` known from before, its block is read and checked.
+
+    A missing file stays a ``FileNotFoundError``: whether it should be there is for the caller to say.
+    """
     try:
         descriptor = open_plain(path)
     except FileNotFoundError:
@@ -171,45 +166,52 @@ def open_container(path: Path) -> OpenContainer:
     except OSError as error:
         raise damaged(path, f"cannot be opened: {os.strerror(error.errno or 0)}") from error
     try:
-        fields, sections = _read_block(path, descriptor)
-        return OpenContainer(path, descriptor, fields, sections, fields["size"])
+        layout = layout or _read_block(path, descriptor)
+        size = os.fstat(descriptor).st_size
+        if size != layout.size_bytes:
+            raise damaged(path, f"has {size} bytes in place of {layout.size_bytes}")
+        return OpenContainer(path, descriptor, layout)
     except BaseException:
         os.close(descriptor)
         raise
 
 
-def _read_block(path: Path, descriptor: int) -> tuple[dict[str, Any], dict[str, Section]]:
-    opening = os.pread(descriptor, SMALLEST_BLOCK, 0)
-    words = opening[:OPENING_BYTES].split()
-    if len(words) != 4 or words[0] != b"penult" or not words[2].isdigit():
-        raise damaged(path, "does not open with the block of a penult file")
-    if words[1] != b"01":
-        raise StoreFormatError(
-            f"{path} has a block of version {words[1].decode(errors='replace')}",
-            expected="version 01",
-            remedy="upgrade penult",
-        )
-    length = int(words[2])
-    if length > LARGEST_BLOCK:
-        raise damaged(path, f"claims a block of {length} bytes")
-    text = opening[OPENING_BYTES : OPENING_BYTES + length]
-    if len(text) < length:
-        text += os.pread(descriptor, length - len(text), OPENING_BYTES + len(text))
+def _read_block(path: Path, descriptor: int) -> Layout:
+    try:
+        opening = os.pread(descriptor, SMALLEST_BLOCK, 0)
+        words = opening[:OPENING_BYTES].split()
+        if len(words) != 4 or words[0] != b"penult" or not words[1].isdigit() or not words[2].isdigit():
+            raise damaged(path, "does not open with the block of a penult file")
+        version, length = int(words[1]), int(words[2])
+        if version != BLOCK_VERSION:
+            raise StoreFormatError(
+                f"{path} opens with a block of version {version}",
+                expected=f"version {BLOCK_VERSION}",
+                remedy="upgrade penult; if other files of the folder open, this one is damaged",
+            )
+        text = opening[OPENING_BYTES : OPENING_BYTES + length]
+        if len(text) < length <= LARGEST_BLOCK:
+            text += os.pread(descriptor, length - len(text), OPENING_BYTES + len(text))
+    except OSError as error:
+        raise damaged(path, f"cannot be read: {os.strerror(error.errno or 0)}") from error
     if xxh3_128_hexdigest(text).encode() != words[3]:
         raise damaged(path, "has a block that fails its checksum")
-    fields = json.loads(text)
-    size = os.fstat(descriptor).st_size
-    if size != fields["size"]:
-        raise damaged(path, f"has {size} bytes in place of {fields['size']}")
-    return fields, {name: _section(path, entry, size) for name, entry in fields["sections"].items()}
+    return _layout(path, text)
 
 
-def _section(path: Path, entry: Any, size: int) -> Section:
-    offset, dtype, shape = entry
-    is_sound = type(offset) is int and offset >= 0 and dtype in TYPES and all(type(n) is int and n >= 0 for n in shape)
+def _layout(path: Path, text: bytes) -> Layout:
+    try:
+        fields = json.loads(text)
+        sections = {
+            name: Section(int(at), dtype, tuple(shape)) for name, (at, dtype, shape) in fields["sections"].items()
+        }
+        size = int(fields["size"])
+        is_sound = all(
+            part.dtype in TYPES and min(part.shape) >= 0 and 0 <= part.offset <= size - part.size_bytes
+            for part in sections.values()
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise damaged(path, f"opens with a block that makes no sense ({error})") from error
     if not is_sound:
-        raise damaged(path, f"describes an array as {entry}")
-    section = Section(offset, dtype, tuple(shape))
-    if offset + section.size_bytes > size:
         raise damaged(path, "describes an array that reaches past its end")
-    return section
+    return Layout(fields, sections, size)

@@ -13,13 +13,16 @@ from uuid import uuid4
 from penult.errors import StoreWriteError
 
 REMEDIES = {
-    errno.ENOSPC: "free some space, or run `penult store compact` and `penult store gc`; then run the job again",
-    errno.EDQUOT: "free some of your quota; then run the job again",
+    errno.ENOSPC: "free some space, then run the same again: nothing that was committed is lost",
+    errno.EDQUOT: "free some of your quota, then run the same again: nothing that was committed is lost",
     errno.EROFS: "copy the store to a disk that can be written, or use it for reading only",
     errno.EACCES: "ask the owner of the folder for the right to write, or use the store for reading only",
     errno.EPERM: "ask the owner of the folder for the right to write, or use the store for reading only",
-    errno.EIO: "check the disk (its system log names the fault); what was committed before is untouched",
+    errno.EIO: "check the disk (the system log names the fault); what was committed before is untouched",
 }
+
+Part = tuple[int, bytes | memoryview]
+"""Bytes, and the place in the file where they go."""
 
 
 @contextmanager
@@ -31,33 +34,37 @@ def writing_to(path: Path) -> Iterator[None]:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise StoreWriteError(
             f"{path} cannot be written: {reason}",
-            remedy=REMEDIES.get(error.errno or 0, "see the reason; adding the same rows again is harmless"),
+            remedy=REMEDIES.get(error.errno or 0, "see the reason; running the same again is harmless"),
         ) from error
 
 
-def write_new(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+def write_new(path: Path, parts: Iterable[Part]) -> None:
     """Writes a file that did not exist, and returns when its bytes are on the disk.
 
-    After a failure the file is removed and never flushed again: a second fsync could succeed on lost pages.
+    After a failure the file is removed and never flushed again: a second fsync could succeed though pages were lost.
     """
     with writing_to(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    try:
         try:
-            try:
-                for part in parts:
-                    _write_all(descriptor, memoryview(part).cast("B"))
+            for offset, data in parts:
+                _write_all(path, descriptor, memoryview(data).cast("B"), offset)
+            with writing_to(path):
                 os.fsync(descriptor)
-            finally:
+        finally:
+            with writing_to(path):
                 os.close(descriptor)
-        except BaseException:
-            with suppress(OSError):
-                path.unlink()
-            raise
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
 
 
-def _write_all(descriptor: int, data: memoryview) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]
+def _write_all(path: Path, descriptor: int, data: memoryview, offset: int) -> None:
+    with writing_to(path):
+        while data:
+            count = os.pwrite(descriptor, data, offset)
+            data, offset = data[count:], offset + count
 
 
 def sync_folder(folder: Path) -> None:
@@ -97,14 +104,35 @@ def publish_if_absent(temporary: Path, final: Path) -> bool:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder and the missing ones above it, each durable before anything is put into it."""
-    if folder.is_dir():
-        return
-    if folder.parent != folder:
+    """Makes a folder and the missing ones above it, each durable before anything is put into it.
+
+    The folder above is flushed also where the folder is there already: whoever made it may not have come so far.
+    """
+    if not folder.parent.is_dir():
         make_folder(folder.parent)
     with writing_to(folder), suppress(FileExistsError):
         folder.mkdir()
     sync_folder(folder.parent)
+
+
+def move(source: Path, target: Path) -> bool:
+    """Moves a file that others may be moving too, and says whether it was still there; not durable by itself."""
+    with writing_to(target):
+        try:
+            source.rename(target)
+        except FileNotFoundError:
+            return False
+    return True
+
+
+def remove(path: Path) -> bool:
+    """Removes a file that others may be removing too, and says whether it was still there."""
+    with writing_to(path):
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+    return True
 
 
 def temporary_name(folder: Path, suffix: str) -> Path:

@@ -14,6 +14,11 @@ KEY_BYTES = 16
 Keys: TypeAlias = NDArray[np.uint8]
 """Many keys: an array (n, 16) of uint8."""
 
+Halves: TypeAlias = NDArray[np.uint64]
+"""The first or the last eight bytes of many keys, each as an integer."""
+
+NO_KEYS: Halves = np.empty(0, dtype=np.uint64)
+
 
 def key_of(data: bytes) -> bytes:
     """Returns the key of a file's bytes: the first 16 bytes of their SHA-256.
@@ -43,25 +48,43 @@ def key_array(keys: Iterable[bytes] | Keys) -> Keys:
     return np.frombuffer(b"".join(listed), dtype=np.uint8).reshape(-1, KEY_BYTES)
 
 
-def halves(keys: Keys) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+def halves(keys: Keys) -> tuple[Halves, Halves]:
     """Returns the keys as two integers each, whose order is the order of the bytes."""
-    pairs = keys.view(">u8").astype(np.uint64)
-    return np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
+    pairs = keys.view(">u8")
+    return pairs[:, 0].astype(np.uint64), pairs[:, 1].astype(np.uint64)
 
 
-def key_order(keys: Keys) -> NDArray[np.intp]:
-    """Returns the stable order that sorts the keys bytewise."""
-    high, low = halves(keys)
-    order = np.argsort(high, kind="stable")
-    sorted_high = high[order]
-    if (sorted_high[1:] == sorted_high[:-1]).any():
+def joined(high: Halves, low: Halves) -> Keys:
+    """Returns the keys that ``halves`` took apart.
+
+    >>> keys = key_array([key_of(b"a"), key_of(b"b")])
+    >>> bool((joined(*halves(keys)) == keys).all())
+    True
+    """
+    pairs = np.empty((len(high), 2), dtype=">u8")
+    pairs[:, 0], pairs[:, 1] = high, low
+    return pairs.view(np.uint8)
+
+
+def order_of(high: Halves, low: Halves) -> NDArray[np.intp]:
+    """Returns the order that sorts keys bytewise; equal ones keep no particular order."""
+    order = np.argsort(high)
+    ordered = high[order]
+    if (ordered[1:] == ordered[:-1]).any():
         return np.lexsort((low, high))
     return order
 
 
-def repeats(keys: Keys) -> NDArray[np.bool_]:
-    """Marks each of the sorted ``keys`` that equals the one before it."""
-    marks = np.zeros(len(keys), dtype=np.bool_)
-    pairs = keys.view(np.uint64)
-    marks[1:] = (pairs[1:] == pairs[:-1]).all(axis=1)
+def repeats(high: Halves, low: Halves) -> NDArray[np.bool_]:
+    """Marks each of the sorted keys that equals the one before it."""
+    marks = np.zeros(len(high), dtype=np.bool_)
+    marks[1:] = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
     return marks
+
+
+def distinct(keys: Keys) -> Keys:
+    """Returns the keys, each once, in the order in which they first come."""
+    high, low = halves(keys)
+    order = np.lexsort((low, high))
+    first = order[~repeats(high[order], low[order])]
+    return keys[np.sort(first)]

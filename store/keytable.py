@@ -1,6 +1,6 @@
-"""Where each key's row lies: sorted keys in memory, searched many at a time."""
+"""Where each key's row lies: sorted keys, searched many at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -8,57 +8,69 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.store.checksums import Sums
-from penult.store.keys import Keys, halves, key_order, repeats
+from penult.store.keys import NO_KEYS, Halves, Keys, joined, order_of, repeats
 
 Positions = NDArray[np.int64]
+"""Rows, counted through all the shards in the order in which they stand in a list."""
+
 ABSENT = -1
+SumsAt = Callable[[Positions], Sums]
+
+
+def search(high: Halves, low: Halves, wanted_high: Halves, wanted_low: Halves) -> NDArray[np.intp]:
+    """Returns where each wanted key stands among the sorted ones, the first of equal ones, or ABSENT."""
+    places = np.searchsorted(high, wanted_high)
+    inside = np.minimum(places, len(high) - 1)
+    while True:
+        # Two keys with the same first half and another second one are rare, but possible.
+        is_before = (high[inside] == wanted_high) & (low[inside] < wanted_low) & (inside < len(high) - 1)
+        if not is_before.any():
+            break
+        inside[is_before] += 1
+    return np.where((high[inside] == wanted_high) & (low[inside] == wanted_low), inside, ABSENT)
 
 
 @dataclass(frozen=True)
 class KeyTable:
-    """Distinct keys in order, and the position of each one's row.
+    """Distinct keys in order, and the position of each one's row."""
 
-    A position counts rows through all the shards, in the order in which they were given.
-    """
-
-    keys: Keys
-    high: NDArray[np.uint64]
+    high: Halves
+    low: Halves
     positions: Positions
 
     @classmethod
-    def of(cls, keys: Sequence[Keys], sums: Sequence[Sums]) -> Self:
-        """Builds the table of several shards' keys.
+    def of(cls, high: Halves, low: Halves, positions: Positions, sums_at: SumsAt) -> Self:
+        """Sorts keys, of which some may be equal.
 
         Of several rows under one key, the one with the lowest checksum counts: a choice by content alone, so that the
         same rows give the same answer in whatever order or files they lie.
         """
-        every = np.concatenate([np.empty((0, 16), np.uint8), *keys])
-        order = key_order(every)
-        ordered = every[order]
-        if repeats(ordered).any():
-            high, low = halves(every)
-            order = np.lexsort((np.concatenate(sums), low, high))
-            is_first = ~repeats(every[order])
-            order = order[is_first]
-            ordered = every[order]
-        return cls(ordered, halves(ordered)[0], order.astype(np.int64))
+        order = order_of(high, low)
+        high, low, positions = high[order], low[order], positions[order]
+        again = repeats(high, low)
+        if again.any():
+            in_question = again.copy()
+            in_question[:-1] |= again[1:]
+            sums = np.zeros(len(high), dtype=np.uint64)
+            sums[in_question] = sums_at(positions[in_question])
+            order = np.lexsort((sums, low, high))
+            order = order[~repeats(high[order], low[order])]
+            high, low, positions = high[order], low[order], positions[order]
+        return cls(high, low, positions)
 
     def __len__(self) -> int:
         return len(self.positions)
 
-    def find(self, keys: Keys) -> Positions:
+    def keys(self) -> Keys:
+        """Returns the keys, sorted."""
+        return joined(self.high, self.low)
+
+    def find(self, high: Halves, low: Halves) -> Positions:
         """Returns the position of each key's row, or ABSENT."""
         if not len(self):
-            return np.full(len(keys), ABSENT, dtype=np.int64)
-        high, low = halves(keys)
-        places = np.minimum(np.searchsorted(self.high, high), len(self) - 1)
-        found = (self.keys[places] == keys).all(axis=1)
-        for i in np.flatnonzero(~found & (self.high[places] == high)):
-            # Two keys may share their first half, if only by design.
-            end = int(np.searchsorted(self.high, high[i], side="right"))
-            rest = halves(self.keys[places[i] : end])[1]
-            j = int(np.searchsorted(rest, low[i]))
-            if j < len(rest) and rest[j] == low[i]:
-                places[i] += j
-                found[i] = True
-        return np.where(found, self.positions[places], ABSENT)
+            return np.full(len(high), ABSENT, dtype=np.int64)
+        places = search(self.high, self.low, high, low)
+        return np.where(places == ABSENT, ABSENT, self.positions[places])
+
+
+EMPTY_TABLE = KeyTable(NO_KEYS, NO_KEYS, np.empty(0, dtype=np.int64))

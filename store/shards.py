@@ -1,103 +1,135 @@
 """A shard: one immutable HDF5 file of rows of one space, sorted by key, every byte of it under a checksum."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 from uuid import uuid4
 
-import h5py
 import numpy as np
-from xxhash import xxh3_128_hexdigest
+from xxhash import xxh3_128, xxh3_128_hexdigest
 
 from penult.errors import StoreFormatError
 from penult.store.checksums import Stored, Sums, block_sums, row_sums, rows_per_block
-from penult.store.container import Array, Image, OpenContainer, build, damaged, open_container
+from penult.store.container import Array, Layout, OpenContainer, damaged, draft, open_container
+from penult.store.durable import Part
 from penult.store.keys import KEY_BYTES, Keys
 from penult.store.spec import SpaceSpec
 
 FORMAT = "penult-shard"
 MAJOR, MINOR = 1, 0
-NAME = re.compile(r"([0-9a-f]{32})-([0-9]{1,12})-([0-9a-f]{32})\.h5")
+NAME = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,11})-([0-9a-f]{32})(-merged)?\.h5")
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class ShardName:
-    """What a shard's file name tells: who it is, how many rows it holds, and the XXH3-128 of the whole file."""
+    """What a shard's file name tells: who it is, how many rows it holds, and the XXH3-128 of the whole file.
+
+    A merged shard holds the rows of others, and counts in their place once a manifest says so.
+    """
 
     uuid: str
     rows: int
     digest: str
+    is_merged: bool = False
 
     def __str__(self) -> str:
-        return f"{self.uuid}-{self.rows}-{self.digest}.h5"
+        return f"{self.uuid}-{self.rows}-{self.digest}{'-merged' if self.is_merged else ''}.h5"
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
         """Reads a file name, or returns None for a file that is no shard."""
         match = NAME.fullmatch(name)
-        return cls(match[1], int(match[2]), match[3]) if match else None
+        return cls(match[1], int(match[2]), match[3], bool(match[4])) if match else None
+
+    @classmethod
+    def known(cls, name: str) -> Self:
+        """Reads the name of a file that must be a shard."""
+        found = cls.parse(name)
+        if found is None:
+            raise damaged(Path(name), "is not the name of a shard")
+        return found
 
 
 @dataclass(frozen=True)
 class ShardImage:
-    """A shard that has not been written yet, and the name that it will have."""
+    """A shard that has not been written yet: its name, and its bytes in order."""
 
-    name: ShardName
-    image: Image
+    name: str
+    parts: tuple[Part, ...]
 
 
-def build_shard(spec: SpaceSpec, keys: Keys, rows: Stored, *, replaces: Sequence[ShardName] = ()) -> ShardImage:
-    """Builds the shard of ``rows`` (n, width), whose ``keys`` are sorted and distinct."""
-    uuid = uuid4().hex
-    fields = {
-        "kind": "shard",
-        "version": [MAJOR, MINOR],
-        "uuid": uuid,
-        "space": spec.identity,
-        "space_id": spec.id,
-        "rows": len(rows),
-        "block_rows": rows_per_block(spec.row_bytes),
-        "keys_xxh3": xxh3_128_hexdigest(keys.data),
-        "replaces": [str(name) for name in replaces],
-        "writer": f"HDF5 {h5py.version.hdf5_version}",
-    }
-    attributes: dict[str, str | int] = {
-        "format": FORMAT,
-        "version": f"{MAJOR}.{MINOR}",
-        "space_id": spec.id,
-        "backbone": spec.backbone,
-        **spec.identity,
-        "rows": len(rows),
-    }
+def build_shard(spec: SpaceSpec, keys: Keys, rows: Stored, *, replaces: Sequence[str] = ()) -> ShardImage:
+    """Builds the shard of ``rows`` (n, width), whose ``keys`` are sorted and distinct; the arrays are not copied."""
     arrays: dict[str, Array] = {
         "keys": keys,
         "row_xxh3": row_sums(keys, rows),
         "block_xxh3": block_sums(keys, rows),
         "features": rows,
     }
-    image = build(fields, attributes, arrays)
-    return ShardImage(ShardName(uuid, len(rows), image.digest), image)
+    uuid = uuid4().hex
+    skeleton, layout = draft(
+        {
+            "kind": "shard",
+            "version": [MAJOR, MINOR],
+            "uuid": uuid,
+            "space_id": spec.id,
+            "space": spec.identity,
+            "rows": len(rows),
+            "block_rows": rows_per_block(spec.row_bytes),
+            "keys_xxh3": xxh3_128_hexdigest(keys.data),
+            "replaces": list(replaces),
+        },
+        _attributes(spec, len(rows)),
+        {name: (array.dtype.str, array.shape) for name, array in arrays.items()},
+    )
+    parts = tuple(_parts(skeleton, layout, arrays))
+    digest = xxh3_128()
+    for _, data in parts:
+        digest.update(data)
+    return ShardImage(str(ShardName(uuid, len(rows), digest.hexdigest(), bool(replaces))), parts)
+
+
+def _attributes(spec: SpaceSpec, rows: int) -> dict[str, str | int]:
+    version = f"{MAJOR}.{MINOR}"
+    return {
+        "format": FORMAT,
+        "version": version,
+        "space_id": spec.id,
+        "backbone": spec.backbone,
+        **spec.identity,
+        "rows": rows,
+    }
+
+
+def _parts(skeleton: bytes, layout: Layout, arrays: dict[str, Array]) -> Iterator[Part]:
+    position = 0
+    for name, section in sorted(layout.sections.items(), key=lambda item: item[1].offset):
+        yield position, skeleton[position : section.offset].ljust(section.offset - position, b"\0")
+        yield section.offset, arrays[name].data.cast("B")
+        position = section.offset + section.size_bytes
+    yield position, skeleton[position:]
 
 
 class Shard:
     """An open shard, for use in a ``with``; its methods may be called from several threads."""
 
-    def __init__(self, name: ShardName, file: OpenContainer) -> None:
+    def __init__(self, name: str, file: OpenContainer) -> None:
         self.name = name
         self.file = file
-        self.block_rows: int = file.fields["block_rows"]
-        self.replaces: tuple[str, ...] = tuple(file.fields["replaces"])
+        self.rows: int = file.layout.fields["rows"]
+        self.block_rows: int = file.layout.fields["block_rows"]
+        self.replaces = frozenset(file.layout.fields["replaces"])
 
     @classmethod
-    def open(cls, folder: Path, name: ShardName, spec: SpaceSpec) -> Self:
-        """Opens a shard and checks that it is what its name and its space say."""
-        path = folder / str(name)
-        file = open_container(path)
+    def open(cls, path: Path, spec: SpaceSpec, layout: Layout | None = None) -> Self:
+        """Opens a shard; without a ``layout`` known from before, checks that it is what its name and space say."""
+        file = open_container(path, layout)
         try:
-            _check(path, file, name, spec)
-            return cls(name, file)
+            if layout is None:
+                _check(file, ShardName.known(path.name), spec)
+            return cls(path.name, file)
         except BaseException:
             file.__exit__()
             raise
@@ -109,50 +141,47 @@ class Shard:
         self.file.__exit__()
 
     def keys(self) -> Keys:
-        """Reads the keys, sorted and distinct, and checks them."""
+        """Reads all keys, sorted and distinct, and checks them."""
         keys: Keys = self.file.array("keys")
-        if xxh3_128_hexdigest(keys.data) != self.file.fields["keys_xxh3"]:
+        if xxh3_128_hexdigest(keys.data) != self.file.layout.fields["keys_xxh3"]:
             raise damaged(self.file.path, "has keys that fail their checksum")
         return keys
 
-    def row_sums(self) -> Sums:
-        """Reads the rows' checksums; a wrong one shows when its row is read."""
-        return self.file.array("row_xxh3")
-
-    def block_sums(self) -> Sums:
-        """Reads the blocks' checksums; a wrong one shows when its block is read."""
-        return self.file.array("block_xxh3")
+    def row_sums(self, first: int = 0, end: int | None = None) -> Sums:
+        """Reads checksums of rows; a wrong one shows when its row is read."""
+        return self.file.array("row_xxh3", first, end)
 
     def read_rows(self, first: int, out: Stored) -> None:
         """Fills ``out`` with the rows from ``first`` on, unchecked."""
         row_bytes = out.shape[1] * out.itemsize
-        self.file.read_into(out, self.file.sections["features"].offset + first * row_bytes)
+        self.file.read_into(out, self.file.layout.sections["features"].offset + first * row_bytes)
 
 
-def _check(path: Path, file: OpenContainer, name: ShardName, spec: SpaceSpec) -> None:
-    fields = file.fields
+def _check(file: OpenContainer, name: ShardName, spec: SpaceSpec) -> None:
+    fields, sections = file.layout.fields, file.layout.sections
     if fields.get("kind") != "shard":
-        raise damaged(path, "is no shard")
-    if fields["version"][0] != MAJOR:
+        raise damaged(file.path, "is no shard")
+    major = fields["version"][0]
+    if major != MAJOR:
         raise StoreFormatError(
-            f"{path} is a shard of version {fields['version'][0]}", expected=f"version {MAJOR}", remedy="upgrade penult"
+            f"{file.path} is a shard of version {major}", expected=f"version {MAJOR}", remedy="upgrade penult"
         )
-    if fields["uuid"] != name.uuid or fields["rows"] != name.rows:
-        raise damaged(path, "holds another shard than its name says")
+    if (fields["uuid"], fields["rows"], bool(fields["replaces"])) != (name.uuid, name.rows, name.is_merged):
+        raise damaged(file.path, "holds another shard than its name says")
     if fields["space_id"] != spec.id:
-        raise StoreFormatError(f"{path} belongs to the space {fields['space_id']}", expected=f"the space {spec.id}")
-    blocks = -(-name.rows // rows_per_block(spec.row_bytes))
+        raise StoreFormatError(f"{file.path} belongs to space {fields['space_id']}", expected=f"space {spec.id}")
+    block_rows = rows_per_block(spec.row_bytes)
     expected = {
         "keys": ("|u1", (name.rows, KEY_BYTES)),
         "row_xxh3": ("<u8", (name.rows,)),
-        "block_xxh3": ("<u8", (blocks,)),
+        "block_xxh3": ("<u8", (-(-name.rows // block_rows),)),
         "features": (spec.stored_type.str, (name.rows, spec.width)),
     }
-    found = {key: (file.sections[key].dtype, file.sections[key].shape) for key in expected if key in file.sections}
-    if found != expected or fields["block_rows"] != rows_per_block(spec.row_bytes):
-        raise damaged(path, f"holds {found}, not the arrays of its space")
+    found = {key: (sections[key].dtype, sections[key].shape) for key in expected if key in sections}
+    if found != expected or fields["block_rows"] != block_rows:
+        raise damaged(file.path, f"holds {found}, not the arrays of its space")
 
 
-def stored_rows(spec: SpaceSpec, count: int) -> Stored:
+def room_for(spec: SpaceSpec, count: int) -> Stored:
     """Returns room for ``count`` rows as they are stored."""
     return np.empty((count, spec.width), dtype=spec.stored_type)

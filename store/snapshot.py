@@ -1,65 +1,89 @@
 """A snapshot: the committed shards of one moment, found without a lock."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from penult.errors import StoreDamagedError
-from penult.store import manifests
 from penult.store.container import damaged
 from penult.store.folders import names_in
-from penult.store.manifests import EMPTY, Manifest
+from penult.store.manifests import Manifest
 from penult.store.shards import ShardName
+from penult.store.spacefolder import SpaceFolder
 
 ATTEMPTS = 1000
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The shards that are live, sorted by name, and the manifest that was the newest meanwhile."""
+    """The shards of one moment, by name.
+
+    ``live`` ones hold the rows; ``idle`` ones lie in the folder too, retired or merged and not yet in use; ``lost``
+    ones should be live and are not there.
+    """
 
     manifest: Manifest
-    live: tuple[ShardName, ...]
+    live: tuple[str, ...]
+    idle: frozenset[str]
+    lost: tuple[str, ...]
 
 
-def take(space: Path, newest: Callable[[], Manifest], replaces: Callable[[ShardName], tuple[str, ...]]) -> Snapshot:
+def take(folder: SpaceFolder) -> Snapshot:
+    """Returns the snapshot of this moment, or raises if a shard of it is lost."""
+    snapshot = survey(folder)
+    require_whole(folder, snapshot)
+    return snapshot
+
+
+def require_whole(folder: SpaceFolder, snapshot: Snapshot, without: frozenset[str] = frozenset()) -> None:
+    """Raises if a shard is lost, other than those ``without`` which the space is to go on."""
+    lost = [name for name in snapshot.lost if name not in without]
+    if lost:
+        others = f", as are {len(lost) - 1} others" if len(lost) > 1 else ""
+        raise damaged(folder.shards / lost[0], f"is missing{others}")
+
+
+def survey(folder: SpaceFolder) -> Snapshot:
     """Lists the shards while no manifest is added, so that none is missed while compaction and GC go on.
 
     A listing alone may show neither an old shard nor the one that replaced it: the folder may be read past the place
-    where the new one appears before the old one goes. But an old one goes only after a manifest has retired it.
+    where the new one appears before the old one goes. But an old one goes only once a manifest has retired it.
     """
     for _ in range(ATTEMPTS):
-        manifest = newest()
-        listed = {name for name in map(ShardName.parse, names_in(space / "shards")) if name}
+        manifest = folder.newest_manifest()
+        listed = frozenset(names_in(folder.shards))
         try:
-            snapshot = _resolve(space, manifest, listed, replaces)
+            snapshot = resolve(folder, manifest, listed)
         except FileNotFoundError:
             continue
-        except StoreDamagedError:
-            if newest().number == manifest.number:
-                raise
-            continue
-        if newest().number == manifest.number:
+        if folder.newest_number() == manifest.number:
             return snapshot
-    raise StoreDamagedError(f"{space} changes faster than it can be listed")
+    raise StoreDamagedError(f"{folder.path} changes faster than it can be listed")
 
 
-def _resolve(
-    space: Path, manifest: Manifest, listed: set[ShardName], replaces: Callable[[ShardName], tuple[str, ...]]
-) -> Snapshot:
-    replaced = {old for name in listed - manifest.shards - manifest.retired for old in replaces(name)}
-    lost = [name for name in manifest.shards - listed if str(name) not in replaced]
-    if lost:
-        raise damaged(space / "shards" / str(min(lost)), "is missing")
-    live = (name for name in listed - manifest.retired if str(name) not in replaced)
-    return Snapshot(manifest, tuple(sorted(live)))
+def resolve(folder: SpaceFolder, manifest: Manifest, listed: frozenset[str]) -> Snapshot:
+    """Tells which of the ``listed`` shards are live.
+
+    A merged shard that no manifest names is not in use yet, or never will be. Only if one of those that it replaces is
+    gone does it count: then it was in use, and the manifest that said so is damaged.
+    """
+    unnamed = [name for name in map(ShardName.parse, listed - manifest.shards - manifest.retired) if name]
+    live = (manifest.shards & listed) | {str(name) for name in unnamed if not name.is_merged}
+    lost = manifest.shards - listed
+    idle = manifest.retired & listed
+    for name in sorted(str(name) for name in unnamed if name.is_merged):
+        replaced = replaced_by(folder, name)
+        if replaced <= listed:
+            idle |= {name}
+        else:
+            live = (live - replaced) | {name}
+            idle |= replaced & listed
+            lost -= replaced
+    return Snapshot(manifest, tuple(sorted(live)), idle, tuple(sorted(lost)))
 
 
-def newest_manifest(folder: Path, space_id: str) -> Manifest:
-    """Returns the newest manifest that passes its checks."""
-    for number in manifests.numbers(folder):
-        try:
-            return manifests.read(folder, number, space_id)
-        except (FileNotFoundError, StoreDamagedError):
-            continue
-    return EMPTY
+def replaced_by(folder: SpaceFolder, name: str) -> frozenset[str]:
+    """Returns which shards a merged one replaces: none if it is damaged, so that they stay in use."""
+    try:
+        with folder.open_shard(name) as shard:
+            return shard.replaces
+    except StoreDamagedError:
+        return frozenset()

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from penult.errors import InputError, MissingFileError, StoreFormatError, UnknownNameError
 from penult.store.durable import make_folder, publish_if_absent, temporary_name, write_new
 from penult.store.space import Space
+from penult.store.spacefolder import PARTS
 from penult.store.spec import SpaceSpec
 
 if TYPE_CHECKING:
@@ -16,7 +18,6 @@ FORMAT = "penult-store"
 SPACE_FORMAT = "penult-space"
 MAJOR, MINOR = 1, 0
 FOLDERS = ("backbones", "spaces")
-SPACE_FOLDERS = ("index", "manifests", "shards", "tmp", "trash")
 
 
 def open_store(path: str | Path, *, create: bool = True) -> "Store":
@@ -54,7 +55,7 @@ def _check_room(folder: Path, create: bool) -> None:
 
 def _put_json(path: Path, content: dict[str, Any]) -> None:
     temporary = temporary_name(path.parent, ".json.tmp")
-    write_new(temporary, [json.dumps(content, indent=1, sort_keys=True).encode() + b"\n"])
+    write_new(temporary, [(0, json.dumps(content, indent=1, sort_keys=True).encode() + b"\n")])
     publish_if_absent(temporary, path)
 
 
@@ -104,7 +105,7 @@ class Store:
         """Returns a space, and makes it where there is none."""
         folder = self.path / "spaces" / spec.id
         if not (folder / "space.json").is_file():
-            for name in SPACE_FOLDERS:
+            for name in PARTS:
                 make_folder(folder / name)
             content = {"format": SPACE_FORMAT, "version": {"major": MAJOR, "minor": MINOR}, "space": spec.to_json()}
             _put_json(folder / "space.json", content)
@@ -142,11 +143,15 @@ class Store:
             )
         return found[0]
 
+    def backbone_path(self, name: str, fingerprint: str) -> Path:
+        """Returns where a backbone's file is kept, whether it is there or not."""
+        return self.path / "backbones" / f"{quote(name, safe='')}@{fingerprint[:16]}.onnx"
+
     def add_backbone(self, name: str, fingerprint: str, data: bytes) -> Path:
         """Keeps a backbone's file with the rows that it made, and returns its path."""
-        path = self.path / "backbones" / f"{name.replace('/', '_')}@{fingerprint[:16]}.onnx"
+        path = self.backbone_path(name, fingerprint)
         if not path.exists():
             temporary = temporary_name(path.parent, ".onnx.tmp")
-            write_new(temporary, [data])
+            write_new(temporary, [(0, data)])
             publish_if_absent(temporary, path)
         return path

@@ -1,0 +1,73 @@
+"""Finding rows: by the index where there is one, and by the keys of the shards that came after it."""
+
+from typing import Self
+
+import numpy as np
+
+from penult.store.index import Index
+from penult.store.indexing import open_index
+from penult.store.keys import Keys, halves
+from penult.store.keytable import ABSENT, EMPTY_TABLE, KeyTable, Positions
+from penult.store.shardlist import ShardList
+from penult.store.spacefolder import SpaceFolder
+
+
+class Lookup:
+    """Where the row of each key lies, for one set of live shards."""
+
+    def __init__(self, shards: ShardList, index: Index | None, recent: KeyTable) -> None:
+        self.shards = shards
+        self._index = index
+        self._recent = recent
+        self._live = frozenset(shards.names)
+
+    @classmethod
+    def of(cls, folder: SpaceFolder, live: frozenset[str], before: Self | None = None) -> Self:
+        """Builds the lookup of the ``live`` shards, from that of ``before`` if the shards have only grown."""
+        if before is None or not before._live <= live:
+            index = open_index(folder, live)
+            before = cls(ShardList(folder, index.shards if index else ()), index, EMPTY_TABLE)
+        added = sorted(live - before._live)
+        if not added:
+            return before
+        shards = ShardList(folder, before.shards.names + tuple(added))
+        highs, lows = [before._recent.high], [before._recent.low]
+        positions = [before._recent.positions, np.arange(before.shards.rows, shards.rows)]
+        for name in added:
+            with folder.open_shard(name) as shard:
+                high, low = halves(shard.keys())
+            highs.append(high)
+            lows.append(low)
+        recent = KeyTable.of(np.concatenate(highs), np.concatenate(lows), np.concatenate(positions), shards.sums_at)
+        return cls(shards, before._index, recent)
+
+    def find(self, keys: Keys) -> Positions:
+        """Returns the position of each key's row, or ABSENT."""
+        high, low = halves(keys)
+        found = self._recent.find(high, low)
+        if self._index is None:
+            return found
+        indexed = self._index.find(high, low)
+        in_both = np.flatnonzero((found != ABSENT) & (indexed != ABSENT))
+        if len(in_both):
+            is_lower = self.shards.sums_at(indexed[in_both]) <= self.shards.sums_at(found[in_both])
+            found[in_both[is_lower]] = ABSENT
+        return np.where(found == ABSENT, indexed, found)
+
+    def everything(self) -> KeyTable:
+        """Returns all keys, and the positions of their rows."""
+        if self._index is None:
+            return self._recent
+        tables = [*self._index.tables(), self._recent]
+        return KeyTable.of(
+            np.concatenate([table.high for table in tables]),
+            np.concatenate([table.low for table in tables]),
+            np.concatenate([table.positions for table in tables]),
+            self.shards.sums_at,
+        )
+
+    def __len__(self) -> int:
+        if self._index is None:
+            return len(self._recent)
+        in_both = self._index.find(self._recent.high, self._recent.low) != ABSENT
+        return len(self._index) + len(self._recent) - int(in_both.sum())

@@ -1,0 +1,56 @@
+"""The folder of a space: its parts, and what may be remembered of files that never change."""
+
+from pathlib import Path
+
+from penult.store import manifests
+from penult.store.container import Layout
+from penult.store.durable import Part, publish, publish_if_absent, temporary_name, write_new
+from penult.store.manifests import NONE_YET, Manifest
+from penult.store.shards import Shard
+from penult.store.spec import SpaceSpec
+
+PARTS = ("index", "manifests", "quarantine", "shards", "tmp", "trash")
+LAYOUTS_KEPT = 1 << 15
+
+
+class SpaceFolder:
+    """Where a space lies, and how its files are opened and published."""
+
+    def __init__(self, path: Path, spec: SpaceSpec) -> None:
+        self.path = path
+        self.spec = spec
+        self.index, self.manifests, self.quarantine, self.shards, self.tmp, self.trash = (path / part for part in PARTS)
+        self._layouts: dict[str, Layout] = {}
+        self._manifest: Manifest = NONE_YET
+
+    def open_shard(self, name: str) -> Shard:
+        """Opens a shard; a missing one is a ``FileNotFoundError``."""
+        layout = self._layouts.get(name)
+        shard = Shard.open(self.shards / name, self.spec, layout)
+        if layout is None:
+            if len(self._layouts) >= LAYOUTS_KEPT:
+                self._layouts = {}
+            self._layouts[name] = shard.file.layout
+        return shard
+
+    def newest_number(self) -> int:
+        """Returns the number of the newest manifest, 0 if there is none."""
+        return max(manifests.numbers(self.manifests), default=0)
+
+    def newest_manifest(self) -> Manifest:
+        """Returns the newest manifest."""
+        if self._manifest.number != self.newest_number():
+            self._manifest = manifests.read_newest(self.manifests, self.spec.id)
+        return self._manifest
+
+    def put_shard(self, name: str, parts: tuple[Part, ...]) -> None:
+        """Commits a shard."""
+        temporary = temporary_name(self.tmp, ".h5")
+        write_new(temporary, parts)
+        publish(temporary, self.shards / name)
+
+    def put_manifest(self, manifest: Manifest) -> bool:
+        """Writes a manifest unless there is one of its number already, and says whether it did."""
+        temporary = temporary_name(self.tmp, ".json")
+        write_new(temporary, manifests.parts(manifest, self.spec.id))
+        return publish_if_absent(temporary, self.manifests / manifests.file_name(manifest.number))
