@@ -69,7 +69,7 @@ def _matched(old: Table, new: Table) -> tuple[_Pairs, _Pairs, _Pairs, list[int],
     if np.array_equal(old.keys, new.keys) and old.paths == new.paths:
         rows = np.arange(len(old))
         return np.stack([rows, rows], axis=1), _pairs([]), _pairs([]), [], []
-    old_keys, new_keys = _keys(old), _keys(new)
+    old_keys, new_keys = old.key_bytes(), new.key_bytes()
     old_rows = list(zip(old_keys, old.paths, strict=True))
     new_rows = list(zip(new_keys, new.paths, strict=True))
     same, left, right = _match(old_rows, list(range(len(old))), new_rows, list(range(len(new))))
@@ -99,8 +99,3 @@ def _differs(old: NDArray[Any], new: NDArray[Any]) -> NDArray[np.bool_]:
 
 def _pairs(pairs: list[tuple[int, int]]) -> _Pairs:
     return np.array(pairs, np.int64).reshape(-1, 2)
-
-
-def _keys(table: Table) -> list[bytes]:
-    data = table.keys.tobytes()
-    return [data[start : start + 16] for start in range(0, len(data), 16)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from penult.store.database import Database
 from penult.store.paths import BLOCK, loaded_path, rows_at, scan, stored_path
@@ -15,6 +15,22 @@ class FileStat(NamedTuple):
     path: str
     size: int
     mtime_ns: int
+
+
+class Stat(Protocol):
+    """What bears the three that a FileStat bears."""
+
+    @property
+    def path(self) -> str:
+        """The file's name, as it is recorded."""
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+
+    @property
+    def mtime_ns(self) -> int:
+        """When it was changed."""
 
 
 class SeenFile(NamedTuple):
@@ -36,7 +52,7 @@ class Files:
         with self._database.reading() as connection:
             return int(connection.execute("SELECT count(*) FROM files").fetchone()[0])
 
-    def known(self, stats: Sequence[FileStat]) -> list[bytes | None]:
+    def known(self, stats: Sequence[Stat]) -> list[bytes | None]:
         """Returns the key of each file that has the size and time of change it had when recorded, else None.
 
         A change that leaves both as they were goes unseen; only hashing the file again would notice it.

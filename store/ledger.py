@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from itertools import islice
 
 from penult.store.database import Database, damaged
-from penult.store.files import FileStat
+from penult.store.files import Stat
 from penult.store.paths import BLOCK, loaded_path, rows_at, scan, stored_path
 from penult.store.seals import row_seal
 
@@ -60,7 +60,7 @@ class Ledger:
             new += len(block) - len(first)
         return new
 
-    def known(self, stats: Sequence[FileStat]) -> list[str | None]:
+    def known(self, stats: Sequence[Stat]) -> list[str | None]:
         """Returns the reason for each file that failed before and has not changed since, else None."""
         reasons: list[str | None] = []
         for start in range(0, len(stats), BLOCK):

@@ -15,6 +15,9 @@ from penult.store.columns import as_column
 RESERVED = ("key", "path")
 """The names of what each row has anyway; no further column bears one."""
 
+MEANINGS = (*RESERVED, "label", "split", "group")
+"""The columns that mean something; people write them in any case, and we in lower case."""
+
 
 @dataclass(frozen=True, eq=False)
 class Table:
@@ -46,8 +49,7 @@ class Table:
             if len(values) != len(keys):
                 raise InputError(f"{name!r} has {len(values)} rows", expected=f"{len(keys)}, as many as there are keys")
         for name in columns:
-            if not name or name in RESERVED:
-                raise InputError(f"A column is called {name!r}", expected=f"any name but {', '.join(RESERVED)}")
+            _check_name(name)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -66,6 +68,11 @@ class Table:
     def groups(self) -> NDArray[Any] | None:
         """The column ``group``, or None."""
         return self.columns.get("group")
+
+    def key_bytes(self) -> list[bytes]:
+        """Returns the keys as bytes, which can be looked up in a dict."""
+        data = self.keys.tobytes()
+        return [data[start : start + 16] for start in range(0, len(data), 16)]
 
     def select(self, rows: str | NDArray[Any]) -> "Table":
         """Returns the rows of one split, of a mask, or at whole-number places in their order."""
@@ -100,3 +107,10 @@ class Table:
         if not mask.any():
             raise UnknownNameError.among("split", name, {str(value) for value in self.splits if value is not None})
         return mask
+
+
+def _check_name(name: str) -> None:
+    if not name or name != name.strip() or not name.isprintable() or name in RESERVED:
+        raise InputError(f"A column is called {name!r}", expected=f"a printable name, and not {' or '.join(RESERVED)}")
+    if name not in MEANINGS and name.lower() in MEANINGS:
+        raise InputError(f"A column is called {name!r}", expected=repr(name.lower()), remedy="rename it")

@@ -63,7 +63,8 @@ def test_every_class_of_enough_samples_is_on_each_side(
         fractions=fractions,
         salt=str(seed),
     )
-    sides_of, size_of = defaultdict(set), defaultdict(int)
+    sides_of: dict[int, set[str]] = defaultdict(set)
+    size_of: dict[int, int] = defaultdict(int)
     for (_, label, _), side in zip(rows, splits, strict=True):
         sides_of[label].add(side)
         size_of[label] += 1
