@@ -98,9 +98,9 @@ def _decoded(data: bytes, source: str, encoding: str | None) -> str:
             expected="UTF-8, or UTF-16 with its mark",
             remedy=f"save the file as 'CSV UTF-8', or give its encoding: with cp1252 the line reads {shown!r}",
         ) from error
-    if "\0" in text:
+    if "\0" in text.partition("\n")[0]:
         raise InputError(
-            f"{source} holds zero bytes",
+            f"The names of {source} hold zero bytes",
             expected="text",
             remedy="give its encoding: it may be utf-16-le without a mark",
         )
