@@ -20,9 +20,10 @@ from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.receipt import Receipt
 from penult.pipeline.train import Trained, train
 from penult.store import Store, open_store
-from penult.store.datasets import Dataset, Table
+from penult.store.datasets import Dataset
 from penult.store.keys import key_array
 from penult.store.splits import split_by_key
+from penult.store.table import Table
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def fit(
     began = time.perf_counter()
     progress = progress or Silent()
     head_maker(head)  # an unknown head is an error now and not after an hour of extraction
+    options = options or ExtractOptions()
     network = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
     files = find_images(images, progress)
     check_trainable(sorted({file.label for file in files if file.label is not None}), str(images))
@@ -74,8 +76,11 @@ def fit(
     taps = [tap.strip() for tap in features.split(",")]
     receipt = extract(files, opened, backbone=network, taps=taps, options=options, progress=progress)
     labelling, dataset = save_dataset(opened, dataset_name(images), files, str(images))
-    trained = train(opened, dataset=dataset.name, head=head, features=features, backbone=network.name)
-    delivery = deliver(trained, opened, network, Path(output), notes=labelling.notes, progress=progress)
+    spaces = ",".join(f"{network.fingerprint}:{tap}:{options.dtype}" for tap in taps)
+    trained = train(opened, dataset=dataset.name, head=head, features=spaces)
+    delivery = deliver(
+        trained, opened, Path(output), notes=labelling.notes, receipt=receipt.to_json(), progress=progress
+    )
     return Fitted(receipt, dataset, labelling, trained, delivery, time.perf_counter() - began)
 
 

@@ -4,8 +4,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from penult.errors import InputError, MissingFileError
+
+if TYPE_CHECKING:
+    from penult.store.sheets import Sheet
 
 # How people spell the three splits, as folder names and in tables.
 SPLIT_NAMES = {
@@ -126,13 +130,25 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _list_table(path: Path) -> Iterator[ImageFile]:
+    """Yields the images of a table; relative paths are relative to the table's own folder."""
     from penult.store.tables import read_table
 
-    table = read_table(path)
-    if "path" not in table.columns:
+    sheet = read_table(path, kinds={"label": "text"})
+    paths = sheet.column("path")
+    labels = sheet.columns.get("label", [None] * len(sheet))
+    splits = sheet.columns.get("split", [None] * len(sheet))
+    for row, (name, label, split) in enumerate(zip(paths, labels, splits, strict=True)):
+        if not name:
+            raise InputError(f"{sheet.where(row)} has no path", expected="the path of an image")
+        yield ImageFile.at(str(path.parent / name), None if label is None else str(label), _split_of(split, sheet, row))
+
+
+def _split_of(split: str | None, sheet: "Sheet", row: int) -> str | None:
+    if not split:
+        return None
+    if split.strip().lower() not in SPLIT_NAMES:
         raise InputError(
-            f"The table {str(path)!r} has no column 'path', only {', '.join(table.columns) or 'none at all'}",
-            expected="a column 'path', and where they are known 'label' and 'split'",
-            remedy="name the column that holds the images' paths 'path'",
+            f"{sheet.where(row)} has the split {split!r}",
+            expected="train, val or test, or another usual spelling of them",
         )
-    raise NotImplementedError
+    return SPLIT_NAMES[split.strip().lower()]

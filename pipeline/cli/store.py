@@ -50,7 +50,9 @@ def failures(store: Path, as_json: bool) -> None:
     rows = open_store(store, create=False).catalog.ledger.failures()
     if as_json:
         for row in rows:
-            print_json({"path": row.path, "reason": row.reason, "first_seen": row.first_seen, "last_seen": row.last_seen})
+            print_json(
+                {"path": row.path, "reason": row.reason, "first_seen": row.first_seen, "last_seen": row.last_seen}
+            )
         return
     print_table(("image", "reason", "first seen"), [(row.path, row.reason, row.first_seen) for row in rows])
 

@@ -169,7 +169,7 @@ def flattened(card: Mapping[str, object]) -> list[tuple[str, str]]:
             for place, part in enumerate(value, 1):
                 prefix = f"{name} {place}" if len(value) > 1 else name
                 rows += [(f"{prefix} {inner}", text) for inner, text in flattened(part)]
-        elif value not in (None, "", [], (), {}):
+        elif value is not None and not (isinstance(value, str | list | tuple) and not value):
             rows.append((name, _text(value)))
     return rows
 
