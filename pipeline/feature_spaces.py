@@ -1,0 +1,89 @@
+"""Which spaces of a store are meant by a word like ``penultimate,stage3``, and their rows side by side."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penult.errors import InputError, UnknownNameError
+from penult.store import Space, Store
+
+__all__ = ["choose_spaces", "gather"]
+
+
+def choose_spaces(store: Store, features: str, backbone: str | None = None) -> list[Space]:
+    """Returns the spaces that ``features`` names, in its order: taps, or backbone:tap, or backbone:tap:view.
+
+    Parts are separated by commas or plus signs. ``backbone`` (a name, or the start of a fingerprint) says whose taps
+    are meant where a part does not.
+    """
+    parts = [part.strip() for part in re.split(r"[,+]", features) if part.strip()]
+    if not parts:
+        raise InputError(f"the features are {features!r}", expected="taps such as penultimate, or backbone:tap")
+    known = store.spaces()
+    chosen = [_one(known, part, backbone) for part in parts]
+    ids = [space.spec.id for space in chosen]
+    if len(set(ids)) < len(ids):
+        raise InputError(f"the features {features!r} name a space twice", expected="each space once")
+    return chosen
+
+
+def gather(spaces: Sequence[Space], keys: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Reads the rows of ``keys`` in all ``spaces``, (n, sum of widths), in the order of the keys."""
+    _check_present(spaces, keys)
+    if len(spaces) == 1:
+        return spaces[0].gather(keys)
+    rows = np.empty((len(keys), sum(space.spec.width for space in spaces)), np.float32)
+    start = 0
+    for space in spaces:
+        rows[:, start : start + space.spec.width] = space.gather(keys)
+        start += space.spec.width
+    return rows
+
+
+def _one(known: Sequence[Space], part: str, backbone: str | None) -> Space:
+    words = part.split(":")
+    if len(words) == 1 and backbone is not None:
+        words = [backbone, *words]
+    found = [space for space in known if _is_meant(space, words)]
+    exact = [space for space in found if space.spec.name == ":".join(words)]
+    found = exact or found
+    names = sorted(space.spec.name for space in known)
+    if not found:
+        whose = f" of {backbone}" if backbone and ":" not in part else ""
+        raise UnknownNameError(
+            f"the store holds no features called {part!r}{whose}",
+            expected=f"one of {', '.join(names)}" if names else "features, and the store has none yet",
+            remedy="name one of these, or run 'penult extract' with that backbone and tap first",
+        )
+    if len(found) > 1:
+        raise InputError(
+            f"{len(found)} spaces of the store are meant by {part!r}: "
+            + ", ".join(f"{space.spec.name} ({space.spec.fingerprint[:12]})" for space in found),
+            expected="one",
+            remedy="say which, as in backbone:tap with the backbone's name or the start of its fingerprint",
+        )
+    return found[0]
+
+
+def _is_meant(space: Space, words: Sequence[str]) -> bool:
+    spec = space.spec
+    if len(words) == 1:
+        return (spec.tap, spec.view) == (words[0], "identity")
+    whose, tap, *rest = words
+    is_named = spec.backbone == whose or (len(whose) >= 8 and spec.fingerprint.startswith(whose))
+    view = rest[0] if rest and rest[0] not in {"float16", "float32"} else "identity"
+    dtype = rest[-1] if rest and rest[-1] in {"float16", "float32"} else spec.dtype
+    return is_named and (spec.tap, spec.view, spec.dtype) == (tap, view, dtype)
+
+
+def _check_present(spaces: Sequence[Space], keys: NDArray[np.uint8]) -> None:
+    for space in spaces:
+        missing = len(space.missing(keys))
+        if missing:
+            raise InputError(
+                f"{missing} of {len(keys)} images have no features in {space.spec.name}",
+                expected="a row for each image of the dataset",
+                remedy=f"penult extract IMAGES --backbone {space.spec.backbone} --taps {space.spec.tap}",
+            )

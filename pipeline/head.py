@@ -1,0 +1,192 @@
+"""A head: a fitted estimator bound to the spaces that it was trained on, saved without pickle."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penult.errors import HeadError, MissingFileError, SpaceMismatchError
+from penult.pipeline.feature_spaces import gather
+from penult.pipeline.head_card import HeadCard, SpaceRef
+from penult.store import SpaceSpec, Store
+
+__all__ = ["TRUSTED", "Head", "HeadCard", "SpaceRef"]
+
+CARD, ESTIMATOR = "card.json", "estimator"
+
+TRUSTED = frozenset(
+    {
+        "collections.OrderedDict",
+        "lightgbm.basic.Booster",
+        "lightgbm.sklearn.LGBMClassifier",
+        "penult.pipeline.heads.boosted.BoostedTrees",
+        "penult.pipeline.heads.centroid.NearestMean",
+        "penult.pipeline.heads.lda.ShrunkenDiscriminant",
+        "penult.pipeline.heads.logistic.LogisticPath",
+        "penult.pipeline.heads.machine.LinearMachine",
+        "penult.pipeline.heads.ridge.RidgePath",
+        "sklearn.calibration._CalibratedClassifier",
+        "sklearn.calibration._SigmoidCalibration",
+        "sklearn.model_selection._split.StratifiedKFold",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.tree._tree.Tree",
+    }
+)
+"""Types that a saved head may hold besides those that skops knows to be harmless; none of them runs code of a file."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A fitted estimator with its card; columns of probabilities stand in the order of ``card.classes``."""
+
+    card: HeadCard
+    estimator: Any
+
+    def predict_proba(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Returns a probability per class, float32 (n, C), of features (n, D) with the spaces side by side."""
+        rows = np.asarray(features)
+        if rows.ndim != 2 or rows.shape[1] != self.card.width:
+            raise SpaceMismatchError(
+                f"the features have the shape {rows.shape}",
+                expected=f"(n, {self.card.width}): " + " + ".join(space.name for space in self.card.spaces),
+            )
+        if not len(rows):
+            return np.empty((0, len(self.card.classes)), np.float32)
+        chances: NDArray[np.float32] = self.estimator.predict_proba(rows).astype(np.float32)
+        return chances
+
+    def predict(self, features: NDArray[np.floating]) -> NDArray[Any]:
+        """Returns the name of the most probable class of each row."""
+        names: NDArray[Any] = np.array(self.card.classes, dtype=object)[self.predict_proba(features).argmax(axis=1)]
+        return names
+
+    def linear(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Returns W (C, D) and b (C) with probabilities = softmax(features @ W.T + b), or None if it is not linear."""
+        from penult.pipeline.heads.linear import LinearHead
+
+        if isinstance(self.estimator, LinearHead):
+            return self.estimator.coef_, self.estimator.intercept_
+        return None
+
+    def gather(self, store: Store, keys: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Reads the features of ``keys`` from the head's own spaces in ``store``, (n, D) in the order of the keys."""
+        known = {space.spec.id: space for space in store.spaces()}
+        for ref in self.card.spaces:
+            if ref.id not in known:
+                raise SpaceMismatchError(
+                    f"{store.path} has no rows of {ref.name}, which the head {self.card.name!r} takes",
+                    expected=f"one of {', '.join(SpaceRef.of(space.spec).name for space in known.values()) or 'none'}",
+                    remedy="open the store that the head was trained on, or train one on this store",
+                )
+        return gather([known[ref.id] for ref in self.card.spaces], keys)
+
+    def check_spaces(self, spaces: Sequence[SpaceSpec | SpaceRef]) -> None:
+        """Refuses features of any other spaces, or of these in another order."""
+        offered = [space if isinstance(space, SpaceRef) else SpaceRef.of(space) for space in spaces]
+        if [space.id for space in offered] != [space.id for space in self.card.spaces]:
+            raise SpaceMismatchError(
+                f"features of {_named(offered)} were offered to the head {self.card.name!r}",
+                expected=_named(self.card.spaces),
+                remedy="extract with the backbone that the head was trained on, or train a head on these features",
+            )
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the head into ``folder``; a reader sees the old head or the new one, never a mixture."""
+        import skops.io  # type: ignore[import-untyped]  # skops ships no types
+
+        room = Path(folder)
+        room.mkdir(parents=True, exist_ok=True)
+        data = skops.io.dumps(self.estimator)
+        digest = sha256(data).hexdigest()
+        file = f"{ESTIMATOR}-{digest[:16]}.skops"
+        _replace(room / file, data)
+        content = {**self.card.to_json(), "estimator": {"file": file, "sha256": digest}}
+        _replace(room / CARD, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
+        for old in room.glob(f"{ESTIMATOR}-*.skops"):
+            if old.name != file:
+                old.unlink(missing_ok=True)
+        return room
+
+    @classmethod
+    def load(cls, folder: str | Path, *, trust: Iterable[str] = ()) -> Self:
+        """Reads a head; nothing in the file is run, and only known types are made.
+
+        ``trust`` names further types, as ``module.Class``, for heads with estimators of other packages.
+        """
+        room = Path(folder)
+        card, entry = _read_card(room)
+        data = _read_estimator(room, entry)
+        return cls(card, _estimator(data, frozenset(trust) | TRUSTED, room))
+
+
+def _named(spaces: Sequence[SpaceRef]) -> str:
+    return (
+        " + ".join(f"{space.backbone}:{space.tap} ({space.dtype}, {space.fingerprint})" for space in spaces) or "none"
+    )
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Puts ``data`` under ``path`` in one step, durably."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _read_card(room: Path) -> tuple[HeadCard, dict[str, str]]:
+    path = room / CARD
+    if not path.is_file():
+        raise MissingFileError(f"there is no head at {room}", expected=f"a folder with a {CARD}")
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise HeadError(f"{path} cannot be read: {error}", remedy="train the head again") from error
+    card = HeadCard.from_json(content, origin=str(room))
+    entry = content.get("estimator")
+    if not isinstance(entry, dict) or not {"file", "sha256"} <= entry.keys():
+        raise HeadError(f"the card of {room} names no estimator", remedy="train the head again")
+    return card, entry
+
+
+def _read_estimator(room: Path, entry: dict[str, str]) -> bytes:
+    path = room / Path(entry["file"]).name
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise HeadError(f"the estimator of {room} cannot be read: {error}", remedy="train the head again") from error
+    if sha256(data).hexdigest() != entry["sha256"]:
+        raise HeadError(
+            f"{path} is damaged: its SHA-256 is not the one on the card",
+            remedy="train the head again, or copy it again",
+        )
+    return data
+
+
+def _estimator(data: bytes, trusted: frozenset[str], room: Path) -> Any:
+    import skops.io
+
+    try:
+        strange = sorted(set(skops.io.get_untrusted_types(data=data)) - trusted)
+        if not strange:
+            return skops.io.loads(data, trusted=sorted(trusted & set(skops.io.get_untrusted_types(data=data))))
+    except Exception as error:
+        raise HeadError(f"the estimator of {room} cannot be loaded: {error}", remedy="train the head again") from error
+    raise HeadError(
+        f"the estimator of {room} holds types that are not trusted: {', '.join(strange)}",
+        expected="types of numpy, scikit-learn, LightGBM and penult",
+        remedy="if you know where it comes from, load it with trust=[...] naming them",
+    )

@@ -1,0 +1,104 @@
+"""What a head says about itself, as plain data: its classes and spaces, what it was trained on, how well it does."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from penult.errors import HeadError
+from penult.store.spec import SpaceSpec
+
+__all__ = ["FORMAT", "MAJOR", "MINOR", "HeadCard", "SpaceRef"]
+
+FORMAT = "penult-head"
+MAJOR, MINOR = 1, 0
+
+
+@dataclass(frozen=True)
+class SpaceRef:
+    """The space whose rows a head takes; a head of several takes their rows side by side, in the card's order."""
+
+    backbone: str
+    fingerprint: str
+    tap: str
+    view: str
+    width: int
+    dtype: str
+    id: str
+
+    @classmethod
+    def of(cls, spec: SpaceSpec) -> Self:
+        """Refers to a space of a store."""
+        return cls(spec.backbone, spec.fingerprint, spec.tap, spec.view, spec.width, spec.dtype, spec.id)
+
+    @property
+    def name(self) -> str:
+        """The space for people to read, with the start of its fingerprint."""
+        view = "" if self.view == "identity" else f":{self.view}"
+        return f"{self.backbone}@{self.fingerprint[:12]}:{self.tap}{view} ({self.dtype})"
+
+
+@dataclass(frozen=True)
+class HeadCard:
+    """Everything that is known of a fitted head but its numbers.
+
+    ``kind`` is the name under which the registry knows it; ``metrics`` are those of the evaluation split, each a
+    number or None, accuracy with its interval.
+    """
+
+    name: str
+    kind: str
+    classes: tuple[str, ...]
+    spaces: tuple[SpaceRef, ...]
+    dataset: str
+    dataset_version: int
+    n_train: int
+    n_test: int
+    trained_on: tuple[str, ...]
+    evaluated_on: str
+    params: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    versions: Mapping[str, str]
+    created: str
+    seconds: float
+
+    @property
+    def width(self) -> int:
+        """The number of features that the head takes."""
+        return sum(space.width for space in self.spaces)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the card as plain JSON values, with its format and version."""
+        return {
+            "format": FORMAT,
+            "version": {"major": MAJOR, "minor": MINOR},
+            **{entry.name: getattr(self, entry.name) for entry in fields(self)},
+            "classes": list(self.classes),
+            "spaces": [asdict(space) for space in self.spaces],
+            "trained_on": list(self.trained_on),
+            "params": dict(self.params),
+            "metrics": dict(self.metrics),
+            "versions": dict(self.versions),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], *, origin: str) -> Self:
+        """Reads what ``to_json`` wrote; words that this version does not know are left aside."""
+        if not isinstance(data, Mapping) or data.get("format") != FORMAT:
+            raise HeadError(f"{origin} is no head", expected=f"a card of the format {FORMAT!r}")
+        try:
+            major = data["version"]["major"]
+            if major != MAJOR:
+                raise HeadError(
+                    f"{origin} is a head of version {major}",
+                    expected=f"version {MAJOR}",
+                    remedy="upgrade penult" if isinstance(major, int) and major > MAJOR else "train it again",
+                )
+            values = {entry.name: data[entry.name] for entry in fields(cls)}
+            values["spaces"] = tuple(SpaceRef(**space) for space in data["spaces"])
+        except (KeyError, TypeError) as error:
+            raise HeadError(
+                f"the card of {origin} is damaged: {error!r}", remedy="train the head again, or copy its folder again"
+            ) from error
+        for name in ("classes", "trained_on"):
+            values[name] = tuple(values[name])
+        return cls(**values)

@@ -1,0 +1,163 @@
+"""A dataset and the features in a store become a head that is evaluated, saved and listed in the catalog."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from penult.errors import InputError
+from penult.pipeline.evaluation import Evaluation, evaluate
+from penult.pipeline.feature_spaces import choose_spaces, gather
+from penult.pipeline.head import Head
+from penult.pipeline.head_card import HeadCard, SpaceRef
+from penult.pipeline.training_rows import TrainingRows, choose_rows
+from penult.store import Store, open_store
+
+__all__ = ["TrainOptions", "Trained", "train"]
+
+LIBRARIES = ("penult", "scikit-learn", "numpy", "lightgbm", "skops")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What `train` may be told besides what to train: a dataset's version, a head's parameters, and the seed."""
+
+    version: int | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    class_weight: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A head, what it is worth, and what should be said about how it came to be.
+
+    ``test_paths`` are the evaluated images, in the order of the evaluation's rows.
+    """
+
+    head: Head
+    evaluation: Evaluation
+    seconds: float
+    notes: tuple[str, ...]
+    test_paths: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the result as plain data."""
+        card = self.head.card
+        return {
+            "head": card.name,
+            "kind": card.kind,
+            "classes": list(card.classes),
+            "n_train": card.n_train,
+            "n_test": card.n_test,
+            **{name: value for name, value in self.evaluation.summary().items() if name != "n"},
+            "params": dict(card.params),
+            "seconds": round(self.seconds, 3),
+            "notes": list(self.notes),
+        }
+
+
+def train(
+    store: Store | str | Path,
+    *,
+    dataset: str,
+    head: str = "logistic",
+    features: str = "penultimate",
+    backbone: str | None = None,
+    name: str | None = None,
+    options: TrainOptions | None = None,
+) -> Trained:
+    """Trains ``head`` on the dataset's training splits, and tests it once on the split ``test`` (``val`` without one).
+
+    Everything that has to be chosen is chosen within the training images. The same call on the same dataset version
+    and features gives the same head. It is saved under ``name``, by default the dataset's and the head's.
+    """
+    from penult.pipeline.heads.recipe import HeadOptions
+    from penult.pipeline.heads.registry import head_maker, recipe_of
+
+    began = time.perf_counter()
+    options = options or TrainOptions()
+    opened = store if isinstance(store, Store) else open_store(store, create=False)
+    head_maker(head)
+    called = _name(name, dataset, head)
+    table = opened.catalog.datasets.load(dataset, options.version)
+    spaces = choose_spaces(opened, features, backbone)
+    rows = choose_rows(table)
+    classes = rows.classes
+    codes = np.searchsorted(np.array(classes), rows.train.labels.astype(str))
+    inputs = gather(spaces, rows.train.keys)
+    task = HeadOptions(len(codes), len(classes), inputs.shape[1], options.seed, options.class_weight)
+    recipe = recipe_of(head, task, options.params)
+    fitted = recipe.fit(inputs, codes, groups=rows.train.groups, seed=options.seed)
+    chances = fitted.estimator.predict_proba(gather(spaces, rows.test.keys))
+    evaluation = evaluate(rows.test.keys, rows.test.labels.tolist(), chances, classes)
+    seconds = time.perf_counter() - began
+    card = HeadCard(
+        name=called,
+        kind=head,
+        classes=classes,
+        spaces=tuple(SpaceRef.of(space.spec) for space in spaces),
+        dataset=table.name,
+        dataset_version=table.version,
+        n_train=len(rows.train),
+        n_test=evaluation.n,
+        trained_on=rows.trained_on,
+        evaluated_on=rows.evaluated_on,
+        params=_plain({**options.params, **fitted.params, "class_weight": options.class_weight}),
+        metrics=_metrics(evaluation),
+        versions={library: version(library) for library in LIBRARIES},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=round(seconds, 3),
+    )
+    finished = Head(card, fitted.estimator)
+    finished.save(opened.heads_path / called)
+    opened.catalog.heads.record(called, card.to_json())
+    known = np.isin(rows.test.labels.astype(str), classes)
+    paths = tuple(path for path, kept in zip(rows.test.paths, known, strict=True) if kept)
+    notes = (*rows.notes, *_shared_groups(rows), *fitted.notes, *evaluation.statements)
+    return Trained(finished, evaluation, seconds, notes, paths)
+
+
+def _name(name: str | None, dataset: str, head: str) -> str:
+    called = name or f"{dataset}-{head.replace(':', '.')}"
+    if called != Path(called).name or called.startswith("."):
+        raise InputError(
+            f"a head cannot be called {called!r}", expected="a name without slashes, not starting with a dot"
+        )
+    return called
+
+
+def _metrics(evaluation: Evaluation) -> dict[str, Any]:
+    accuracy = evaluation.accuracy
+    figures = evaluation.summary()
+    return {
+        "accuracy": {"value": accuracy.value, "low": accuracy.low, "high": accuracy.high},
+        **{name: value for name, value in figures.items() if not name.startswith("accuracy")},
+    }
+
+
+def _plain(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the parameters as JSON values."""
+    return {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in params.items()
+        if value is not None
+    }
+
+
+def _shared_groups(rows: TrainingRows) -> tuple[str, ...]:
+    if rows.train.groups is None or rows.test.groups is None:
+        return ()
+    shared = set(rows.train.groups.tolist()) & set(rows.test.groups.tolist())
+    if not shared:
+        return ()
+    affected = int(np.isin(rows.test.groups.astype(str), sorted(shared)).sum())
+    return (
+        f"{len(shared)} groups stand in training and test alike, with {affected} of {len(rows.test)} test images: "
+        f"the accuracy on new groups is likely lower",
+    )

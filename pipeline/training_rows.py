@@ -1,0 +1,171 @@
+"""Which samples of a dataset train a head and which test it, with every sample that does neither accounted for."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penult.errors import InputError
+from penult.store.columns import missing_in
+from penult.store.datasets import Dataset
+
+__all__ = ["Samples", "TrainingRows", "choose_rows"]
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Distinct images in the order of their keys, with label, path, and group (None where the dataset has none)."""
+
+    keys: NDArray[np.uint8]
+    labels: NDArray[Any]
+    paths: tuple[str, ...]
+    groups: NDArray[Any] | None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """The samples to train and to evaluate on, the splits that they came from, and what was left out and why."""
+
+    train: Samples
+    test: Samples
+    trained_on: tuple[str, ...]
+    evaluated_on: str
+    notes: tuple[str, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The labels of the training samples, sorted."""
+        return tuple(sorted(set(self.train.labels.tolist())))
+
+
+def choose_rows(dataset: Dataset) -> TrainingRows:
+    """Splits a dataset: tested on ``test`` if there is one and else on ``val``, trained on all other splits.
+
+    No image is on both sides: one that stands in both is only tested. Images without a label, or with two, are in
+    neither.
+    """
+    notes: list[str] = []
+    labels, splits = _columns(dataset)
+    present = Counter(split for split in splits if split in SPLITS)
+    evaluated_on = "test" if present["test"] else "val"
+    if not present[evaluated_on]:
+        raise InputError(
+            f"the dataset {dataset.name!r} has no images to test on; its splits are {_counted(Counter(splits))}",
+            expected="images in the split test, or val",
+            remedy=f"penult dataset split {dataset.name}",
+        )
+    trained_on = tuple(split for split in ("train", "val") if present[split] and split != evaluated_on)
+    others = Counter(split for split in splits if split not in SPLITS)
+    if others:
+        notes.append(f"{others.total()} images are in no split that is used ({_counted(others)})")
+    kept = _usable(dataset.keys, labels, notes)
+    test = kept & np.isin(splits, evaluated_on)
+    train = kept & np.isin(splits, trained_on)
+    train &= _apart(dataset.keys, train, test, notes)
+    rows = TrainingRows(
+        _samples(dataset, labels, train), _samples(dataset, labels, test), trained_on, evaluated_on, tuple(notes)
+    )
+    _check(dataset, rows)
+    return rows
+
+
+def _columns(dataset: Dataset) -> tuple[NDArray[Any], NDArray[Any]]:
+    if dataset.labels is None:
+        raise InputError(
+            f"the dataset {dataset.name!r} has no labels", expected="a column label", remedy="penult dataset import"
+        )
+    if dataset.splits is None:
+        raise InputError(
+            f"the dataset {dataset.name!r} has no splits",
+            expected="a column split with train and test",
+            remedy=f"penult dataset split {dataset.name}",
+        )
+    absent = missing_in(dataset.labels)
+    labels = np.array(
+        [None if gone else str(label) for label, gone in zip(dataset.labels, absent, strict=True)], object
+    )
+    splits = np.array(["none" if split is None else str(split) for split in dataset.splits], object)
+    return labels, splits
+
+
+def _usable(keys: NDArray[np.uint8], labels: NDArray[Any], notes: list[str]) -> NDArray[np.bool_]:
+    """Returns which rows have one label."""
+    unlabelled = np.array([label is None or not label for label in labels], bool)
+    if unlabelled.any():
+        notes.append(f"{int(unlabelled.sum())} images have no label and are left out")
+    told: dict[bytes, set[str]] = {}
+    for key, label in zip(_named(keys), labels, strict=True):
+        if label:
+            told.setdefault(key, set()).add(label)
+    torn = {key for key, names in told.items() if len(names) > 1}
+    if torn:
+        notes.append(f"{len(torn)} images stand under several labels and are left out")
+    is_sound: NDArray[np.bool_] = ~unlabelled & np.array([key not in torn for key in _named(keys)], bool)
+    return is_sound
+
+
+def _apart(
+    keys: NDArray[np.uint8], train: NDArray[np.bool_], test: NDArray[np.bool_], notes: list[str]
+) -> NDArray[np.bool_]:
+    tested = set(_named(keys[test]))
+    shared = np.array([key in tested for key in _named(keys)], bool)
+    leaked = len(set(_named(keys[train & shared])))
+    if leaked:
+        notes.append(f"{leaked} images stand in training and test alike; they are only tested")
+    return ~shared
+
+
+def _samples(dataset: Dataset, labels: NDArray[Any], rows: NDArray[np.bool_]) -> Samples:
+    """Takes the rows in the order of their keys, each key once, so that a head depends on content alone."""
+    places = np.flatnonzero(rows)
+    _, first = np.unique(dataset.keys[places].view("V16").ravel(), return_index=True)
+    places = places[first]
+    groups = None if dataset.groups is None else _groups(dataset.groups[places], places)
+    return Samples(dataset.keys[places], labels[places], tuple(dataset.paths[place] for place in places), groups)
+
+
+def _groups(groups: NDArray[Any], places: NDArray[np.intp]) -> NDArray[Any]:
+    """Returns the groups as text; an image without one is a group of its own."""
+    absent = missing_in(groups)
+    return np.array(
+        [f"\0{place}" if gone else str(group) for group, gone, place in zip(groups, absent, places, strict=True)],
+        object,
+    )
+
+
+def _check(dataset: Dataset, rows: TrainingRows) -> None:
+    counts = Counter(rows.train.labels.tolist())
+    if len(counts) < 2:
+        raise InputError(
+            f"the training images of {dataset.name!r} have {_counted(counts) or 'no label at all'}",
+            expected="two classes at least",
+            remedy="label images of another class, and put them into the split train",
+        )
+    single = sorted(name for name, count in counts.items() if count == 1)
+    if single:
+        raise InputError(
+            f"{len(single)} classes of {dataset.name!r} have one training image: {', '.join(single[:5])}",
+            expected="two images per class at least",
+            remedy="add images, or leave these classes out",
+        )
+    if not len(rows.test):
+        raise InputError(
+            f"no image of the split {rows.evaluated_on} of {dataset.name!r} can be tested on",
+            expected="labelled images",
+            remedy=f"penult dataset split {dataset.name}",
+        )
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
+
+
+def _named(keys: NDArray[np.uint8]) -> list[bytes]:
+    return [key.tobytes() for key in keys]
