@@ -152,9 +152,8 @@ def test_val_is_tested_on_where_there_is_no_test(store: Store) -> None:
 
 def test_with_a_test_split_val_is_trained_on(store: Store) -> None:
     dataset = store.catalog.datasets.load("numbers")
-    splits = np.array(dataset.splits.tolist(), dtype=object)  # type: ignore[union-attr]  # it has splits
-    splits[1:100:3] = "val"
-    store.catalog.datasets.save("numbers", dataset.with_columns(split=splits.tolist()))
+    splits = ["val" if 0 < i < 100 and i % 3 == 1 else split for i, split in enumerate(np.array(dataset.splits))]
+    store.catalog.datasets.save("numbers", dataset.with_columns(split=splits))
     result = train(store, dataset="numbers")
     assert (result.head.card.trained_on, result.head.card.n_train) == (("train", "val"), 300)
 
@@ -162,7 +161,7 @@ def test_with_a_test_split_val_is_trained_on(store: Store) -> None:
 def test_the_test_split_decides_nothing(store: Store) -> None:
     before = train(store, dataset="numbers")
     dataset = store.catalog.datasets.load("numbers")
-    labels = np.array(dataset.labels.tolist(), dtype=object)  # type: ignore[union-attr]  # it has labels
+    labels = np.array(dataset.labels)
     tested = np.array(dataset.splits) == "test"
     labels[tested] = np.random.default_rng(0).permutation(labels[tested])
     store.catalog.datasets.save("numbers", dataset.with_columns(label=labels.tolist()))
