@@ -12,8 +12,10 @@ from penult.exporters import Backbone
 from penult.pipeline.bundle import bundle
 from penult.pipeline.guesses import original_guesses
 from penult.pipeline.head import Head
+from penult.pipeline.images import ImageFile
+from penult.pipeline.labelling import Labelling
 from penult.pipeline.progress import Progress, Silent
-from penult.pipeline.report import Baseline, Before, Embedding, Failure, Report, project, write_report
+from penult.pipeline.report import Before, Embedding, Failure, Group, Report, Shown, project, write_report
 from penult.pipeline.train import Trained
 from penult.store import Store
 
@@ -57,7 +59,7 @@ def deliver(
     store: Store,
     folder: Path,
     *,
-    notes: Sequence[str] = (),
+    labelling: Labelling | None = None,
     receipt: dict[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Delivery:
@@ -69,13 +71,13 @@ def deliver(
     with progress.task("Report and model", total=2, unit="files") as task:
         bundle(trained.head, backbone, delivery.model, check_images=_spread(trained.test_paths, CHECK_IMAGES))
         task.advance()
-        write_report(delivery.report, _report(trained, store, backbone, [*notes, *trained.notes], receipt))
+        write_report(delivery.report, _report(trained, store, backbone, labelling or Labelling(), receipt))
         task.advance()
     return delivery
 
 
 def _report(
-    trained: Trained, store: Store, backbone: Backbone, notes: Sequence[str], receipt: dict[str, Any] | None
+    trained: Trained, store: Store, backbone: Backbone, labelling: Labelling, receipt: dict[str, Any] | None
 ) -> Report:
     card, evaluation = trained.head.card, trained.evaluation
     shown = _spread(trained.test_paths, BEFORE_IMAGES)
@@ -86,16 +88,21 @@ def _report(
         paths=trained.test_paths,
         head=card.to_json(),
         command=f"penult train {card.dataset} --head {card.kind} --store {store.path}",
-        baselines=[Baseline(f"always {evaluation.majority_class}", evaluation.majority_accuracy)],
         before=[
             Before(path, [(guess.name, guess.probability) for guess in named])
             for path, named in zip(shown, guesses, strict=True)
         ],
         receipt=receipt or {},
-        notes=notes,
+        notes=[*labelling.notes, *trained.notes],
         failed=[Failure(row.path, row.reason) for row in store.catalog.ledger.failures()],
+        conflicts=[_group(files) for files in labelling.conflicts.values()],
+        leaks=[_group(files) for files in labelling.leaks.values()],
         embedding=_map(trained, store),
     )
+
+
+def _group(files: Sequence[ImageFile]) -> Group:
+    return Group([Shown(file.path, file.label or "", file.split or "") for file in files])
 
 
 def _map(trained: Trained, store: Store) -> Embedding:

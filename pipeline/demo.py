@@ -1,5 +1,6 @@
 """The whole way on images that are drawn on the spot: what the network says before, and what a head makes of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from penult.pipeline.predict import Prediction, predict
 from penult.pipeline.progress import Progress, Silent
 
 BACKBONE = "efficientnet-lite0"
+DRAWINGS = "drawings"
+
+# The class of the image that is shown before and after.
+TRUTH = "torch"
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,19 @@ def run_demo(folder: str | Path = "penult-demo", *, progress: Progress | None = 
     """Draws a collection into ``folder``, fits a head to it, and predicts one test image from ``model.onnx`` alone."""
     progress = progress or Silent()
     room = Path(folder)
-    images = room / "images"
-    draw_collection(images)
-    image = sorted((images / "test" / "torch").iterdir())[0]
-    progress.say("Before any training, the network is asked in its own 1000 classes.")
+    images = room / DRAWINGS
+    with progress.task("Drawing", unit="collection") as task:
+        draw_collection(images)
+        task.advance()
+    image = sorted((images / "test" / TRUTH).iterdir())[0]
     (before,) = original_guesses(load_backbone(BACKBONE), [str(image)])
+    _tell_before(progress, image, before)
     fitted = fit(images, room / "store", backbone=BACKBONE, output=room, progress=progress)
     (after,) = predict(fitted.delivery.model, image)
-    return Demo(image, "torch", before, fitted, after)
+    return Demo(image, TRUTH, before, fitted, after)
+
+
+def _tell_before(progress: Progress, image: Path, before: Sequence[Guess]) -> None:
+    progress.say(f"Before any training: what the network's own 1000 classes say of {image.name}, a {TRUTH}:")
+    for guess in before:
+        progress.say(f"  {guess.probability:6.1%}  {guess.name}")

@@ -78,9 +78,7 @@ def fit(
     labelling, dataset = save_dataset(opened, dataset_name(images), files, str(images))
     spaces = ",".join(f"{network.fingerprint}:{tap}:{options.dtype}" for tap in taps)
     trained = train(opened, dataset=dataset.name, head=head, features=spaces)
-    delivery = deliver(
-        trained, opened, Path(output), notes=labelling.notes, receipt=receipt.to_json(), progress=progress
-    )
+    delivery = deliver(trained, opened, Path(output), labelling=labelling, receipt=receipt.to_json(), progress=progress)
     return Fitted(receipt, dataset, labelling, trained, delivery, time.perf_counter() - began)
 
 

@@ -97,7 +97,8 @@ def split_folders(root: Path) -> dict[str, str]:
 
 def _holds_folders(folder: Path) -> bool:
     try:
-        return any(entry.is_dir() for entry in os.scandir(folder))
+        with os.scandir(folder) as entries:
+            return any(entry.is_dir() for entry in entries)
     except OSError:
         return False
 

@@ -28,12 +28,8 @@ def demo(folder: Path, opens: bool | None, as_json: bool) -> None:
 
 
 def _print_demo(shown: Demo) -> None:
-    click.echo(f"\nBefore: what the network's own 1000 classes say of {shown.image} (a {shown.truth}):")
-    for guess in shown.before:
-        click.echo(f"  {guess.probability:6.1%}  {guess.name}")
-    click.echo()
     print_trained(shown.fitted.trained, shown.fitted.delivery, [])
-    click.echo(f"\nAfter: what {shown.fitted.delivery.model} alone says of the same image:")
+    click.echo(f"\nAfter: what {shown.fitted.delivery.model} alone says of the same {shown.truth}, {shown.image}:")
     for name, probability in sorted(shown.after.probabilities.items(), key=lambda item: -item[1]):
         click.echo(f"  {probability:6.1%}  {name}")
 

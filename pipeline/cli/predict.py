@@ -1,0 +1,93 @@
+"""`penult predict`: what is on the images."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from penult.pipeline.cli.app import NEW_FAILURES
+from penult.pipeline.cli.options import default_of, json_option, store_option
+from penult.pipeline.cli.output import print_json, progress
+from penult.pipeline.predict import Prediction, Predictions
+from penult.pipeline.predict import predict as run_predict
+from penult.pipeline.prediction_files import prediction_writer
+from penult.pipeline.providers import EXECUTION_PROVIDERS
+from penult.pipeline.sorting import ImageSorter
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.argument("images", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="A .csv, .jsonl or .parquet file for the predictions."
+)
+@click.option("--top", type=click.IntRange(1), help="Give the most probable K classes only.  [default: all]")
+@click.option(
+    "--min-confidence",
+    type=click.FloatRange(0, 1),
+    default=default_of(run_predict, "min_confidence"),
+    show_default=True,
+    help="Call images 'unsure' whose best class is less probable.",
+)
+@click.option(
+    "--sort-into",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="A new folder, to link or copy the images into, one folder per label.",
+)
+@click.option(
+    "--provider",
+    type=click.Choice(["auto", *EXECUTION_PROVIDERS]),
+    default=default_of(run_predict, "provider"),
+    show_default=True,
+    help="Where the model runs. One that is asked for and cannot be used is an error.",
+)
+@store_option
+@json_option
+@click.pass_context
+def predict(
+    ctx: click.Context,
+    /,
+    model: str,
+    images: Path,
+    output: Path | None,
+    sort_into: Path | None,
+    as_json: bool,
+    **values: Any,
+) -> None:
+    """Tell the classes of images. MODEL is a model's file, or the name of a head in the store.
+
+    With a head, features that the store holds are used again. Images that cannot be used are listed with the reason.
+    """
+    found = run_predict(model, images, progress=progress(), **values)
+    if _put_out(found, output, sort_into, as_json=as_json):
+        ctx.exit(NEW_FAILURES)
+
+
+def _put_out(found: Predictions, output: Path | None, sort_into: Path | None, *, as_json: bool) -> int:
+    """Prints, writes and sorts predictions as they come, and returns how many images failed."""
+    failed = 0
+    width = max(len(name) for name in (*found.classes, "unsure"))
+    with ExitStack() as stack:
+        sorter = ImageSorter(sort_into) if sort_into else None
+        writer = stack.enter_context(prediction_writer(output, found.classes)) if output else None
+        for prediction in found:
+            failed += prediction.error is not None
+            if as_json:
+                print_json(prediction.to_json())
+            elif writer is None or prediction.error is not None:
+                _print(prediction, width)
+            if writer:
+                writer.write(prediction)
+            if sorter:
+                sorter.take(prediction)
+    if failed:
+        click.echo(f"{failed:,} images could not be used.", err=True)
+    return failed
+
+
+def _print(prediction: Prediction, width: int) -> None:
+    if prediction.error is not None:
+        click.echo(f"{prediction.path}: {prediction.error}", err=True)
+    else:
+        click.echo(f"{prediction.label:<{width}}  {prediction.confidence:>6.1%}  {prediction.path}")

@@ -1,0 +1,157 @@
+"""The main job on real photos and on what users do to their folders between two runs."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from penult.errors import InputError, UnknownNameError
+from penult.exporters.backbone import Backbone
+from penult.pipeline.fit import dataset_name, fit
+from penult.pipeline.model import Model
+from penult.pipeline.predict import predict
+from penult.store import open_store
+
+
+def _splits(store: Path, name: str) -> dict[bytes, str]:
+    dataset = open_store(store).catalog.datasets.load(name)
+    assert dataset.splits is not None
+    return dict(zip((key.tobytes() for key in dataset.keys), dataset.splits, strict=True))
+
+
+def _draw(path: Path, channel: int, seed: int) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 110, (44, 50, 3), dtype=np.uint8)
+    pixels[..., channel] += 120
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def test_a_folder_becomes_a_classifier(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+    fitted = fit(collection, tmp_path / "store", backbone=small_backbone, output=tmp_path / "out")
+    shown = json.loads(json.dumps(fitted.to_json()))
+    wanted = {"head", "classes", "n_train", "n_test", "accuracy", "accuracy_low", "accuracy_high", "log_loss"}
+    assert wanted | {"seconds", "model", "report"} <= set(shown)
+    assert shown["classes"] == ["blue", "green", "red"]
+    assert shown["n_train"] + shown["n_test"] == 30
+    assert shown["accuracy"] == 1.0, "the three colours are told apart by any network"
+    assert shown["receipt"]["new"] == 30
+    assert "<html" in Path(shown["report"]).read_text()
+    for prediction in predict(Model.load(shown["model"]), collection):
+        assert prediction.label == Path(prediction.path).parent.name
+
+
+def test_a_second_fit_extracts_nothing_and_ten_new_images_cost_ten(
+    collection: Path, tmp_path: Path, small_backbone: Backbone
+) -> None:
+    first = fit(collection, tmp_path / "store", backbone=small_backbone, output=tmp_path)
+    again = fit(collection, tmp_path / "store", backbone=small_backbone, output=tmp_path)
+    assert (again.receipt.new, again.receipt.reused) == (0, 30)
+    assert again.dataset.version == first.dataset.version
+    before = _splits(tmp_path / "store", "photos")
+    for number in range(10):
+        _draw(collection / "green" / f"new-{number}.png", 1, 100 + number)
+    more = fit(collection, tmp_path / "store", backbone=small_backbone, output=tmp_path)
+    assert (more.receipt.new, more.receipt.reused) == (10, 30)
+    assert more.dataset.version == first.dataset.version + 1
+    after = _splits(tmp_path / "store", "photos")
+    assert {key: after[key] for key in before} == before, "adding images moves no old one"
+
+
+def test_the_made_split_depends_on_nothing_but_the_images(
+    collection: Path, tmp_path: Path, small_backbone: Backbone
+) -> None:
+    fit(collection, tmp_path / "one", backbone=small_backbone, output=tmp_path)
+    moved = tmp_path / "moved" / "photos"
+    shutil.copytree(collection, moved)
+    (moved / "red" / "0.png").rename(moved / "red" / "renamed.png")
+    fit(moved, tmp_path / "two", backbone=small_backbone, output=tmp_path)
+    assert _splits(tmp_path / "one", "photos") == _splits(tmp_path / "two", "photos")
+
+
+def test_the_made_split_is_stratified(tmp_path: Path, small_backbone: Backbone) -> None:
+    for channel, name in enumerate(("red", "green", "blue")):
+        for number in range(60):
+            _draw(tmp_path / "many" / name / f"{number}.png", channel, 1000 * channel + number)
+    fitted = fit(tmp_path / "many", tmp_path / "store", backbone=small_backbone, output=tmp_path)
+    assert fitted.dataset.labels is not None
+    tested = Counter(fitted.dataset.labels[fitted.dataset.splits == "test"].tolist())
+    assert set(tested) == {"red", "green", "blue"}
+    for count in tested.values():
+        assert 0.05 < count / 60 < 0.4
+
+
+def test_the_folders_own_split_is_kept(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+    for split, numbers in (("Train", range(7)), ("VALID", range(7, 10))):
+        for name in ("red", "green", "blue"):
+            (tmp_path / "set" / split / name).mkdir(parents=True)
+            for number in numbers:
+                shutil.copy(collection / name / f"{number}.png", tmp_path / "set" / split / name)
+    fitted = fit(tmp_path / "set", tmp_path / "store", backbone=small_backbone, output=tmp_path)
+    assert (fitted.trained.head.card.n_train, fitted.trained.head.card.n_test) == (21, 9)
+
+
+def test_a_table_is_a_collection_too(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+    lines = ["path,label,split"]
+    for name in ("red", "green", "blue"):
+        lines += [f"photos/{name}/{n}.png,{name},{'test' if n > 7 else 'train'}" for n in range(10)]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    fitted = fit(tmp_path / "labels.csv", tmp_path / "store", backbone=small_backbone, output=tmp_path)
+    assert fitted.dataset.name == "labels"
+    assert (fitted.trained.head.card.n_train, fitted.trained.head.card.n_test) == (24, 6)
+
+
+def test_copies_never_stand_on_both_sides_and_contradictions_are_left_out(
+    collection: Path, tmp_path: Path, small_backbone: Backbone
+) -> None:
+    shutil.copy(collection / "red" / "0.png", collection / "red" / "same.png")
+    shutil.copy(collection / "red" / "1.png", collection / "blue" / "contradiction.png")
+    fitted = fit(collection, tmp_path / "store", backbone=small_backbone, output=tmp_path)
+    assert len(fitted.dataset) == 29
+    assert len({key.tobytes() for key in fitted.dataset.keys}) == 29
+    notes = " ".join(fitted.labelling.notes)
+    assert "1 images stand under several labels and are left out" in notes
+    assert "1 files are exact copies" in notes
+
+
+def test_names_from_strangers_do_no_harm(tmp_path: Path, small_backbone: Backbone) -> None:
+    names = ["<script>alert(1)</script>".replace("/", "\u2215"), 'with space, comma; "quotes"', "Ünïcödé 猫"]
+    for channel, name in enumerate(names):
+        for number in range(8):
+            _draw(tmp_path / "odd" / name / f"{number} '&<>.png", channel, 100 * channel + number)
+    fitted = fit(tmp_path / "odd", tmp_path / "store", backbone=small_backbone, output=tmp_path)
+    assert sorted(fitted.trained.head.card.classes) == sorted(names)
+    assert "<script>alert" not in (tmp_path / "report.html").read_text()
+
+
+def test_what_cannot_become_a_classifier_is_told_before_anything_is_extracted(
+    collection: Path, tmp_path: Path, small_backbone: Backbone
+) -> None:
+    one = tmp_path / "one"
+    shutil.copytree(collection / "red", one / "red")
+    flat = collection / "red"
+    for images, told in ((one, "one class, 'red'"), (flat, "No image in .* has a label")):
+        with pytest.raises(InputError, match=told):
+            fit(images, tmp_path / "store", backbone=small_backbone, output=tmp_path)
+    with pytest.raises(UnknownNameError, match="did you mean 'logistic'"):
+        fit(collection, tmp_path / "store", head="logistc", backbone=small_backbone, output=tmp_path)
+    with pytest.raises(UnknownNameError, match="did you mean 'efficientnet-lite0'"):
+        fit(collection, tmp_path / "store", backbone="efficientnet-lite", output=tmp_path)
+    assert not (tmp_path / "store").exists()
+
+
+def test_names_of_datasets() -> None:
+    assert dataset_name("/data/My cats!/") == "My-cats"
+    assert dataset_name("labels.csv") == "labels"
+
+
+@pytest.mark.parametrize(("folder", "least"), [("hymenoptera", 0.93), ("steel_defects", 0.97)])
+def test_real_collections_reach_what_these_features_give(
+    shared_data: Path, tmp_path: Path, folder: str, least: float
+) -> None:
+    fitted = fit(shared_data / "images" / folder, tmp_path / "store", output=tmp_path)
+    assert fitted.trained.evaluation.accuracy.value >= least
+    assert fitted.receipt.failed == 0
