@@ -72,9 +72,9 @@ def _verdict(evaluation: Evaluation) -> str:
     said = f"On average the head is {percent(confidence)} sure and {percent(evaluation.accuracy.value)} right"
     if abs(lean) <= tolerance_of(evaluation):
         return f"{said}: taken together, its probabilities can be read as they stand."
-    kind = "sure of itself by too much" if lean > 0 else "surer than it admits"
-    remedy = "too high" if lean > 0 else "too low"
-    return f"{said}: it is {kind}, and its probabilities are {points(lean)} {remedy}."
+    if lean > 0:
+        return f"{said}: it is too sure of itself, and its probabilities are {points(lean)} too high."
+    return f"{said}: it is too modest, and its probabilities are {points(lean)} too low."
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from penult.pipeline.report.content import Group, Report
 from penult.pipeline.report.findings import Finding, findings_of
 from penult.pipeline.report.landscape import Landscape, landscape_of
 
-MOST_MISTAKES = 30
-MOST_SUSPECTS = 30
-MOST_GROUPS = 20
+MOST_MISTAKES = 24
+MOST_SUSPECTS = 24
+MOST_GROUPS = 9
 MOST_IN_GROUP = 4
 MOST_BEFORE = 6
 MOST_SCORES = 60

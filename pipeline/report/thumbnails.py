@@ -16,7 +16,7 @@ from penult.exporters.card import Decoding
 from penult.pipeline.decode import FORMATS, MAX_PIXELS, upright_rgb
 
 BUDGET_BYTES = 3_000_000
-LARGE_SIDE, SMALL_SIDE = 208, 112
+LARGE_SIDE, SMALL_SIDE = 208, 144
 LARGE_COUNT = 120
 _BATCH = 32
 
