@@ -17,7 +17,7 @@ from penult.errors import ImageError
 from penult.exporters.card import Preprocessing
 from penult.pipeline.decode import MAX_BYTES, decode
 from penult.pipeline.images import ImageFile
-from penult.pipeline.session import Session
+from penult.pipeline.session import Runner
 from penult.store.keys import key_of
 
 # Tells for each of the keys whether its rows are in the store, or on their way into it.
@@ -38,7 +38,7 @@ class Outcome:
 class Worker:
     """Turns a load of files into an `Outcome`; safe to call from several threads."""
 
-    def __init__(self, session: Session, preprocessing: Preprocessing, dtype: str, is_present: Presence) -> None:
+    def __init__(self, session: Runner, preprocessing: Preprocessing, dtype: str, is_present: Presence) -> None:
         self._session, self._preprocessing, self._dtype = session, preprocessing, np.dtype(dtype)
         self._is_present = is_present
 

@@ -1,0 +1,195 @@
+"""Tells the classes of images, with a model's file alone or with a head and the features that its store holds."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penult.errors import InputError, MissingFileError
+from penult.pipeline.head import Head
+from penult.pipeline.images import ImageFile, list_images
+from penult.pipeline.model import Model
+from penult.pipeline.predictors import HeadPredictor, ModelPredictor
+from penult.pipeline.progress import Progress, Silent
+from penult.pipeline.ranking import ranked
+from penult.pipeline.saved_heads import saved_head
+from penult.pipeline.session import worker_count
+from penult.store import Store, open_store
+
+__all__ = ["UNSURE", "Prediction", "Predictions", "predict"]
+
+# The label of an image whose best class is less probable than was asked for.
+UNSURE = "unsure"
+
+# How many files a load has at most; the first has few, so that the first answers come at once.
+LOAD_FILES = 256
+
+# How many loads are under way for each worker: one in its hands and one waiting.
+IN_FLIGHT = 2
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was found for one image: a label with its probability, or the reason why there is none.
+
+    ``probabilities`` holds the most probable classes first, as many as were asked for; ``label`` is "unsure" where the
+    best of them, the ``confidence``, is below what was asked for.
+    """
+
+    path: str
+    label: str | None = None
+    probabilities: dict[str, float] = field(default_factory=dict)
+    confidence: float | None = None
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns ``path``, ``label`` and ``probabilities``, or ``path`` and ``error``."""
+        if self.error is not None:
+            return {"path": self.path, "error": self.error}
+        return {"path": self.path, "label": self.label, "probabilities": self.probabilities}
+
+
+class Predictions(Iterator[Prediction]):
+    """The predictions as they come, and the ``classes`` that they choose from."""
+
+    def __init__(self, classes: tuple[str, ...], found: Iterator[Prediction]) -> None:
+        self.classes = classes
+        self._found = found
+
+    def __next__(self) -> Prediction:
+        return next(self._found)
+
+
+def predict(
+    model: str | Path | Model | Head,
+    images: str | Path | Iterable[ImageFile],
+    *,
+    store: str | Path | Store | None = None,
+    top: int | None = None,
+    min_confidence: float = 0.0,
+    provider: str = "auto",
+    progress: Progress | None = None,
+) -> Predictions:
+    """Predicts every image, in the order of their listing; the result is iterated once, while later ones are computed.
+
+    ``model`` is a model's file or a `Model`, or a head or its name in ``store``: then features that the store holds
+    are taken from it, and the others are computed and not kept (`extract` first, if they should be). Images that
+    cannot be used are yielded too, with the reason. Memory does not grow with the number of images.
+    """
+    _check_options(top, min_confidence)
+    predictor = _predictor(model, store, provider)
+    files = list_images(images) if isinstance(images, str | Path) else iter(images)
+    first = next(files, None)
+    if first is None:
+        raise InputError(
+            f"There is no image in {images if isinstance(images, str | Path) else 'the list'}",
+            expected="a folder with images at any depth, a table with a column 'path', or one image",
+        )
+    names = np.array(predictor.classes, object)
+
+    def finish(load: Sequence[ImageFile]) -> list[Prediction]:
+        return [_prediction(file, found, names, top, min_confidence) for file, found in predictor(load)]
+
+    found = _in_order(finish, _chain(first, files), predictor.batch_size, progress or Silent())
+    return Predictions(predictor.classes, found)
+
+
+def _check_options(top: int | None, min_confidence: float) -> None:
+    if top is not None and top < 1:
+        raise InputError(f"top is {top}", expected="1 or more, or nothing for all classes")
+    if not 0 <= min_confidence <= 1:
+        raise InputError(f"min_confidence is {min_confidence}", expected="a probability from 0 to 1")
+
+
+def _predictor(
+    model: str | Path | Model | Head, store: str | Path | Store | None, provider: str
+) -> ModelPredictor | HeadPredictor:
+    if isinstance(model, str | Path) and _names_file(model):
+        model = Model.load(model, provider=provider)
+    if isinstance(model, Model):
+        return ModelPredictor(model)
+    if store is None:
+        raise InputError(
+            f"The head {model!r} was given without its store" if isinstance(model, Head) else f"{model!r} is no file",
+            expected="a model's file, or a head together with the store that it was trained on",
+            remedy="give the store, or bundle the head",
+        )
+    opened = store if isinstance(store, Store) else _open(store, model)
+    head = model if isinstance(model, Head) else saved_head(opened, str(model))
+    return HeadPredictor(head, opened, provider)
+
+
+def _open(store: str | Path, model: str | Path | Head) -> Store:
+    try:
+        return open_store(store, create=False)
+    except MissingFileError:
+        raise MissingFileError(
+            f"{str(model)!r} is no file, and there is no store at {str(store)!r} that could hold a head of this name",
+            expected="a model's file, or the name of a head in a store",
+            remedy="look for a typo, or name the store with --store",
+        ) from None
+
+
+def _names_file(model: str | Path) -> bool:
+    """Tells a model's file from a head's name: it exists, or is called as files are."""
+    return isinstance(model, Path) or Path(model).is_file() or model.lower().endswith(".onnx")
+
+
+def _chain(first: ImageFile, rest: Iterator[ImageFile]) -> Iterator[ImageFile]:
+    yield first
+    yield from rest
+
+
+def _in_order(
+    finish: Callable[[Sequence[ImageFile]], list[Prediction]],
+    files: Iterator[ImageFile],
+    first_load: int,
+    progress: Progress,
+) -> Iterator[Prediction]:
+    """Hands loads to as many workers as there are cores, and yields what they found in the order of the files."""
+    workers = worker_count()
+    waiting: deque[Future[list[Prediction]]] = deque()
+    with progress.task("Predicting") as task, ThreadPoolExecutor(workers, thread_name_prefix="penult-worker") as pool:
+        try:
+            for load in _loads(files, first_load):
+                waiting.append(pool.submit(finish, load))
+                if len(waiting) >= IN_FLIGHT * workers:
+                    found = waiting.popleft().result()
+                    yield from found
+                    task.advance(len(found))
+            while waiting:
+                found = waiting.popleft().result()
+                yield from found
+                task.advance(len(found))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _loads(files: Iterator[ImageFile], first_load: int) -> Iterator[list[ImageFile]]:
+    """Yields loads that double in size, so that few images are spread over the workers and many cost no overhead."""
+    size = first_load
+    while load := list(islice(files, size)):
+        yield load
+        size = max(first_load, min(2 * size, LOAD_FILES))
+
+
+def _prediction(
+    file: ImageFile,
+    found: NDArray[np.floating] | str,
+    classes: NDArray[np.object_],
+    top: int | None,
+    min_confidence: float,
+) -> Prediction:
+    if isinstance(found, str):
+        return Prediction(file.path, error=found)
+    best = ranked(found)[:top]
+    probabilities = {classes[place]: float(found[place]) for place in best}
+    confidence = float(found[best[0]])
+    label = classes[best[0]] if confidence >= min_confidence else UNSURE
+    return Prediction(file.path, label, probabilities, confidence)

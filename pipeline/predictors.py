@@ -1,0 +1,121 @@
+"""The two ways from files to probabilities: a bundled model, or a head with the features that its store holds."""
+
+from collections.abc import Iterator, Sequence
+from threading import Lock
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penult.exporters.card import Preprocessing
+from penult.pipeline.feature_spaces import gather
+from penult.pipeline.fusion import PROBABILITIES, taps_of
+from penult.pipeline.head import Head
+from penult.pipeline.head_input import features_of, probabilities_of
+from penult.pipeline.images import ImageFile
+from penult.pipeline.model import Model
+from penult.pipeline.session import BATCH_SIZES, Runner, Session
+from penult.pipeline.worker import Outcome, Presence, Worker
+from penult.pipeline.writer import missing_somewhere
+from penult.store import Store
+from penult.store.files import FileStat
+from penult.store.keys import key_array
+
+__all__ = ["Found", "HeadPredictor", "ModelPredictor"]
+
+# The probabilities (C) of an image, or the reason why it has none.
+Found: TypeAlias = NDArray[np.floating] | str
+
+
+class ModelPredictor:
+    """Asks a bundled model; safe to call from several threads."""
+
+    def __init__(self, model: Model) -> None:
+        self.classes, self.batch_size = model.classes, model.runner.batch_size
+        self._computer = _Computer(model.runner, model.preprocessing, lambda keys: [False] * len(keys))
+
+    def __call__(self, files: Sequence[ImageFile]) -> list[tuple[ImageFile, Found]]:
+        """Returns the files in their order, each with what was found."""
+        found: dict[ImageFile, Found] = {}
+        for outcome in self._computer.outcomes(files):
+            found.update(outcome.failed)
+            if outcome.extracted:
+                rows = outcome.rows[PROBABILITIES]
+                found.update((file, row) for (file, _), row in zip(outcome.extracted, rows, strict=True))
+        return [(file, found[file]) for file in files]
+
+
+class HeadPredictor:
+    """Asks a head about rows of its store, and computes those that the store lacks; safe to call from several threads.
+
+    Nothing is written to the store. The backbone is loaded when the first image needs it.
+    """
+
+    def __init__(self, head: Head, store: Store, provider: str) -> None:
+        self.classes = tuple(str(name) for name in head.card.classes)
+        self.batch_size = BATCH_SIZES["cpu"]
+        self._head, self._store, self._provider = head, store, provider
+        held = {space.spec.id: space for space in store.spaces()}
+        self._spaces = [held[ref.id] for ref in head.card.spaces if ref.id in held]
+        self._holds_all = len(self._spaces) == len(head.card.spaces)
+        self._lock = Lock()
+        self._computer: _Computer | None = None
+
+    def __call__(self, files: Sequence[ImageFile]) -> list[tuple[ImageFile, Found]]:
+        """Returns the files in their order, each with what was found."""
+        stored = self._look_up(files)
+        known = {file for file, _ in stored}
+        found: dict[ImageFile, Found] = {}
+        for outcome in self._compute([file for file in files if file not in known]):
+            found.update(outcome.failed)
+            stored.extend(outcome.present)
+            if outcome.extracted:
+                features = features_of(outcome.rows, self._head.card.spaces)
+                found.update(self._ask([file for file, _ in outcome.extracted], features))
+        if stored:
+            keys = key_array(key for _, key in stored)
+            found.update(self._ask([file for file, _ in stored], gather(self._spaces, keys)))
+        return [(file, found[file]) for file in files]
+
+    def _look_up(self, files: Sequence[ImageFile]) -> list[tuple[ImageFile, bytes]]:
+        """Returns the files whose rows are held, by what the catalog knows of them without opening one."""
+        stats = [FileStat(file.path, file.size, file.mtime_ns) for file in files]
+        keys = self._store.catalog.files.known(stats)
+        seen = [(file, key) for file, key in zip(files, keys, strict=True) if key is not None]
+        present = self._is_present([key for _, key in seen])
+        return [item for item, here in zip(seen, present, strict=True) if here]
+
+    def _is_present(self, keys: Sequence[bytes]) -> list[bool]:
+        if not self._holds_all:
+            return [False] * len(keys)
+        return [not lacks for lacks in missing_somewhere(self._spaces, keys)]
+
+    def _compute(self, files: Sequence[ImageFile]) -> Iterator[Outcome]:
+        if not files:
+            return iter(())
+        with self._lock:
+            if self._computer is None:
+                from penult.pipeline.deliver import backbone_of
+
+                backbone = backbone_of(self._store, self._head)
+                session = Session(backbone, taps_of(self._head.card.spaces, backbone), provider=self._provider)
+                self._computer = _Computer(session, backbone.card.preprocessing, self._is_present)
+        return self._computer.outcomes(files)
+
+    def _ask(self, files: Sequence[ImageFile], features: NDArray[np.float32]) -> Iterator[tuple[ImageFile, Found]]:
+        sound = np.atleast_1d(np.isfinite(features).all(axis=1))
+        rows = iter(probabilities_of(self._head, features[sound])) if sound.any() else iter(())
+        for file, is_sound in zip(files, sound, strict=True):
+            yield file, next(rows) if is_sound else "its features are not finite in the precision of the space"
+
+
+class _Computer:
+    """Reads, decodes and runs files, one batch of the runner's size after the other."""
+
+    def __init__(self, runner: Runner, preprocessing: Preprocessing, is_present: Presence) -> None:
+        self._batch_size = runner.batch_size
+        self._worker = Worker(runner, preprocessing, "float32", is_present)
+
+    def outcomes(self, files: Sequence[ImageFile]) -> Iterator[Outcome]:
+        for start in range(0, len(files), self._batch_size):
+            yield self._worker(files[start : start + self._batch_size])
