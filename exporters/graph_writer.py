@@ -23,8 +23,14 @@ class GraphWriter:
 
     def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Adds a node with one output, and gives that output's name."""
-        self._nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
+        self.add(kind, inputs, [output], **attributes)
         return output
+
+    def add(self, kind: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> onnx.NodeProto:
+        """Adds a node with any number of outputs."""
+        node = helper.make_node(kind, list(inputs), list(outputs), name=outputs[0], **attributes)
+        self._nodes.append(node)
+        return node
 
     def constant(self, name: str, value: npt.NDArray[Any] | np.generic) -> str:
         """Adds weights, or finds those already added under this name, and gives the name."""

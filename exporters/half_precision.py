@@ -14,8 +14,9 @@ def in_half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     try:
-        return convert_float_to_float16(copy, keep_io_types=True)
+        half: onnx.ModelProto = convert_float_to_float16(copy, keep_io_types=True)
     except Exception as reason:  # the converter raises whatever its own parts raise
         raise BackboneError(
             f"The graph cannot be computed in half precision: {reason}", remedy="export it with --precision fp32"
         ) from reason
+    return half

@@ -83,7 +83,7 @@ def _only_output(view: GraphView) -> str:
             expected="a classifier, or one output",
             remedy="name the penultimate tensor",
         )
-    return view.graph.output[0].name
+    return str(view.graph.output[0].name)
 
 
 def _refuse_unknown(view: GraphView, name: str) -> None:

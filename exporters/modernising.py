@@ -1,6 +1,10 @@
 """Brings any file's graph to one form: a recent opset, float32, weights as weights, no functions, no Dropout."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, inliner, numpy_helper, version_converter
 
@@ -72,7 +76,7 @@ def _store_constants(graph: onnx.GraphProto) -> None:
     _replace(graph.node, kept)
 
 
-def _constant(node: onnx.NodeProto) -> np.ndarray | None:
+def _constant(node: onnx.NodeProto) -> npt.NDArray[Any] | None:
     if node.op_type != "Constant" or len(node.attribute) != 1:
         return None
     attribute = node.attribute[0]
@@ -125,7 +129,7 @@ def _widen(tensor: onnx.TensorProto) -> None:
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
 
 
-def _replace(repeated: object, items: list) -> None:
+def _replace(repeated: Any, items: Iterable[Any]) -> None:
     kept = list(items)
     del repeated[:]
     repeated.extend(kept)

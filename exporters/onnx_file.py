@@ -21,7 +21,8 @@ def read_onnx_file(path: Path) -> onnx.ModelProto:
         size_bytes = path.stat().st_size
         if size_bytes > _LARGEST_BYTES:
             raise BackboneError(f"{path} is {size_bytes} bytes long", expected=f"at most {_LARGEST_BYTES}")
-        model = onnx.ModelProto.FromString(path.read_bytes())
+        model = onnx.ModelProto()
+        model.ParseFromString(path.read_bytes())
     except FileNotFoundError:
         raise MissingFileError(f"There is no ONNX file {path}") from None
     except OSError as reason:

@@ -24,7 +24,7 @@ from penult.exporters.source_network import ExportRequest, Provenance, RunSource
 
 __all__ = ["read_onnx"]
 
-_DTYPES = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
+_DTYPES: dict[int, npt.DTypeLike] = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
 
 
 def read_onnx(rest: str, request: ExportRequest) -> SourceNetwork:

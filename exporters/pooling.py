@@ -88,7 +88,7 @@ def _weights(graph: onnx.GraphProto, name: str, value: npt.NDArray[Any] | np.gen
 
 
 def _opset(model: onnx.ModelProto) -> int:
-    return next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    return int(next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")))
 
 
 def _nothing_to_pool(tensor: str, pooling: str) -> BackboneError:

@@ -48,7 +48,7 @@ def prove(
         if network.run is None:
             return figures | {"against": None}
         theirs = network.run(paths, wanted)
-    precision = "fp16" if "fp16" in (backbone.card.precision, network.run_precision) else "fp32"
+    precision: Precision = "fp16" if "fp16" in (backbone.card.precision, network.run_precision) else "fp32"
     compared = _compared(ours, theirs, [path.name for path in paths], precision)
     return figures | {"against": network.run_with, "outputs": compared}
 
@@ -98,7 +98,7 @@ def _batch_error(runner: Runner, backbone: Backbone, pixels: npt.NDArray[np.uint
     for index in range(len(pixels)):
         alone = runner.run(backbone.outputs, {INPUT: pixels[index : index + 1]})
         for output, rows in alone.items():
-            errors, _ = _distances(np.float64(together[output][index : index + 1]), np.float64(rows))
+            errors, _ = _distances(together[output][index : index + 1].astype("f8"), rows.astype("f8"))
             largest = max(largest, float(np.where(np.isfinite(errors), errors, np.inf).max()))
             if largest > _BATCH_ERROR[backbone.card.precision]:
                 raise ExportMismatchError(
