@@ -116,7 +116,7 @@ def test_a_table_gives_paths_labels_and_splits(tmp_path: Path) -> None:
 
 def test_a_table_without_paths_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("file,label\na.jpg,x\n")
-    with pytest.raises(InputError, match="no column 'path', only file, label"):
+    with pytest.raises(InputError, match=r"no column 'path'.*file, label"):
         list(list_images(tmp_path / "t.csv"))
 
 
