@@ -56,16 +56,22 @@ def get(connection: Connection, contents: Contents) -> Table:
     return Table(keys, tuple(paths), columns)
 
 
+def copy(source: Connection, target: Connection, contents: Contents) -> None:
+    """Copies the blocks of ``contents`` from one catalog into another."""
+    for digest in sorted(_named(contents)):
+        row = source.execute("SELECT digest, size, data FROM blocks WHERE digest = ?", (digest,)).fetchone()
+        target.execute("INSERT OR IGNORE INTO blocks VALUES (?, ?, ?)", row)
+
+
 def keep_only(connection: Connection, kept: Iterable[Contents]) -> None:
     """Deletes the blocks that none of ``kept`` names."""
-    named = {
-        bytes.fromhex(digest)
-        for contents in kept
-        for column in contents["columns"].values()
-        for digest in column["blocks"]
-    }
+    named = {digest for contents in kept for digest in _named(contents)}
     there = {digest for (digest,) in connection.execute("SELECT digest FROM blocks")}
     connection.executemany("DELETE FROM blocks WHERE digest = ?", ((digest,) for digest in there - named))
+
+
+def _named(contents: Contents) -> set[bytes]:
+    return {bytes.fromhex(digest) for column in contents["columns"].values() for digest in column["blocks"]}
 
 
 def _columns(table: Table) -> Iterator[tuple[str, Any, Any]]:

@@ -10,6 +10,7 @@ from penult.store.files import Files
 from penult.store.heads import Heads
 from penult.store.jobs import Jobs
 from penult.store.ledger import Ledger
+from penult.store.rescue import Rescue, find_damage, rescue
 
 
 class Catalog:
@@ -37,9 +38,26 @@ class Catalog:
         return self._database.readonly
 
     @property
+    def journal_mode(self) -> str:
+        """How the file is journaled: ``wal``, or what the file system allows."""
+        return self._database.journal_mode
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What about the opening is worth telling: a file system without WAL, a folder that may not be written."""
         return tuple(self._database.notes)
+
+    def find_damage(self) -> list[str]:
+        """Reads everything and returns a sentence for each thing that is not what was written; none is a sound file."""
+        return find_damage(self._database)
+
+    @staticmethod
+    def rescue(path: Path) -> Rescue:
+        """Moves the damaged file at ``path`` aside, and makes a new catalog of what in it passes its checks.
+
+        Features are not touched. What is lost comes back by running extract and importing the labels again.
+        """
+        return rescue(path)
 
     def close(self) -> None:
         """Closes the file."""

@@ -26,8 +26,6 @@ _UNWRITABLE = {
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
 }
 
 
@@ -109,7 +107,7 @@ class Database:
             _create(self.path)
         if self.path.stat().st_size == 0:
             raise damaged(self.path, "it is empty")
-        if not self.readonly and not (os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)):
+        if not self.readonly and not self._may_be_written():
             self._fall_back("the file or its folder may not be written")
         if not self.readonly:
             try:
@@ -121,7 +119,7 @@ class Database:
         return self._open_readonly()
 
     def _open_writable(self) -> sqlite3.Connection:
-        connection = _connect(self.path, "mode=rw")
+        connection = connect(self.path, "mode=rw")
         try:
             mode = _ask_for_wal(connection)
             # Every commit reaches the disk: a dataset that save() returned is there after a power cut.
@@ -136,15 +134,16 @@ class Database:
     def _open_readonly(self) -> sqlite3.Connection:
         log = self.path.with_name(self.path.name + "-wal")
         log_is_empty = not log.exists() or log.stat().st_size == 0
-        # On a medium that cannot be written SQLite makes no shared memory for the log; without a log none is needed.
-        for options in ["mode=ro", "mode=ro&immutable=1"] if log_is_empty else ["mode=ro"]:
-            connection = _connect(self.path, options)
+        # Where it may, SQLite tidies up its log and its shared memory at the end. On a medium that cannot be written
+        # it makes no shared memory for a log, and without a log none is needed.
+        ways = ["mode=rw"] if self._may_be_written() else ["mode=ro"]
+        for way in [*ways, "mode=ro&immutable=1"] if log_is_empty else ways:
             try:
-                connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+                connection = connect(self.path, way)
             except sqlite3.OperationalError:
-                connection.close()
-            else:
-                return connection
+                continue
+            connection.execute("PRAGMA query_only = ON")
+            return connection
         return self._open_copy()
 
     def _open_copy(self) -> sqlite3.Connection:
@@ -154,7 +153,10 @@ class Database:
             if source.exists():
                 shutil.copyfile(source, Path(self._copy.name) / source.name)
         self._note(f"{self.path} is read from a copy")
-        return _connect(Path(self._copy.name) / self.path.name, "mode=rw")
+        return connect(Path(self._copy.name) / self.path.name, "mode=rw")
+
+    def _may_be_written(self) -> bool:
+        return os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
 
     def _migrate(self) -> None:
         if self.readonly and self._copy is None:
@@ -205,7 +207,8 @@ def _code(error: sqlite3.Error) -> int:
     return int(getattr(error, "sqlite_errorcode", None) or 0)
 
 
-def _connect(path: Path, options: str) -> sqlite3.Connection:
+def connect(path: Path, options: str) -> sqlite3.Connection:
+    """Opens an SQLite file with what every catalog needs, and sees that it can be read."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?{options}",
         uri=True,
@@ -215,8 +218,13 @@ def _connect(path: Path, options: str) -> sqlite3.Connection:
     )
     # A damaged text must reach the check of its seal instead of failing in the driver.
     connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
-    for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "cache_size = -65536", "mmap_size = 0"):
-        connection.execute(f"PRAGMA {pragma}")
+    try:
+        for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "cache_size = -65536", "mmap_size = 0"):
+            connection.execute(f"PRAGMA {pragma}")
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

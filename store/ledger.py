@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import islice
 
 from penult.store.database import Database, damaged
 from penult.store.files import Stat
+from penult.store.jobs import now
 from penult.store.paths import BLOCK, loaded_path, rows_at, scan, stored_path
 from penult.store.seals import row_seal
 
@@ -47,7 +47,7 @@ class Ledger:
 
     def record(self, failures: Iterable[Failure]) -> int:
         """Enters failures; a path that has a row keeps its first sight. Returns how many rows are new."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+        moment = now()
         remaining, new = iter(failures), 0
         while block := list({failure.path: failure for failure in islice(remaining, BLOCK)}.values()):
             with self._database.writing() as connection:
@@ -55,7 +55,7 @@ class Ledger:
                 first = dict(rows_at(connection, "ledger", "first_seen", paths))
                 connection.executemany(
                     "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (_stored(failure, first.get(place, now), now) for place, failure in enumerate(block)),
+                    (_stored(failure, first.get(place, moment), moment) for place, failure in enumerate(block)),
                 )
             new += len(block) - len(first)
         return new

@@ -26,7 +26,13 @@ def loaded_path(stored: str | bytes) -> str:
     >>> loaded_path(stored_path("caf\udce9.jpg")) == "caf\udce9.jpg"
     True
     """
-    return stored if isinstance(stored, str) else stored.decode("utf-8", "surrogatepass")
+    # A damaged row may hold anything; whatever comes of it fails the row's checksum.
+    if not isinstance(stored, bytes):
+        return str(stored)
+    try:
+        return stored.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return ""
 
 
 def rows_at(connection: Connection, table: str, columns: str, paths: Sequence[str]) -> list[tuple[Any, ...]]:

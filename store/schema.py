@@ -22,8 +22,8 @@ def migrate(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         # Read again: another process may have migrated while this one waited for the lock.
-        for number, script in enumerate(MIGRATIONS[version_of(connection) :], start=version_of(connection) + 1):
-            for statement in _statements(script):
+        for number, name in enumerate(MIGRATIONS[version_of(connection) :], start=version_of(connection) + 1):
+            for statement in _statements(name):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {number}")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -49,7 +49,7 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
     found = dict(_objects(connection))
     # A trigger or view that a stranger put there would act in our own statements.
     alien = sorted(name for kind, name in found if kind in {"trigger", "view"})
-    if alien or any(found.get(known) != sql for known, sql in _expected(version).items()):
+    if alien or any(found.get(known) != sql for known, sql in expected(version).items()):
         raise StoreFormatError(
             f"The tables of {path} are not those of a catalog of version {version}"
             + (f": it carries {', '.join(alien)}" if alien else ""),
@@ -63,12 +63,18 @@ def version_of(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
+def script(name: str) -> str:
+    """Returns the text of a migration."""
+    return (files("penult.store") / name).read_text(encoding="utf-8")
+
+
 @cache
-def _expected(version: int) -> dict[tuple[str, str], str]:
+def expected(version: int) -> dict[tuple[str, str], str]:
+    """Returns the tables of a version, each with the statement that makes it."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
-        for script in MIGRATIONS[:version]:
-            for statement in _statements(script):
+        for name in MIGRATIONS[:version]:
+            for statement in _statements(name):
                 connection.execute(statement)
         return dict(_objects(connection))
     finally:
@@ -80,9 +86,9 @@ def _objects(connection: sqlite3.Connection) -> Iterator[tuple[tuple[str, str], 
     return (((kind, name), sql) for kind, name, sql in rows)
 
 
-def _statements(script: str) -> Iterator[str]:
+def _statements(name: str) -> Iterator[str]:
     lines: list[str] = []
-    for line in (files("penult.store") / script).read_text(encoding="utf-8").splitlines():
+    for line in script(name).splitlines():
         if line.startswith("--"):
             continue
         lines.append(line)

@@ -5,6 +5,9 @@ import struct
 
 import xxhash
 
+NO_SEAL = -1
+"""Equal to no seal, for those are 63 bits."""
+
 _numbers = struct.Struct("<qq").pack
 
 
@@ -14,16 +17,22 @@ def text_bytes(text: str) -> bytes:
 
 
 def file_seal(path: str, size: int, mtime_ns: int, key: bytes) -> int:
-    """Returns the checksum of a row of seen files; a million take half a second."""
-    return xxhash.xxh3_64_intdigest(_numbers(size, mtime_ns) + key + text_bytes(path)) >> 1
+    """Returns the checksum of a row of seen files, -1 of values that no row has; a million take half a second."""
+    try:
+        return xxhash.xxh3_64_intdigest(_numbers(size, mtime_ns) + key + text_bytes(path)) >> 1
+    except (TypeError, struct.error):  # a damaged row may hold values of any type
+        return NO_SEAL
 
 
 def row_seal(*values: str | int | None) -> int:
-    """Returns the checksum of any other row.
+    """Returns the checksum of any other row, -1 of values that no row has.
 
     >>> row_seal("D", 1, None) == row_seal("D", 1, None)
     True
     >>> row_seal("D", 1, None) == row_seal("D", 2, None)
     False
     """
-    return xxhash.xxh3_64_intdigest(json.dumps(values).encode()) >> 1
+    try:
+        return xxhash.xxh3_64_intdigest(json.dumps(values).encode()) >> 1
+    except TypeError:  # a damaged row may hold values of any type
+        return NO_SEAL
