@@ -4,6 +4,7 @@ Other tools read it as plain HDF5. Penult reads the block (one read, its own che
 offsets: no foreign metadata is parsed, files open in microseconds, and threads read without HDF5's global lock.
 """
 
+import errno
 import io
 import json
 import os
@@ -131,7 +132,7 @@ class OpenContainer:
             try:
                 count = os.preadv(self.descriptor, [view[filled:]], offset + filled)
             except OSError as error:
-                raise damaged(self.path, f"cannot be read: {os.strerror(error.errno or 0)}") from error
+                raise unreadable(self.path, error) from error
             if count == 0:
                 raise damaged(self.path, "ends before its data does")
             filled += count
@@ -154,6 +155,13 @@ def damaged(path: Path, what: str) -> StoreDamagedError:
     )
 
 
+def unreadable(path: Path, error: OSError) -> OSError:
+    """Makes the error for a file that the system does not read: on a network disk another host may have removed it."""
+    if error.errno in {errno.ENOENT, errno.ESTALE}:
+        return FileNotFoundError(error.errno, error.strerror, str(path))
+    return damaged(path, f"cannot be read: {error.strerror}")
+
+
 def open_container(path: Path, layout: Layout | None = None) -> OpenContainer:
     """Opens a file for reading; without a ``layout`` known from before, its block is read and checked.
 
@@ -161,10 +169,8 @@ def open_container(path: Path, layout: Layout | None = None) -> OpenContainer:
     """
     try:
         descriptor = open_plain(path)
-    except FileNotFoundError:
-        raise
     except OSError as error:
-        raise damaged(path, f"cannot be opened: {os.strerror(error.errno or 0)}") from error
+        raise unreadable(path, error) from error
     try:
         layout = layout or _read_block(path, descriptor)
         size = os.fstat(descriptor).st_size
@@ -177,26 +183,30 @@ def open_container(path: Path, layout: Layout | None = None) -> OpenContainer:
 
 
 def _read_block(path: Path, descriptor: int) -> Layout:
-    try:
-        opening = os.pread(descriptor, SMALLEST_BLOCK, 0)
-        words = opening[:OPENING_BYTES].split()
-        if len(words) != 4 or words[0] != b"penult" or not words[1].isdigit() or not words[2].isdigit():
-            raise damaged(path, "does not open with the block of a penult file")
-        version, length = int(words[1]), int(words[2])
-        if version != BLOCK_VERSION:
-            raise StoreFormatError(
-                f"{path} opens with a block of version {version}",
-                expected=f"version {BLOCK_VERSION}",
-                remedy="upgrade penult; if other files of the folder open, this one is damaged",
-            )
-        text = opening[OPENING_BYTES : OPENING_BYTES + length]
-        if len(text) < length <= LARGEST_BLOCK:
-            text += os.pread(descriptor, length - len(text), OPENING_BYTES + len(text))
-    except OSError as error:
-        raise damaged(path, f"cannot be read: {os.strerror(error.errno or 0)}") from error
+    opening = _pread(path, descriptor, SMALLEST_BLOCK, 0)
+    words = opening[:OPENING_BYTES].split()
+    if len(words) != 4 or words[0] != b"penult" or not words[1].isdigit() or not words[2].isdigit():
+        raise damaged(path, "does not open with the block of a penult file")
+    version, length = int(words[1]), int(words[2])
+    if version != BLOCK_VERSION:
+        raise StoreFormatError(
+            f"{path} opens with a block of version {version}",
+            expected=f"version {BLOCK_VERSION}",
+            remedy="upgrade penult; if other files of the folder open, this one is damaged",
+        )
+    text = opening[OPENING_BYTES : OPENING_BYTES + length]
+    if len(text) < length <= LARGEST_BLOCK:
+        text += _pread(path, descriptor, length - len(text), OPENING_BYTES + len(text))
     if xxh3_128_hexdigest(text).encode() != words[3]:
         raise damaged(path, "has a block that fails its checksum")
     return _layout(path, text)
+
+
+def _pread(path: Path, descriptor: int, size: int, offset: int) -> bytes:
+    try:
+        return os.pread(descriptor, size, offset)
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def _layout(path: Path, text: bytes) -> Layout:

@@ -5,9 +5,12 @@ from pathlib import Path
 
 
 def names_in(folder: Path) -> list[str]:
-    """Lists the names in a folder, in no order."""
-    with os.scandir(folder) as entries:
-        return [entry.name for entry in entries]
+    """Lists the names in a folder, in no order; none where there is no folder, for some copies leave out empty ones."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries]
+    except FileNotFoundError:
+        return []
 
 
 def open_plain(path: Path) -> int:

@@ -8,7 +8,7 @@ from xxhash import xxh3_64_intdigest
 from penult.errors import StoreDamagedError, StoreFormatError
 from penult.store import index
 from penult.store.container import damaged
-from penult.store.durable import publish, remove, temporary_name, write_new
+from penult.store.durable import make_folder, publish, remove
 from penult.store.folders import names_in
 from penult.store.index import Index
 from penult.store.keys import NO_KEYS, halves
@@ -43,12 +43,14 @@ def refresh_index(folder: SpaceFolder, manifest: Manifest) -> None:
     present = open_index(folder, manifest.shards)
     if present and shards.rows - ShardList(folder, present.shards).rows < shards.rows // STALE_SHARE:
         return
-    temporary = temporary_name(folder.tmp, ".h5")
+    parts = index.index_parts(folder.spec.id, shards.names, shards.rows, sorted_tables(shards))
     try:
-        write_new(temporary, index.index_parts(folder.spec.id, shards.names, shards.rows, sorted_tables(shards)))
+        temporary = folder.write(".h5", parts)
     except FileNotFoundError:
         return  # a shard is gone, so there is a newer manifest, and whoever wrote it makes its index
     newest = index.file_name(manifest.number)
+    if not folder.index.is_dir():
+        make_folder(folder.index)
     publish(temporary, folder.index / newest)
     for name in names_in(folder.index):
         if index.NAME.fullmatch(name) and name < newest:

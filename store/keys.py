@@ -88,3 +88,8 @@ def distinct(keys: Keys) -> Keys:
     order = np.lexsort((low, high))
     first = order[~repeats(high[order], low[order])]
     return keys[np.sort(first)]
+
+
+def no_keys() -> Keys:
+    """Returns an array of no keys."""
+    return np.empty((0, KEY_BYTES), dtype=np.uint8)

@@ -31,15 +31,7 @@ class Lookup:
         if not added:
             return before
         shards = ShardList(folder, before.shards.names + tuple(added))
-        highs, lows = [before._recent.high], [before._recent.low]
-        positions = [before._recent.positions, np.arange(before.shards.rows, shards.rows)]
-        for name in added:
-            with folder.open_shard(name) as shard:
-                high, low = halves(shard.keys())
-            highs.append(high)
-            lows.append(low)
-        recent = KeyTable.of(np.concatenate(highs), np.concatenate(lows), np.concatenate(positions), shards.sums_at)
-        return cls(shards, before._index, recent)
+        return cls(shards, before._index, shards.table(before._recent, len(before.shards.names)))
 
     def find(self, keys: Keys) -> Positions:
         """Returns the position of each key's row, or ABSENT."""

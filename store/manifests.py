@@ -14,7 +14,7 @@ from typing import Any
 from xxhash import xxh3_128_hexdigest
 
 from penult.errors import StoreDamagedError, StoreFormatError
-from penult.store.container import damaged
+from penult.store.container import damaged, unreadable
 from penult.store.durable import Part
 from penult.store.folders import names_in, open_plain
 
@@ -77,10 +77,8 @@ def read(path: Path, space_id: str) -> Manifest:
     try:
         with os.fdopen(open_plain(path), "rb") as file:
             data = file.read(SIZE_LIMIT)
-    except FileNotFoundError:
-        raise
     except OSError as error:
-        raise damaged(path, f"cannot be read: {error.strerror}") from error
+        raise unreadable(path, error) from error
     checksum, _, text = data.partition(b"\n")
     if xxh3_128_hexdigest(text).encode() != checksum:
         raise damaged(path, "fails its checksum")

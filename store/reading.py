@@ -15,7 +15,7 @@ from xxhash import xxh3_64_intdigest
 
 from penult.store.cast import widening
 from penult.store.checksums import Stored, block_sum
-from penult.store.container import damaged
+from penult.store.container import damaged, unreadable
 from penult.store.keys import Keys, halves
 from penult.store.keytable import Positions
 from penult.store.shardlist import ShardList
@@ -83,7 +83,7 @@ class Reader:
         try:
             pieces = [os.pread(descriptor, size, start + row * size) for row in rows.tolist()]
         except OSError as error:
-            raise damaged(file.path, f"cannot be read: {error.strerror}") from error
+            raise unreadable(file.path, error) from error
         data = b"".join(pieces)
         if len(data) != len(rows) * size:
             raise damaged(file.path, "ends before its data does")

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.store.checksums import Sums
-from penult.store.keytable import Positions
+from penult.store.keys import halves
+from penult.store.keytable import EMPTY_TABLE, KeyTable, Positions
 from penult.store.shards import ShardName
 from penult.store.spacefolder import SpaceFolder
 
@@ -24,6 +25,19 @@ class ShardList:
     def rows(self) -> int:
         """How many rows the shards hold, hidden ones too."""
         return int(self.starts[-1])
+
+    def table(self, known: KeyTable = EMPTY_TABLE, first: int = 0) -> KeyTable:
+        """Returns the ``known`` keys and those of the shards from the ``first`` on, with where their rows lie."""
+        highs, lows = [known.high], [known.low]
+        for name in self.names[first:]:
+            with self.folder.open_shard(name) as shard:
+                high, low = halves(shard.keys())
+            highs.append(high)
+            lows.append(low)
+        added = np.arange(self.starts[first], self.rows)
+        return KeyTable.of(
+            np.concatenate(highs), np.concatenate(lows), np.concatenate([known.positions, added]), self.sums_at
+        )
 
     def split(self, positions: Positions) -> Iterator[tuple[str, Positions, NDArray[np.intp]]]:
         """Groups positions by shard: its name, the rows in it in order, and where among the positions they stand."""

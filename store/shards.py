@@ -1,5 +1,6 @@
 """A shard: one immutable HDF5 file of rows of one space, sorted by key, every byte of it under a checksum."""
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -92,14 +93,16 @@ def build_shard(spec: SpaceSpec, keys: Keys, rows: Stored, *, replaces: Sequence
 
 
 def _attributes(spec: SpaceSpec, rows: int) -> dict[str, str | int]:
+    # For other tools; with more than eight of them HDF5 keeps attributes in a structure many times their size.
+    space = json.dumps({"backbone": spec.backbone, **spec.identity})
     version = f"{MAJOR}.{MINOR}"
     return {
         "format": FORMAT,
         "version": version,
         "space_id": spec.id,
-        "backbone": spec.backbone,
-        **spec.identity,
+        "space": space,
         "rows": rows,
+        "width": spec.width,
     }
 
 

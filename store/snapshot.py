@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from penult.errors import StoreDamagedError
 from penult.store.container import damaged
-from penult.store.folders import names_in
 from penult.store.manifests import Manifest
 from penult.store.shards import ShardName
 from penult.store.spacefolder import SpaceFolder
@@ -49,7 +48,7 @@ def survey(folder: SpaceFolder) -> Snapshot:
     """
     for _ in range(ATTEMPTS):
         manifest = folder.newest_manifest()
-        listed = frozenset(names_in(folder.shards))
+        listed = folder.listed_shards()
         try:
             snapshot = resolve(folder, manifest, listed)
         except FileNotFoundError:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -11,14 +10,18 @@ from numpy.typing import NDArray
 from penult.errors import InputError, StoreDamagedError, UnknownNameError
 from penult.store.batches import Batch
 from penult.store.checkpoint import checkpoint
+from penult.store.collection import GRACE_SECONDS, Collection, collect
+from penult.store.compaction import Compaction, Progress, compact
 from penult.store.keys import Keys, distinct, key_array
 from penult.store.keytable import ABSENT
 from penult.store.lookup import Lookup
 from penult.store.reading import Features, Reader
+from penult.store.repair import repair as repair_space
 from penult.store.shards import build_shard
 from penult.store.snapshot import ATTEMPTS, take
 from penult.store.spacefolder import SpaceFolder
-from penult.store.spec import FeatureType, SpaceSpec
+from penult.store.spec import FeatureType
+from penult.store.verification import SpaceReport, verify
 
 CHECKPOINT_ADDS = 64
 
@@ -53,10 +56,10 @@ class Space:
     from several threads.
     """
 
-    def __init__(self, path: Path, spec: SpaceSpec) -> None:
-        self.path = path
-        self.spec = spec
-        self._folder = SpaceFolder(path, spec)
+    def __init__(self, folder: SpaceFolder) -> None:
+        self.path = folder.path
+        self.spec = folder.spec
+        self._folder = folder
         self._lookup: Lookup | None = None
         self._adds = 0
 
@@ -145,6 +148,27 @@ class Space:
             return SpaceStats(len(lookup), lookup.shards.rows, len(names), sum(sizes))
 
         return self._at_one_moment(count)
+
+    def compact(self, *, progress: Progress | None = None) -> Compaction:
+        """Merges small shards into large ones; readers and writers go on meanwhile, and no answer changes."""
+        self._lookup = None
+        return compact(self._folder, progress=progress)
+
+    def collect(self, *, grace_seconds: float = GRACE_SECONDS) -> Collection:
+        """Removes what compaction and killed writers left behind, once it has lain in the trash for a grace time."""
+        return collect(self._folder, grace_seconds=grace_seconds)
+
+    def verify(self, *, repair: bool = False, progress: Progress | None = None) -> SpaceReport:
+        """Reads every byte from disk and names what is damaged, with the keys to extract again.
+
+        With ``repair``, damaged files are set aside, and rows that can still be read are kept; after that the space
+        can be read again, and ``missing`` tells what it lacks.
+        """
+        report = verify(self._folder, progress)
+        if repair and not report.is_sound:
+            self._lookup = None
+            report = repair_space(self._folder, report)
+        return report
 
     def _at_one_moment(self, read: Callable[[Lookup], Result]) -> Result:
         # A shard may go while it is read, once another has replaced it: then what is live by then is read instead.

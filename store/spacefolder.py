@@ -1,10 +1,13 @@
 """The folder of a space: its parts, and what may be remembered of files that never change."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
+from penult.errors import StoreFormatError
 from penult.store import manifests
-from penult.store.container import Layout
-from penult.store.durable import Part, publish, publish_if_absent, temporary_name, write_new
+from penult.store.container import Layout, damaged
+from penult.store.durable import Part, make_folder, publish, publish_if_absent, temporary_name, write_new
+from penult.store.folders import names_in
 from penult.store.manifests import NONE_YET, Manifest
 from penult.store.shards import Shard
 from penult.store.spec import SpaceSpec
@@ -16,9 +19,10 @@ LAYOUTS_KEPT = 1 << 15
 class SpaceFolder:
     """Where a space lies, and how its files are opened and published."""
 
-    def __init__(self, path: Path, spec: SpaceSpec) -> None:
+    def __init__(self, path: Path, spec: SpaceSpec, refusal: str = "") -> None:
         self.path = path
         self.spec = spec
+        self.refusal = refusal
         self.index, self.manifests, self.quarantine, self.shards, self.tmp, self.trash = (path / part for part in PARTS)
         self._layouts: dict[str, Layout] = {}
         self._manifest: Manifest = NONE_YET
@@ -33,6 +37,12 @@ class SpaceFolder:
             self._layouts[name] = shard.file.layout
         return shard
 
+    def listed_shards(self) -> frozenset[str]:
+        """Lists what lies in the folder of the shards."""
+        if not self.shards.is_dir():
+            raise damaged(self.shards, "is missing")
+        return frozenset(names_in(self.shards))
+
     def newest_number(self) -> int:
         """Returns the number of the newest manifest, 0 if there is none."""
         return max(manifests.numbers(self.manifests), default=0)
@@ -45,12 +55,21 @@ class SpaceFolder:
 
     def put_shard(self, name: str, parts: tuple[Part, ...]) -> None:
         """Commits a shard."""
-        temporary = temporary_name(self.tmp, ".h5")
+        publish(self.write(".h5", parts), self.shards / name)
+
+    def write(self, suffix: str, parts: Iterable[Part]) -> Path:
+        """Writes a file under a name that no reader looks at, and returns its path."""
+        if self.refusal:
+            raise StoreFormatError(self.refusal, expected="a store of this version", remedy="upgrade penult")
+        temporary = temporary_name(self.tmp, suffix)
+        if not self.tmp.is_dir():
+            make_folder(self.tmp)
         write_new(temporary, parts)
-        publish(temporary, self.shards / name)
+        return temporary
 
     def put_manifest(self, manifest: Manifest) -> bool:
         """Writes a manifest unless there is one of its number already, and says whether it did."""
-        temporary = temporary_name(self.tmp, ".json")
-        write_new(temporary, manifests.parts(manifest, self.spec.id))
+        temporary = self.write(".json", manifests.parts(manifest, self.spec.id))
+        if not self.manifests.is_dir():
+            make_folder(self.manifests)
         return publish_if_absent(temporary, self.manifests / manifests.file_name(manifest.number))
