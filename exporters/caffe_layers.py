@@ -217,14 +217,13 @@ def _pair(options: Any, stem: str, repeated: str, default: int | None) -> tuple[
     """Gives (height, width) of an option that may stand as one number, two, or in two fields of its own."""
     high, wide = f"{stem}_h", f"{stem}_w"
     names = options.DESCRIPTOR.fields_by_name
-    if high in names and (options.HasField(high) or options.HasField(wide)):
-        return int(getattr(options, high)), int(getattr(options, wide))
     given = getattr(options, repeated)
-    values = [given] if isinstance(given, int) else list(given)
-    if not values and default is not None:
-        values = [default]
-    if not values or (default is None and min(values) < 1):
-        raise BackboneError(f"A layer has no {repeated}", expected="a size above 0")
+    if high in names and (options.HasField(high) or options.HasField(wide)):
+        values = [getattr(options, high), getattr(options, wide)]
+    else:
+        values = [given] if isinstance(given, int) else list(given) or [default or 0]
+    if repeated != "pad" and min(values) < 1:
+        raise BackboneError(f"A layer has the {repeated} {values}", expected="a number above 0")
     return int(values[0]), int(values[-1])
 
 

@@ -1,0 +1,111 @@
+"""Settles what a traced graph computes from the sizes of its images: they are known, so that constants take its place.
+
+Identities go too, so that a value has one name.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import numpy_helper
+
+from penult.exporters.graph_view import GraphView, network_inputs
+from penult.exporters.pruning import pruned
+from penult.exporters.running import Runner
+
+__all__ = ["settled"]
+
+
+def settled(model: onnx.ModelProto, sides: tuple[int, ...], names: Sequence[str]) -> onnx.ModelProto:
+    """Gives a model with its sizes as constants, for one image input of these ``sides`` and a batch of any size.
+
+    Where a value has several names, one of ``names`` is kept.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    (image,) = network_inputs(copy.graph)
+    for dim, side in zip(image.type.tensor_type.shape.dim[1:], sides, strict=True):
+        dim.dim_value = side
+    _drop_identities(copy.graph, set(names))
+    _write_down(copy, _measured(copy, sides))
+    return pruned(copy, [output.name for output in copy.graph.output])
+
+
+def _drop_identities(graph: onnx.GraphProto, wanted: set[str]) -> None:
+    """Takes out every Identity; of the names of one value, a wanted one stays."""
+    outer = {value.name for value in (*graph.input, *graph.initializer)}
+    ends = {value.name for value in graph.output}
+    stands: dict[str, str] = {}
+    kept = []
+    for node in graph.node:
+        if node.op_type != "Identity":
+            kept.append(node)
+            continue
+        source = stands.get(node.input[0], node.input[0])
+        if node.output[0] in wanted and source not in wanted and source not in outer:
+            stands = {name: node.output[0] if stand == source else stand for name, stand in stands.items()}
+            stands[source] = node.output[0]
+        elif node.output[0] in ends:
+            kept.append(node)
+        else:
+            stands[node.output[0]] = source
+    for node in kept:
+        node.input[:] = [stands.get(name, name) for name in node.input]
+        node.output[:] = [stands.get(name, name) for name in node.output]
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _measured(model: onnx.ModelProto, sides: tuple[int, ...]) -> list[dict[str, npt.NDArray[Any]]]:
+    """Runs the network on two batches, and gives for each what the sizes alone decide."""
+    view = GraphView(model)
+    decided = {
+        name
+        for node in model.graph.node
+        if view.data_inputs(node)
+        for name in node.input
+        if name in view.makers and name not in view.varying
+    }
+    if not decided:
+        return [{}, {}]
+    names = sorted(decided)
+    reshaped = sorted(n.output[0] for n in model.graph.node if n.op_type == "Reshape" and n.input[1] in decided)
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    del probe.graph.output[:]
+    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys([*names, *reshaped]))
+    runner = Runner(probe.SerializeToString(), "the traced network")
+    image = runner.input_name
+    given = [runner.run([*names, *reshaped], {image: np.zeros((n, *sides), dtype=np.float32)}) for n in (2, 3)]
+    return [
+        {name: np.array(rows[name].shape) if name in reshaped else rows[name] for name in (*names, *reshaped)}
+        for rows in given
+    ]
+
+
+def _write_down(model: onnx.ModelProto, measured: Sequence[dict[str, npt.NDArray[Any]]]) -> None:
+    """Puts constants where a batch of two and a batch of three decide the same, or differ in the batch alone."""
+    graph, (two, three) = model.graph, measured
+    # Floating-point work is left where it is: its last digits may depend on the machine, and the fingerprint must not.
+    exact = {name for name, numbers in two.items() if numbers.dtype.kind in "iub"}
+    same = {name for name in exact if np.array_equal(two[name], three[name])}
+    stored: set[str] = set()
+
+    def constant(name: str, numbers: npt.NDArray[Any]) -> str:
+        if name not in stored:
+            stored.add(name)
+            graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(numbers), name))
+        return name
+
+    for node in graph.node:
+        made = node.output[0]
+        for place, name in enumerate(node.input):
+            if name in same and name != made:
+                node.input[place] = constant(f"{name}.settled", two[name])
+            elif name in exact and node.op_type == "Reshape" and place == 1 and made in two:
+                shapes = two[made], three[made]
+                if len(shapes[0]) == len(shapes[1]) and (shapes[0] != shapes[1]).sum() == 1:
+                    target = np.where(shapes[0] == shapes[1], shapes[0], -1).astype(np.int64)
+                    node.input[place] = constant(f"{made}.shape", target)

@@ -1,0 +1,219 @@
+"""The penultimate features and the stages are found in networks of many shapes, among them eight classics."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from penult.errors import BackboneError, InputError
+from penult.exporters.graph_view import GraphView, network_inputs
+from penult.exporters.landmarks import Landmarks, find_landmarks
+from penult.exporters.modernising import modernised
+from penult.exporters.tap_requests import TapRequest, parse_taps
+
+LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+
+# file: the penultimate value, its width, how it is pooled; the widths and reductions of the stages
+CLASSICS = {
+    "bvlc_alexnet": ("r21", 4096, "none", [(96, 4), (256, 8), (256, 16), (256, 32)]),
+    "densenet121": ("r908", 1024, "none", [(64, 2), (128, 4), (256, 8), (512, 16)]),
+    "inception_v1": ("r138", 1024, "none", [(64, 2), (192, 4), (480, 8), (832, 16)]),
+    "inception_v2": ("r505", 1024, "none", [(64, 2), (192, 4), (320, 8), (576, 16)]),
+    "resnet50": ("r172", 2048, "none", [(64, 2), (256, 4), (512, 8), (1024, 16)]),
+    "shufflenet": ("r199", 544, "none", [(24, 2), (24, 4), (136, 8), (272, 16)]),
+    "squeezenet": ("r60", 512, "avg", [(64, 2), (128, 4), (256, 8)]),
+    "vgg19": ("r43", 4096, "none", [(128, 2), (256, 4), (512, 8), (512, 16), (512, 32)]),
+    "zfnet512": ("r19", 1024, "none", [(96, 2), (96, 4), (256, 8), (512, 16), (512, 32)]),
+}
+
+
+@pytest.mark.parametrize("name", CLASSICS)
+def test_classics_of_the_onnx_package(name: str) -> None:
+    path = LIGHT / f"light_{name}.onnx"
+    if not path.is_file():
+        pytest.skip(f"this onnx package brings no {path.name}")
+    model = modernised(onnx.load(path))
+    view = GraphView(model)
+    plans, scores, notes = find_landmarks(view, Landmarks(), (224, 224), None)
+    tensor, width, pooling, stages = CLASSICS[name]
+    *found, penultimate = plans
+    assert (penultimate.tensor, view.width(penultimate.tensor), penultimate.pooling) == (tensor, width, pooling)
+    assert [(view.width(plan.tensor), plan.reduction) for plan in found] == stages
+    assert scores is not None
+    assert view.width(scores) == 1000
+    assert not notes
+
+
+n = helper.make_node
+POOLED = n("GlobalAveragePool", ["r"], ["features"])
+WHOLE = n("Identity", ["r"], ["features"])
+
+TAILS = {
+    "gemm": [
+        POOLED,
+        n("Flatten", ["features"], ["v"]),
+        n("Gemm", ["v", "w2"], ["y"]),
+        n("Softmax", ["y"], ["out_"]),
+    ],
+    "matmul and add": [
+        n("ReduceMean", ["r"], ["features"], axes=[2, 3], keepdims=0),
+        n("MatMul", ["features", "w2"], ["m"]),
+        n("Add", ["m", "b"], ["y"]),
+        n("Softmax", ["y"], ["out_"]),
+    ],
+    "squeezed": [
+        POOLED,
+        n("Squeeze", ["features", "axes"], ["v"]),
+        n("Dropout", ["v"], ["d"]),
+        n("MatMul", ["d", "w2"], ["out_"]),
+    ],
+    "reshaped twice": [
+        POOLED,
+        n("Reshape", ["features", "to"], ["v"]),
+        n("Identity", ["v"], ["i"]),
+        n("Gemm", ["i", "w2"], ["g"]),
+        n("Reshape", ["g", "out"], ["out_"]),
+    ],
+    "conv on the pool": [
+        POOLED,
+        n("Conv", ["features", "w1", "b"], ["y"]),
+        n("Flatten", ["y"], ["s"]),
+        n("Softmax", ["s"], ["out_"]),
+    ],
+    "pool last": [
+        WHOLE,
+        n("Dropout", ["features"], ["d"]),
+        n("Conv", ["d", "w1"], ["c"]),
+        n("Relu", ["c"], ["a"]),
+        n("GlobalAveragePool", ["a"], ["p"]),
+        n("Flatten", ["p"], ["s"]),
+        n("Softmax", ["s"], ["out_"]),
+    ],
+    "flattened map": [
+        n("AveragePool", ["r"], ["q"], kernel_shape=[16, 8], strides=[16, 8]),
+        n("Flatten", ["q"], ["features"]),
+        n("MatMul", ["features", "w16"], ["out_"]),
+    ],
+    "whole filter": [
+        WHOLE,
+        n("Conv", ["features", "w7"], ["y"]),
+        n("Softmax", ["y"], ["out_"], axis=1),
+    ],
+}
+
+
+def net(*, tail: str) -> onnx.ModelProto:
+    """A little network whose classifier is written in one of many ways; features are always ``features``, 8 wide."""
+    chance = np.random.default_rng(0)
+    weights = {
+        "f": chance.normal(size=(8, 3, 3, 3)),
+        "w1": chance.normal(size=(5, 8, 1, 1)),
+        "w2": chance.normal(size=(8, 5)),
+        "w16": chance.normal(size=(16, 5)),
+        "w7": chance.normal(size=(5, 8, 16, 16)),
+        "b": chance.normal(size=5),
+    }
+    integers = {"to": [-1, 8], "axes": [2, 3], "out": [-1, 5]}
+    lines = TAILS[tail]
+    nodes = [n("Conv", ["image", "f"], ["c0"], strides=[2, 2], pads=[1, 1, 1, 1]), n("Relu", ["c0"], ["r"]), *lines]
+    tensors = [numpy_helper.from_array(v.astype("f4"), k) for k, v in weights.items()]
+    tensors += [numpy_helper.from_array(np.array(v), k) for k, v in integers.items()]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 32, 32])],
+        [helper.make_tensor_value_info("out_", TensorProto.FLOAT, None)],
+        tensors,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_classifiers_of_every_form(tail: str) -> None:
+    view = GraphView(modernised(net(tail=tail)))
+    plans, scores, notes = find_landmarks(view, Landmarks(), (32, 32), None)
+    penultimate = plans[-1]
+    before_a_pool = tail in ("pool last", "whole filter")
+    assert penultimate.tensor == ("r" if before_a_pool else "features"), "an Identity is passed over"
+    assert penultimate.pooling == ("avg" if before_a_pool else "none")
+    assert scores is not None
+    assert view.width(scores) == 5
+    assert not notes
+
+
+def test_features_before_a_pool_are_no_classifier() -> None:
+    """The last convolution of a headless network is not taken for a classifier, whatever its width."""
+    model = net(tail="pool last")
+    del model.graph.node[-1]
+    model.graph.output[0].name = "s"
+    view = GraphView(modernised(model))
+    plans, scores, notes = find_landmarks(view, Landmarks(), (32, 32), None)
+    assert (plans[-1].tensor, scores) == ("s", None)
+    assert "No classifier was found" in notes[0]
+    assert find_landmarks(view, Landmarks(), (32, 32), 5)[1] == "p", (
+        "unless it has as many channels as there are classes"
+    )
+
+
+def test_the_best_of_several_outputs() -> None:
+    model = net(tail="gemm")
+    model.graph.node.append(helper.make_node("Flatten", ["features"], ["embedding"]))
+    early = copy.deepcopy(model.graph.node[0])
+    early.input[0], early.output[0] = "image", "aux map"
+    model.graph.node.insert(0, early)
+    extra = [
+        helper.make_node("GlobalAveragePool", ["image"], ["aux pool"]),
+        helper.make_node("Flatten", ["aux pool"], ["aux vector"]),
+        helper.make_node("Gemm", ["aux vector", "w3"], ["aux"]),
+    ]
+    model.graph.node.extend(extra)
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((3, 5), "f4"), "w3"))
+    for name in ("aux", "embedding"):
+        model.graph.output.insert(0, helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    plans, scores, _ = find_landmarks(GraphView(modernised(model)), Landmarks(), (32, 32), None)
+    assert (plans[-1].tensor, scores) == ("features", "y")
+
+
+def test_several_outputs_and_no_classifier() -> None:
+    model = net(tail="gemm")
+    del model.graph.node[-2:]
+    model.graph.output[0].name = "v"
+    model.graph.output.append(helper.make_tensor_value_info("r", TensorProto.FLOAT, None))
+    with pytest.raises(BackboneError, match="2 outputs"):
+        find_landmarks(GraphView(modernised(model)), Landmarks(), (32, 32), None)
+
+
+def test_the_end_of_a_stage_is_the_end_of_a_block() -> None:
+    """In an inverted residual network the widened inside of the next block is passed over."""
+    from penult.exporters import efficientnet_lite0
+
+    backbone = efficientnet_lite0.build()
+    model = backbone.model(["logits"])
+    view = GraphView(model)
+    plans, _, _ = find_landmarks(view, Landmarks(), (224, 224), 1000)
+    assert [(plan.name, plan.tensor) for plan in plans] == [(tap.name, tap.tensor) for tap in backbone.card.taps]
+    assert [value.name for value in network_inputs(model.graph)] == ["pixels"]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("penultimate", TapRequest("penultimate")),
+        ("stage3:max", TapRequest("stage3", None, "max")),
+        ("mine=layer/out:0:flatten", TapRequest("layer/out:0", "mine", "flatten")),
+        ("layer/out:0", TapRequest("layer/out:0")),
+        ("max", TapRequest("max")),
+    ],
+)
+def test_taps_are_read(text: str, wanted: TapRequest) -> None:
+    assert parse_taps(text) == (wanted,)
+    assert parse_taps(f"a, {text}") == (TapRequest("a"), wanted)
+
+
+@pytest.mark.parametrize("text", ["", "a,,b", "name=", " "])
+def test_wrong_taps_are_told(text: str) -> None:
+    with pytest.raises(InputError, match="names with commas"):
+        parse_taps(text)
