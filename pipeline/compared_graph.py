@@ -93,9 +93,9 @@ def _scaled(writer: _Writer, pipeline: Pipeline) -> str:
             length = writer.node("Where", [zero, one, length], f"length{number}")
             rows = writer.node("Div", [rows, length], f"normal{number}")
             continue
-        if step.mean_ is not None:
+        if step.with_mean:
             rows = writer.node("Sub", [rows, writer.constant(f"mean{number}", _wide(step.mean_))], f"centred{number}")
-        if step.scale_ is not None:
+        if step.with_std:
             rows = writer.node("Div", [rows, writer.constant(f"scale{number}", _wide(step.scale_))], f"scaled{number}")
     return rows
 

@@ -49,7 +49,11 @@ class Model:
                 raise HeadError(f"{path} is {path.stat().st_size:,} bytes long", expected=f"at most {LARGEST_BYTES:,}")
             data = path.read_bytes()
         except FileNotFoundError:
-            raise MissingFileError(f"There is no model file {path}") from None
+            raise MissingFileError(
+                f"There is no model file {path}",
+                expected="a model's file, or the name of a head in the store",
+                remedy="look for a typo; 'penult heads' lists the heads, and 'penult bundle' makes a file of one",
+            ) from None
         except OSError as error:
             raise HeadError(f"{path} cannot be read: {error.strerror}", expected="a model, one file") from error
         return cls.parse(data, origin=str(path), provider=provider)
@@ -66,7 +70,7 @@ class Model:
                 expected="a model that penult wrote",
                 remedy="penult bundle HEAD -o model.onnx",
             ) from error
-        found = {entry.key: entry.value for entry in model.metadata_props}
+        found = {str(entry.key): str(entry.value) for entry in model.metadata_props}
         _check_version(found, origin)
         if found.get(DIGEST_KEY) != _digest(model):
             raise HeadError(
@@ -127,9 +131,10 @@ def sealed(model: onnx.ModelProto, texts: Mapping[str, Any]) -> bytes:
 def _digest(model: onnx.ModelProto) -> str:
     """Returns the SHA-256 of the graph and of what the file says in penult's name; other tools may add theirs."""
     digest = sha256(model.graph.SerializeToString(deterministic=True))
-    for entry in sorted(model.metadata_props, key=lambda entry: entry.key):
-        if entry.key.startswith("penult.") and entry.key != DIGEST_KEY:
-            digest.update(f"\n{entry.key}={entry.value}".encode())
+    texts = {str(entry.key): str(entry.value) for entry in model.metadata_props}  # damaged text comes as bytes
+    for key in sorted(texts):
+        if key.startswith("penult.") and key != DIGEST_KEY:
+            digest.update(f"\n{key}={texts[key]}".encode())
     return digest.hexdigest()
 
 
