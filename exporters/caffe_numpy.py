@@ -1,6 +1,7 @@
 """Runs Caffe's layers in numpy, straight from their definitions: slow, and nothing of it is shared with our ONNX.
 
-It is what an export is proven against where no OpenCV is installed that reads Caffe files.
+It is what an export is proven against. OpenCV's reader is quicker, but it passes over ``k`` of LRN, the rounding of
+pools and the phases of layers, so a right export may differ from it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,17 +16,15 @@ from penult.exporters.plain_pixels import network_input
 from penult.exporters.pooling import pool_in_numpy
 from penult.exporters.source_network import RunSource
 
-__all__ = ["numpy_runner"]
+__all__ = ["LAYERS", "numpy_runner"]
 
 Array: TypeAlias = Any  # numpy arrays; every layer has its own number of sides
 
 
 def numpy_runner(
     net: CaffeNet, weights: Mapping[str, Blobs], preprocessing: Preprocessing, normalisation: Normalisation
-) -> RunSource | None:
-    """Gives a runner, or None where the network has a layer that is not defined here."""
-    if not all(layer.type in _LAYERS for layer in net.layers):
-        return None
+) -> RunSource:
+    """Gives the runner of a network whose layers have these blobs, each in the order of Caffe's own."""
 
     def run(paths: Sequence[Path], taps: Sequence[Tap]) -> Mapping[str, Array]:
         rows: dict[str, list[Array]] = {}
@@ -44,9 +43,9 @@ def _values(net: CaffeNet, weights: Mapping[str, Blobs], image: Array) -> dict[s
     values = {net.input: image}
     for layer in net.layers:
         bottoms = [values[name] for name in layer.bottoms]
-        value = _LAYERS[layer.type](layer.params, weights.get(layer.name, ()), bottoms)
-        for top in layer.tops:
-            values[top] = values[f"{top} of {layer.name}"] = value
+        value = LAYERS[layer.type](layer.params, weights.get(layer.name, ()), bottoms)
+        for top, each in zip(layer.tops, value if isinstance(value, list) else [value] * len(layer.tops), strict=True):
+            values[top] = values[f"{top} of {layer.name}"] = each
     return values
 
 
@@ -160,6 +159,26 @@ def _power(params: Any, _: Blobs, bottoms: list[Array]) -> Array:
     return np.asarray((options.shift + options.scale * bottoms[0]) ** options.power)
 
 
+def _prelu(_: Any, blobs: Blobs, bottoms: list[Array]) -> Array:
+    slopes = blobs[0].reshape(1, -1, *[1] * (bottoms[0].ndim - 2))
+    return np.maximum(bottoms[0], 0) + slopes * np.minimum(bottoms[0], 0)
+
+
+def _elu(params: Any, _: Blobs, bottoms: list[Array]) -> Array:
+    return np.maximum(bottoms[0], 0) + params.elu_param.alpha * np.expm1(np.minimum(bottoms[0], 0))
+
+
+def _slice(params: Any, _: Blobs, bottoms: list[Array]) -> list[Array]:
+    options = params.slice_param
+    axis = options.axis if options.HasField("axis") else options.slice_dim
+    return np.split(bottoms[0], list(options.slice_point) or len(params.top), axis=axis)
+
+
+def _reshape(params: Any, _: Blobs, bottoms: list[Array]) -> Array:
+    sides = list(params.reshape_param.shape.dim)
+    return bottoms[0].reshape([side or bottoms[0].shape[index] for index, side in enumerate(sides)])
+
+
 def _softmax(params: Any, _: Blobs, bottoms: list[Array]) -> Array:
     axis = params.softmax_param.axis
     raised = np.exp(bottoms[0] - bottoms[0].max(axis=axis, keepdims=True))
@@ -170,21 +189,28 @@ def _elementwise(function: Callable[[Array], Array]) -> Callable[[Any, Blobs, li
     return lambda params, blobs, bottoms: function(bottoms[0])
 
 
-_LAYERS: dict[str, Callable[[Any, Blobs, list[Array]], Array]] = {
+LAYERS: dict[str, Callable[[Any, Blobs, list[Array]], Any]] = {
     "AbsVal": _elementwise(np.abs),
     "BatchNorm": _batch_norm,
     "Concat": _concat,
     "Convolution": _convolution,
+    "ConvolutionDepthwise": _convolution,
+    "DepthwiseConvolution": _convolution,
     "Dropout": _elementwise(lambda value: value),
+    "ELU": _elu,
     "Eltwise": _eltwise,
     "Flatten": _elementwise(lambda value: value.reshape(len(value), -1)),
     "InnerProduct": _inner_product,
     "LRN": _lrn,
+    "PReLU": _prelu,
     "Pooling": _pooling,
     "Power": _power,
     "ReLU": _relu,
+    "ReLU6": _elementwise(lambda value: np.clip(value, 0, 6)),
+    "Reshape": _reshape,
     "Scale": _scale,
     "Sigmoid": _elementwise(lambda value: 1 / (1 + np.exp(-value))),
+    "Slice": _slice,
     "Softmax": _softmax,
     "Split": _elementwise(lambda value: value),
     "TanH": _elementwise(np.tanh),

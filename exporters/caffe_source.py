@@ -4,18 +4,15 @@ from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
-import onnx
-
 from penult.errors import BackboneError, InputError
 from penult.exporters.caffe_layers import WRITERS
 from penult.exporters.caffe_net import Blobs, CaffeNet, read_net, read_weights
 from penult.exporters.caffe_numpy import numpy_runner
-from penult.exporters.caffe_opencv import opencv_runner
 from penult.exporters.caffe_writer import CaffeWriter
-from penult.exporters.card import Normalisation, Preprocessing
+from penult.exporters.card import Normalisation
 from penult.exporters.hints import FAMILIES, Hints
 from penult.exporters.landmarks import Landmarks
-from penult.exporters.source_network import ExportRequest, Provenance, RunSource, SourceNetwork
+from penult.exporters.source_network import ExportRequest, Provenance, SourceNetwork
 
 __all__ = ["read_caffe"]
 
@@ -42,16 +39,14 @@ def read_caffe(rest: str, request: ExportRequest) -> SourceNetwork:
     normalisation = normalisation or FAMILIES["caffe"]
     preprocessing = hints.preprocessing(size)
     if given == "random":
-        model, file, run, run_with = _model(net, None, size), None, None, ""
+        file, writer = None, _written(net, None, size)
         notes.append(_RANDOM_NOTE)
     else:
         file = Path(given).expanduser()
-        weights = read_weights(file)
-        model = _model(net, weights, size)
-        run, run_with = _runner((path, file), net, weights, (preprocessing, normalisation))
+        writer = _written(net, read_weights(file), size)
     return SourceNetwork(
         name=hints.name or (file.stem if file else f"{net.name}-random"),
-        model=model,
+        model=writer.model(),
         preprocessing=preprocessing,
         normalisation=normalisation,
         provenance=Provenance(
@@ -62,26 +57,12 @@ def read_caffe(rest: str, request: ExportRequest) -> SourceNetwork:
         ),
         classes=hints.class_names(),
         landmarks=Landmarks(hints.penultimate, hints.logits),
-        run=run,
-        run_with=run_with,
+        run=numpy_runner(net, writer.used, preprocessing, normalisation),
+        run_with="the definitions of Caffe's layers in numpy",
     )
 
 
-def _runner(
-    files: tuple[Path, Path],
-    net: CaffeNet,
-    weights: Mapping[str, Blobs],
-    pixels: tuple[Preprocessing, Normalisation],
-) -> tuple[RunSource | None, str]:
-    """Gives OpenCV's own reader of Caffe files where there is one, else the definitions of Caffe's layers."""
-    opencv = opencv_runner(files, net, *pixels)
-    if opencv is not None:
-        return opencv, "OpenCV's reader of Caffe files"
-    plain = numpy_runner(net, weights, *pixels)
-    return plain, "the definitions of Caffe's layers in numpy" if plain else ""
-
-
-def _model(net: CaffeNet, weights: Mapping[str, Blobs] | None, size: tuple[int, int]) -> onnx.ModelProto:
+def _written(net: CaffeNet, weights: Mapping[str, Blobs] | None, size: tuple[int, int]) -> CaffeWriter:
     writer = CaffeWriter(net, weights, size)
     for layer in net.layers:
         write = WRITERS.get(layer.type)
@@ -92,7 +73,7 @@ def _model(net: CaffeNet, weights: Mapping[str, Blobs] | None, size: tuple[int, 
         if not layer.bottoms or not layer.tops:
             raise BackboneError(f"The layer {layer.name!r} takes or gives nothing", expected="bottoms and tops")
         write(writer, layer)
-    return writer.model()
+    return writer
 
 
 def _size(net: CaffeNet, request: ExportRequest) -> tuple[int, int]:

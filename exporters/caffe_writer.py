@@ -25,6 +25,7 @@ class CaffeWriter:
     def __init__(self, net: CaffeNet, weights: Mapping[str, Blobs] | None, size: tuple[int, int]) -> None:
         self._net = net
         self._weights = weights
+        self.used: dict[str, list[npt.NDArray[np.float32]]] = {}
         self._graph = GraphWriter()
         self._current = {net.input: net.input}
         self._types = {net.input: helper.make_tensor_type_proto(TensorProto.FLOAT, [1, 3, *size])}
@@ -39,9 +40,14 @@ class CaffeWriter:
 
     def blob(self, layer: Layer, index: int, shape: Sequence[int]) -> npt.NDArray[np.float32]:
         """Gives the weights of a layer, whose number must be that of ``shape``; random ones where there are none."""
-        if self._weights is None:
-            return random_blob(layer, index, shape)
-        array = blobs_of(self._weights, layer, index + 1)[index]
+        array = self._stored(self._weights, layer, index, shape) if self._weights else random_blob(layer, index, shape)
+        self.used.setdefault(layer.name, []).append(array)
+        return array
+
+    def _stored(
+        self, weights: Mapping[str, Blobs], layer: Layer, index: int, shape: Sequence[int]
+    ) -> npt.NDArray[np.float32]:
+        array = blobs_of(weights, layer, index + 1)[index]
         if array.size != int(np.prod(shape)):
             raise BackboneError(
                 f"The weights of the layer {layer.name!r} have the shape {list(array.shape)}",
