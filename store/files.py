@@ -1,12 +1,15 @@
 """The files seen, so that a job over a million unchanged images neither opens nor hashes one of them."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple, Protocol
 
 from penult.store.database import Database
+from penult.store.keys import key_array
 from penult.store.paths import BLOCK, loaded_path, rows_at, scan, stored_path
 from penult.store.seals import file_seal, text_bytes
+from penult.store.table import Table
 
 
 class FileStat(NamedTuple):
@@ -91,6 +94,12 @@ class Files:
         """Drops what is known of ``paths``, so that the next job reads these files again."""
         with self._database.writing() as connection:
             connection.executemany("DELETE FROM files WHERE path = ?", ((stored_path(path),) for path in paths))
+
+    def table(self, folder: str | None = None) -> Table:
+        """Returns the seen files, or those below ``folder``, as a table without further columns."""
+        start = None if folder is None else folder.rstrip("/\\") + os.sep
+        rows = [row for row in self.all() if start is None or row.path.startswith(start)]
+        return Table(key_array(row.key for row in rows), tuple(row.path for row in rows))
 
     def all(self) -> Iterator[SeenFile]:
         """Yields the seen files in the order of their paths; a damaged row is left out, as if its file were new."""
