@@ -5,7 +5,7 @@ from math import cos, radians, sin
 from random import Random
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 from penult.pipeline.drawings.outlines import box, moved
 from penult.pipeline.drawings.scenes import draw_scene, noise_field, scatter
@@ -18,18 +18,14 @@ def compose(sticker: Sticker, rng: Random, *, largest_turn: float) -> Image.Imag
     picture = draw_scene(size, rng)
     side = round(min(size) * rng.triangular(0.42, 1.08, 0.85))
     thing = _turned(sticker.image, side, rng.triangular(-largest_turn, largest_turn, 0), rng)
-    room = (max(size[0] - side, 0), max(size[1] - side, 0))
-    corner = (
-        round(rng.triangular(0, room[0])) - (thing.width - side) // 2,
-        round(rng.triangular(0, room[1])) - (thing.height - side) // 2,
-    )
+    corner = tuple(round(rng.triangular(0, max(length - side, 0))) for length in size)
     layer = Image.new("RGBA", size, (0, 0, 0, 0))
-    layer.paste(thing, corner)
+    layer.paste(thing, (corner[0], corner[1]))
     _cast_shadow(picture, layer.getchannel("A"), rng)
     picture.paste(layer, (0, 0), layer)
     if rng.random() < 0.3:
         _cover(picture, rng)
-    return _filmed(_lit(picture, rng), rng)
+    return _filmed(picture, rng)
 
 
 def encode(picture: Image.Image, suffix: str, rng: Random) -> bytes:
@@ -53,18 +49,19 @@ def _turned(image: Image.Image, side: int, degrees: float, rng: Random) -> Image
     # Pillow's matrix leads from the result back to the source: undo the turn, then slant and squeeze.
     a, b = c * squeeze + slant * s, s * squeeze - slant * c
     d, e = -s / squeeze, c / squeeze
-    half = image.width / 2
+    half = side / 2
     matrix = (a, b, half - half * (a + b), d, e, half - half * (d + e))
     # Premultiplied once here, instead of by Pillow before and after each of the two steps.
-    clear = image.convert("RGBa")
-    turned = clear.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
-    return turned.resize((side, side), Image.Resampling.BICUBIC).convert("RGBA")
+    small = image.convert("RGBa").resize((side, side), Image.Resampling.BICUBIC)
+    turned = small.transform(small.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+    return turned.convert("RGBA")
 
 
 def _cast_shadow(picture: Image.Image, shape: Image.Image, rng: Random) -> None:
-    shift, softness = (rng.randint(-14, 14), rng.randint(2, 16)), rng.uniform(2, 9)
-    soft = ImageChops.offset(shape, *shift).filter(ImageFilter.GaussianBlur(softness))
+    shadow = Image.new("L", shape.size)
+    shadow.paste(shape, (rng.randint(-14, 14), rng.randint(2, 16)))
     strength = rng.uniform(0.15, 0.6)
+    soft = shadow.filter(ImageFilter.BoxBlur(rng.uniform(2, 10)))
     picture.paste((8, 8, 14), (0, 0), soft.point([round(v * strength) for v in range(256)]))
 
 
@@ -81,23 +78,22 @@ def _cover(picture: Image.Image, rng: Random) -> None:
     pen.polygon(bar, fill=colour)
 
 
-def _lit(picture: Image.Image, rng: Random) -> Image.Image:
-    """Lights the picture unevenly, in a warm, neutral or cold colour."""
-    light = noise_field(picture.size, rng, (2, 3))
-    dim = rng.uniform(0.6, 0.98)
-    tone = np.array(rng.choice([(1.0, 1.0, 1.0), (1.0, 0.95, 0.84), (0.88, 0.96, 1.0)]), np.float32)
-    pixels = np.asarray(picture, np.float32) * (dim + (1.16 - dim) * light[..., None]) * tone
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
-
-
 def _filmed(picture: Image.Image, rng: Random) -> Image.Image:
-    picture = ImageEnhance.Contrast(picture).enhance(rng.uniform(0.7, 1.2))
-    picture = ImageEnhance.Brightness(picture).enhance(rng.triangular(0.65, 1.4, 1.1))
+    """Returns what a camera makes of the picture: uneven and coloured light, some blur, contrast and grain."""
     if rng.random() < 0.35:
         picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 2.0)))
     if rng.random() < 0.05:
         picture = picture.convert("L").convert("RGB")
+    light = noise_field(picture.size, rng, (2, 3))
+    dim, brightness = rng.uniform(0.6, 0.98), rng.triangular(0.65, 1.4, 1.1)
+    tone = np.array(rng.choice([(1.0, 1.0, 1.0), (1.0, 0.95, 0.84), (0.88, 0.96, 1.0)]), np.float32)
+    pixels = np.asarray(picture, np.float32) * tone
+    pixels *= ((1.16 - dim) * light + dim)[..., None]
+    grey = float(pixels[::8, ::8].mean())
+    contrast, strength = rng.uniform(0.7, 1.2), rng.choice([2, 4, 8, 18])
+    pixels -= grey
+    pixels *= contrast * brightness
+    pixels += grey * brightness
     grain = np.random.default_rng(rng.getrandbits(64))
-    strength = rng.choice([2, 4, 8, 18])
-    noise = grain.integers(-strength, strength + 1, (picture.height, picture.width, 3), np.int16)
-    return Image.fromarray(np.clip(np.asarray(picture, np.int16) + noise, 0, 255).astype(np.uint8))
+    pixels += grain.integers(-strength, strength + 1, pixels.shape, np.int8)
+    return Image.fromarray(np.clip(pixels, 0, 255, out=pixels).astype(np.uint8))

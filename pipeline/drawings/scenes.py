@@ -1,6 +1,7 @@
 """Backgrounds: walls, cloth, wood, tiles, grass and blurred lights, some with clutter that belongs to no class."""
 
 from collections.abc import Callable
+from math import cos, pi, sin
 from random import Random
 
 import numpy as np
@@ -30,7 +31,7 @@ def draw_scene(size: Size, rng: Random) -> Image.Image:
     if rng.random() < 0.55:
         scatter(scene, rng, rng.randint(3, 12))
     if rng.random() < 0.5:
-        scene = scene.filter(ImageFilter.GaussianBlur(rng.uniform(0.6, 2.6)))
+        scene = scene.filter(ImageFilter.BoxBlur(rng.uniform(0.6, 2.6)))
     return scene
 
 
@@ -124,18 +125,19 @@ def _wood(size: Size, rng: Random) -> Image.Image:
 
 
 def _stripes(size: Size, rng: Random) -> Image.Image:
-    first, second = _colours(rng)
-    wide = max(size) * 3 // 2
-    image = Image.new("RGB", (wide, wide), first)
-    pen, step = ImageDraw.Draw(image), rng.randint(12, 70)
-    for x in range(0, wide, step):
-        pen.rectangle((x, 0, x + step * rng.uniform(0.2, 0.6), wide), fill=second)
+    """Draws stripes at any angle, or two sets of them crossing at right angles."""
+    angle, step, share = rng.uniform(0, pi), rng.uniform(12, 70), rng.uniform(0.2, 0.6)
+    across = _bands(size, angle, step, share)
     if rng.random() < 0.4:
-        over = image.rotate(90)
-        image = Image.blend(image, over, 0.5)
-    turned = image.rotate(rng.uniform(0, 180), resample=Image.Resampling.BILINEAR, fillcolor=first)
-    left, top = (wide - size[0]) // 2, (wide - size[1]) // 2
-    return turned.crop((left, top, left + size[0], top + size[1]))
+        across = (across + _bands(size, angle + pi / 2, step, share)) / 2
+    return _between(across, *_colours(rng))
+
+
+def _bands(size: Size, angle: float, step: float, share: float) -> _Field:
+    """Returns 1 within and 0 between bands that are ``share`` of a ``step`` wide, their edges a pixel soft."""
+    x, y = (np.arange(length, dtype=np.float32) for length in size)
+    along = (np.float32(cos(angle)) * x[None, :] + np.float32(sin(angle)) * y[:, None]) % np.float32(step)
+    return np.clip(np.minimum(along, np.float32(share * step) - along), 0, 1)
 
 
 def _tiles(size: Size, rng: Random) -> Image.Image:
@@ -150,13 +152,15 @@ def _tiles(size: Size, rng: Random) -> Image.Image:
 
 
 def _lights(size: Size, rng: Random) -> Image.Image:
-    image = _between(_ramp(size, rng), tinted(lively(rng), 0.35), tinted(lively(rng), 0.5))
+    """Draws lights far out of focus, at half the size, since nothing in them is sharp."""
+    half = (size[0] // 2, size[1] // 2)
+    image = _between(_ramp(half, rng), tinted(lively(rng), 0.35), tinted(lively(rng), 0.5))
     for _ in range(rng.randint(8, 24)):
-        layer, radius = Image.new("L", size), rng.uniform(8, 42)
-        x, y = rng.uniform(0, size[0]), rng.uniform(0, size[1])
+        layer, radius = Image.new("L", half), rng.uniform(4, 21)
+        x, y = rng.uniform(0, half[0]), rng.uniform(0, half[1])
         ImageDraw.Draw(layer).ellipse((x - radius, y - radius, x + radius, y + radius), fill=rng.randint(40, 130))
         image.paste(tinted(lively(rng), 1.3), (0, 0), layer)
-    return image.filter(ImageFilter.GaussianBlur(rng.uniform(2, 5)))
+    return image.filter(ImageFilter.GaussianBlur(rng.uniform(1, 2.5))).resize(size, Image.Resampling.BICUBIC)
 
 
 def _room(size: Size, rng: Random) -> Image.Image:
