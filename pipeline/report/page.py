@@ -20,6 +20,8 @@ MOST_GROUPS = 9
 MOST_IN_GROUP = 4
 MOST_BEFORE = 6
 MOST_SCORES = 60
+# On a head's card, but the business of programs, or told better above.
+_SHOWN_ELSEWHERE = ("format", "version", "metrics")
 
 
 @dataclass(frozen=True)
@@ -158,10 +160,12 @@ def flattened(card: Mapping[str, object]) -> list[tuple[str, str]]:
     """Returns a card's values as (name, text) pairs, nested ones under joined names.
 
     >>> flattened({"kind": "logistic", "params": {"C": 1.0}, "classes": ["ant", "bee"], "n_train": 4000})
-    [('kind', 'logistic'), ('params C', '1.0'), ('classes', 'ant, bee'), ('n train', '4,000')]
+    [('kind', 'logistic'), ('params C', '1'), ('classes', 'ant, bee'), ('n train', '4,000')]
     """
     rows: list[tuple[str, str]] = []
     for key, value in card.items():
+        if key in _SHOWN_ELSEWHERE:
+            continue
         name = str(key).replace("_", " ")
         if isinstance(value, Mapping):
             rows += [(f"{name} {inner}", text) for inner, text in flattened(value)]
@@ -180,4 +184,4 @@ def _text(value: object) -> str:
         return ", ".join(shown) + (f" and {len(value) - 40:,} more" if len(value) > 40 else "")
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from os import PathLike, fspath
 from pathlib import PurePath
 
@@ -61,6 +62,19 @@ def figure(value: object) -> str:
     ('12,000', 'many')
     """
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def moment(value: object) -> str:
+    """Returns an ISO time without its seconds, and anything else as it is.
+
+    >>> moment("2026-11-21T02:10:33.123+00:00"), moment("yesterday")
+    ('2026-11-21 02:10 UTC', 'yesterday')
+    """
+    try:
+        time = datetime.fromisoformat(str(value))
+    except ValueError:
+        return str(value)
+    return f"{time:%Y-%m-%d %H:%M} {time.tzname() or ''}".rstrip()
 
 
 def shortened(text: str, length: int = 60) -> str:

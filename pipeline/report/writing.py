@@ -71,6 +71,7 @@ def _environment() -> Environment:
         words.percent,
         words.counted,
         words.figure,
+        words.moment,
         words.listed,
         words.file_label,
         words.file_name,

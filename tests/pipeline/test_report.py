@@ -173,7 +173,7 @@ def test_the_full_report_has_every_part_and_all_its_links_lead_somewhere(
     [
         "1,234",
         "penult fit photos",
-        "params C1.0",
+        "params C1",
         "A note of the caller.",
         "The original network30.0 %",
         "ants/broken.gifthe image is truncated",
