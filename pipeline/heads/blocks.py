@@ -15,8 +15,8 @@ __all__ = ["BLOCK", "Matrix", "calm_blas", "map_stretches", "standardised", "usa
 Matrix = NDArray[np.floating]
 Result = TypeVar("Result")
 
-BLOCK = 1024
-"""Rows that are worked on at once: at 1280 float32 columns they and their products stay in a core's cache."""
+BLOCK = 2048
+"""Rows that are worked on at once: few enough for the cache that cores share, enough for the products to be quick."""
 
 STRETCHES = 16
 """Parts that a pass is cut into whatever the cores, so that sums round alike on one core and on many."""

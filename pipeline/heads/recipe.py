@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from penult.errors import HeadError, InputError, UnknownNameError
 from penult.pipeline.heads.blocks import calm_blas
-from penult.pipeline.heads.folds import assign_folds
+from penult.pipeline.heads.folds import assign_folds, sample
 from penult.pipeline.heads.temperature import mean_log_loss
 
 __all__ = ["Fitted", "HeadOptions", "Recipe"]
@@ -86,7 +86,7 @@ class Recipe:
         points = [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
         if len(points) == 1:
             return points[0]
-        rows, known = _sample(codes, self.search_rows, seed), np.bincount(codes)
+        rows, known = sample(codes, self.search_rows, seed=seed), np.bincount(codes)
         groups = None if groups is None else np.asarray(groups)[rows]
         folds = assign_folds(codes[rows], groups, n_folds=self.n_folds, seed=seed)
         splits = [(rows[folds != fold], rows[folds == fold]) for fold in sorted(set(folds[folds >= 0].tolist()))]
@@ -158,14 +158,3 @@ def _calibrated(
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     with calm_blas():
         return CalibratedClassifierCV(clone(estimator).set_params(**chosen), cv=folds, ensemble=False).fit(X, codes)
-
-
-def _sample(codes: NDArray[np.intp], most: int, seed: int) -> NDArray[np.intp]:
-    """Returns at most about ``most`` rows, the same share of each class and at least two of each, in order."""
-    if len(codes) <= most:
-        return np.arange(len(codes))
-    shuffled = np.random.default_rng(seed).permutation(len(codes))
-    by_class = shuffled[np.argsort(codes[shuffled], kind="stable")]
-    counts = np.bincount(codes)
-    rank = np.arange(len(codes)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.sort(by_class[rank < np.repeat(np.maximum(2, counts * most // len(codes)), counts)])

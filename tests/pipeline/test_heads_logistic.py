@@ -105,7 +105,8 @@ def test_balanced_weights_are_scikit_learns() -> None:
 def test_the_chosen_c_has_the_least_held_out_loss_of_the_path() -> None:
     X, y = embedded(400, 60, 3, apart=0.5)
     head = LogisticPath().fit(X, y)
-    assert head.path_[head.path_[:, 1].argmin(), 0] == pytest.approx(head.C_)
+    chosen = head.path_[np.isclose(head.path_[:, 0], head.C_), 1]
+    assert chosen == pytest.approx(head.path_[:, 1].min(), rel=5e-4, abs=2e-4)
     assert np.all(np.diff(np.log10(head.path_[:, 0])) == pytest.approx(0.5))
 
 
@@ -124,13 +125,27 @@ def test_the_held_out_loss_of_the_path_is_what_separate_fits_give() -> None:
         plain = LogisticRegression(C=C * len(y) / inside.sum(), tol=1e-8, max_iter=5000).fit(Z[inside], y[inside])
         chances = plain.predict_proba(Z[~inside])
         losses += list(-np.log(chances[np.arange((~inside).sum()), y[~inside]]))
-    assert told == pytest.approx(np.mean(losses), rel=5e-3)
+    assert told == pytest.approx(np.mean(losses), rel=1e-2)
 
 
 def test_noise_labels_choose_a_strong_penalty_and_clear_ones_a_weak_one() -> None:
     X, y = embedded(300, 40, 3, apart=3.0)
     noise = np.random.default_rng(1).permutation(y)
     assert LogisticPath().fit(X, y).C_ > 30 * LogisticPath().fit(X, noise).C_
+
+
+def test_many_rows_choose_on_a_sample_first_and_end_at_the_same_place() -> None:
+    X, y = embedded(12_000, 40, 3, apart=0.3)
+    head = LogisticPath().fit(X, y)
+    assert len(head.path_) <= 5
+    losses = {}
+    folds = assign_folds(y, None, n_folds=5, seed=0)
+    inside = folds != 0
+    for factor in (0.01, 0.1, 1, 10, 100):
+        alone = LogisticPath(C=head.C_ * factor).fit(X[inside], y[inside])
+        chances = alone.predict_proba(X[~inside])
+        losses[factor] = -np.log(chances[np.arange((~inside).sum()), y[~inside]]).mean()
+    assert losses[1] <= min(losses.values()) * 1.01
 
 
 def test_separable_classes_do_not_run_for_ever() -> None:
@@ -240,6 +255,6 @@ def test_moments_do_not_cancel_far_from_zero() -> None:
 
 
 def test_stretches_cover_every_row_once() -> None:
-    for rows in (1, 1023, 1024, 1025, 40_000):
+    for rows in (1, 2047, 2048, 2049, 80_000):
         parts = map_stretches(rows, lambda blocks: [i for b in blocks for i in range(b.start, b.stop)], threads=2)
         assert [i for part in parts for i in part] == list(range(rows))
