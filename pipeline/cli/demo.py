@@ -12,6 +12,10 @@ from penult.pipeline.cli.output import print_json, print_trained, progress
 from penult.pipeline.demo import Demo, run_demo
 
 
+# A class that is less probable than this would be printed as 0.0 %.
+LEAST_SHOWN = 0.0005
+
+
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=default_of(run_demo, "folder"))
 @click.option("--open/--no-open", "opens", default=None, help="Open the report in a browser.  [default: on a desktop]")
@@ -30,8 +34,9 @@ def demo(folder: Path, opens: bool | None, as_json: bool) -> None:
 def _print_demo(shown: Demo) -> None:
     print_trained(shown.fitted.trained, shown.fitted.delivery, [])
     click.echo(f"\nAfter: what {shown.fitted.delivery.model} alone says of the same {shown.truth}, {shown.image}:")
-    for name, probability in sorted(shown.after.probabilities.items(), key=lambda item: -item[1]):
-        click.echo(f"  {probability:6.1%}  {name}")
+    for name, probability in shown.after.probabilities.items():
+        if probability >= LEAST_SHOWN:
+            click.echo(f"  {probability:6.1%}  {name}")
 
 
 def _is_desktop() -> bool:
