@@ -10,7 +10,7 @@ import numpy as np
 from penult.pipeline.evaluation import ClassScore, Evaluation
 from penult.pipeline.report.charts import Curve, Reliability, curve_of, reliability_of
 from penult.pipeline.report.confusion import Matrix, matrix_of
-from penult.pipeline.report.content import Group, Report
+from penult.pipeline.report.content import Before, Group, Report
 from penult.pipeline.report.findings import Finding, findings_of
 from penult.pipeline.report.landscape import Landscape, landscape_of
 
@@ -18,7 +18,7 @@ MOST_MISTAKES = 24
 MOST_SUSPECTS = 24
 MOST_GROUPS = 9
 MOST_IN_GROUP = 4
-MOST_BEFORE = 6
+MOST_BEFORE = 3
 MOST_SCORES = 60
 # On a head's card, but the business of programs, or told better above.
 _SHOWN_ELSEWHERE = ("format", "version", "metrics")
@@ -136,19 +136,22 @@ def _bars(report: Report) -> tuple[Bar, ...]:
 
 
 def _answers(report: Report) -> tuple[Answer, ...]:
+    """Returns the first few images, one of each class before a second of any."""
     row_of = {fspath(path): row for row, path in enumerate(report.paths)}
-    evaluation = report.evaluation
-    answers = []
-    for before in report.before:
-        row = row_of.get(fspath(before.path))
-        after: tuple[tuple[str, float], ...] = ()
-        if row is not None:
-            best = np.argsort(-evaluation.probabilities[row], kind="stable")[: max(1, len(before.guesses))]
-            after = tuple((evaluation.classes[i], float(evaluation.probabilities[row, i])) for i in best)
-        truth = "" if row is None else evaluation.classes[evaluation.labels[row]]
-        if before.guesses:
-            answers.append(Answer(fspath(before.path), truth, tuple(before.guesses), after))
-    return tuple(answers[:MOST_BEFORE])
+    answers = [_answer(report.evaluation, before, row_of.get(fspath(before.path))) for before in report.before]
+    told = [answer for answer in answers if answer.before]
+    firsts = {answer.truth: answer for answer in reversed(told)}
+    told.sort(key=lambda answer: firsts[answer.truth] is not answer)
+    return tuple(told[:MOST_BEFORE])
+
+
+def _answer(evaluation: Evaluation, before: Before, row: int | None) -> Answer:
+    path, guesses = fspath(before.path), tuple(before.guesses)
+    if row is None:
+        return Answer(path, "", guesses, ())
+    best = np.argsort(-evaluation.probabilities[row], kind="stable")[: max(1, len(guesses))]
+    after = tuple((evaluation.classes[i], float(evaluation.probabilities[row, i])) for i in best)
+    return Answer(path, evaluation.classes[evaluation.labels[row]], guesses, after)
 
 
 def guessing_loss(evaluation: Evaluation) -> float:
@@ -182,6 +185,8 @@ def _text(value: object) -> str:
     if isinstance(value, list | tuple):
         shown = [str(part) for part in value[:40]]
         return ", ".join(shown) + (f" and {len(value) - 40:,} more" if len(value) > 40 else "")
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

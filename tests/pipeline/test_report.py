@@ -391,3 +391,13 @@ def test_project_gives_the_two_widest_directions(shape: tuple[int, int]) -> None
     assert placed.shape == (shape[0], 2)
     np.testing.assert_allclose(np.linalg.norm(placed, axis=0), expected, rtol=1e-3, atol=1e-3)
     np.testing.assert_array_equal(placed, project(rows))
+
+
+def test_before_and_after_shows_different_classes_first(
+    tmp_path: Path, photos: list[Path], evaluation: Evaluation
+) -> None:
+    before = [Before(photos[place], [("fly", 0.5)]) for place in (0, 1, 2, 6)]
+    before.append(Before(photos[5], []))
+    write_report(tmp_path / "report.html", Report("Ants", evaluation, photos, before=before))
+    section = (tmp_path / "report.html").read_text().split('id="before"')[1].split("</section>")[0]
+    assert re.findall(r"<bdi>(\d\.png)</bdi>", section) == ["0.png", "6.png", "1.png"]
