@@ -1,13 +1,18 @@
 """The softmax losses of several folds from one pass over the rows, each with its own rows held out."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from penult.pipeline.heads.basis import Basis
 from penult.pipeline.heads.blocks import map_stretches
 
-__all__ = ["Answer", "Lockstep"]
+__all__ = ["Answer", "Frame", "Lockstep"]
+
+FAR = 30.0
+"""Means of more standard deviations than this are taken off the rows themselves."""
 
 
 @dataclass(frozen=True)
@@ -23,36 +28,81 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Lockstep:
-    """Rows (n, D) in float32, class codes (n), weights (n), and folds (n); fold -1 is never held out.
+class Frame:
+    """How rows as they are stored relate to the basis: less ``mean`` (D), times ``axes`` (D, r).
 
-    ``axes`` (D, r) turns models in the basis to models on the rows; None when the rows stand in the basis already.
+    ``is_shifting`` says that the mean is taken off each block and not off the models: where it is much greater than
+    the spread, float32 could not tell the one from the other afterwards.
     """
 
-    rows: NDArray[np.float32]
+    mean: NDArray[np.float64]
+    axes: NDArray[np.float64]
+    is_shifting: bool
+
+    @classmethod
+    def of(cls, basis: Basis) -> Self:
+        """Takes the frame of a basis, with the scale folded into the axes."""
+        is_far = bool(np.abs(basis.mean / basis.scale).max() > FAR)
+        return cls(basis.mean, basis.axes / basis.scale[:, None], is_far)
+
+    @classmethod
+    def none(cls, width: int) -> Self:
+        """Is the frame of rows that stand in the basis already."""
+        return cls(np.zeros(width), np.empty((0, 0)), False)
+
+    def prepared(self, block: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Returns a block of rows in float32, as the models of ``to_rows`` take them."""
+        if self.is_shifting:
+            return (block - self.mean).astype(np.float32)
+        return block.astype(np.float32, copy=False)
+
+    def to_rows(
+        self, slopes: NDArray[np.float64], levels: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Turns models in the basis, (m, r) and (m), into models on prepared rows, (m, D) and (m)."""
+        if self.axes.size:
+            slopes = slopes @ self.axes.T
+        if not self.is_shifting:
+            levels = levels - slopes @ self.mean
+        return slopes.astype(np.float32), levels.astype(np.float32)
+
+    def to_basis(self, gradient: NDArray[np.float64], level: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Turns the gradients (m, D) by models on prepared rows into those by models in the basis, (m, r)."""
+        if not self.is_shifting:
+            gradient = gradient - np.outer(level, self.mean)
+        return gradient @ self.axes if self.axes.size else gradient
+
+
+@dataclass(frozen=True)
+class Lockstep:
+    """Rows (n, D) as they are stored, class codes (n), weights (n), and folds (n); fold -1 is never held out.
+
+    The rows are neither copied nor changed: each block is cast as it is worked on, and what else would be done to
+    the rows is done to the models, of which there is far less.
+    """
+
+    rows: NDArray[np.floating]
     codes: NDArray[np.intp]
     weights: NDArray[np.float32]
     folds: NDArray[np.intp]
     n_classes: int
-    axes: NDArray[np.float32] | None
+    frame: Frame
     threads: int = 1
 
     def evaluate(self, models: NDArray[np.float64], held_out: list[int | None]) -> list[Answer]:
         """Evaluates ``models`` (A, C, r + 1); model a trains on all rows but those of fold ``held_out[a]``."""
         n_models, n_classes, _ = models.shape
-        flat = models[:, :, :-1].reshape(n_models * n_classes, -1).astype(np.float32)
-        slopes = flat if self.axes is None else flat @ self.axes.T
-        intercepts = models[:, :, -1].reshape(-1, 1).astype(np.float32)
+        flat = models.reshape(n_models * n_classes, -1)
+        slopes, intercepts = self.frame.to_rows(flat[:, :-1], flat[:, -1])
         left_out = np.array([-2 if fold is None else fold for fold in held_out])
 
         def stretch(blocks: list[slice]) -> tuple[NDArray[np.float64], ...]:
-            return self._stretch(blocks, np.ascontiguousarray(slopes.T), intercepts, left_out)
+            return self._stretch(blocks, np.ascontiguousarray(slopes.T), intercepts[:, None], left_out)
 
         parts = map_stretches(len(self.rows), stretch, threads=self.threads)
         gradient, level, losses, outside, total = (np.sum(part, axis=0) for part in zip(*parts, strict=True))
-        if self.axes is not None:
-            gradient = gradient.astype(np.float32) @ self.axes
-        gradient = np.concatenate([gradient, level[:, None]], axis=1).reshape(models.shape) / total[:, None, None]
+        gradient = np.column_stack([self.frame.to_basis(gradient, level), level])
+        gradient = gradient.reshape(models.shape) / total[:, None, None]
         return [Answer(float(losses[a] / total[a]), gradient[a], float(outside[a])) for a in range(n_models)]
 
     def _stretch(
@@ -67,7 +117,7 @@ class Lockstep:
         gradient, level = np.zeros((columns, len(slopes))), np.zeros(columns)
         losses, outside, total = np.zeros(n_models), np.zeros(n_models), np.zeros(n_models)
         for block in blocks:
-            rows, codes = self.rows[block], self.codes[block]
+            rows, codes = self.frame.prepared(self.rows[block]), self.codes[block]
             places = np.arange(len(rows))
             # Rows first is the faster product; classes first lets all that follows run along rows.
             chances = np.ascontiguousarray((rows @ slopes).T)

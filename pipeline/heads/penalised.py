@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from penult.pipeline.heads.basis import Basis
 from penult.pipeline.heads.blocks import standardised
 from penult.pipeline.heads.descent import Descent, Pair
-from penult.pipeline.heads.lockstep import Lockstep
+from penult.pipeline.heads.lockstep import Frame, Lockstep
 
 __all__ = ["Penalised", "Solution"]
 
@@ -51,15 +51,14 @@ class Penalised:
         *,
         threads: int = 1,
     ) -> Self:
-        """Standardises the rows, and rotates them where the basis is smaller than they are wide."""
-        rows = standardised(features, basis.mean, basis.scale)
-        axes = basis.axes.astype(np.float32)
-        is_smaller = basis.rank < rows.shape[1]
-        if is_smaller:
-            rows = rows @ axes
+        """Leaves the rows as they are, but rotates them where the basis is much smaller than they are wide."""
+        rows, frame = features, Frame.of(basis)
+        if basis.rank <= features.shape[1] // 2 or len(codes) <= features.shape[1]:
+            rows = standardised(features, basis.mean, basis.scale) @ basis.axes.astype(np.float32)
+            frame = Frame.none(basis.rank)
         weights = of_class[codes].astype(np.float32)
         folds = np.full(len(codes), -1)
-        return cls(basis, Lockstep(rows, codes, weights, folds, len(of_class), None if is_smaller else axes, threads))
+        return cls(basis, Lockstep(rows, codes, weights, folds, len(of_class), frame, threads))
 
     def restricted(self, rows: NDArray[np.intp]) -> "Penalised":
         """Returns the same problem on some of the rows."""

