@@ -83,14 +83,11 @@ class Datasets:
     def names(self) -> list[str]:
         """Returns the names of the datasets that have a version left."""
         with self._database.reading() as connection:
-            rows = connection.execute("SELECT name, newest, seal FROM datasets ORDER BY name").fetchall()
-            names = []
-            for name, newest, seal in rows:
-                if seal != row_seal(name, newest):
-                    raise damaged(self._database.path, f"the row of dataset {name!r} fails its checksum")
-                if any(not version.is_removed for version in self._history(connection, name)):
-                    names.append(name)
-        return names
+            rows = connection.execute(
+                "SELECT name FROM datasets UNION SELECT name FROM versions ORDER BY name"
+            ).fetchall()
+            histories = {name: self._history(connection, name) for (name,) in rows}
+        return [name for name, versions in histories.items() if not all(version.is_removed for version in versions)]
 
     def versions(self, name: str) -> list[Version]:
         """Returns what is known of every version of a dataset that was not removed, oldest first."""
@@ -128,12 +125,17 @@ class Datasets:
 
     def _history(self, connection: Connection, name: str) -> list[Version]:
         """Returns all versions ever made, in order, after checking that none of them vanished."""
-        newest = connection.execute("SELECT newest FROM datasets WHERE name = ?", (name,)).fetchone()
+        newest, seal = connection.execute("SELECT newest, seal FROM datasets WHERE name = ?", (name,)).fetchone() or (
+            0,
+            None,
+        )
+        if newest and seal != row_seal(name, newest):
+            raise damaged(self._database.path, f"the row of dataset {name!r} fails its checksum")
         rows = connection.execute(
             "SELECT name, version, created, digest, contents, seal FROM versions WHERE name = ? ORDER BY version",
             (name,),
         ).fetchall()
-        if [row[1] for row in rows] != list(range(1, (newest[0] if newest else 0) + 1)):
+        if [row[1] for row in rows] != list(range(1, newest + 1)):
             raise damaged(self._database.path, f"a version of dataset {name!r} is not there")
         return [self._version(*row) for row in rows]
 

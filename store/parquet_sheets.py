@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import InputError, MissingExtraError
-from penult.store.columns import as_column, kind_of
+from penult.store.columns import Kind, as_column, kind_of
 from penult.store.sheets import Sheet, column_names
 
 
@@ -38,18 +38,21 @@ def read_parquet(path: Path) -> Sheet:
 def write_parquet(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
     """Writes columns as Parquet; ``key`` is binary of 16 bytes."""
     pa = arrow()
-    table = pa.table({name: to_arrow(pa, name, values) for name, values in columns.items()})
+    table = pa.table({name: to_arrow(pa, name, values, kind_of(values)) for name, values in columns.items()})
     pa.parquet.write_table(table, path, compression="zstd")
 
 
-def to_arrow(pa: Any, name: str, values: NDArray[Any]) -> Any:
+def arrow_type(pa: Any, kind: Kind) -> Any:
+    """Returns Arrow's type of a kind of column."""
+    return {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}[kind]
+
+
+def to_arrow(pa: Any, name: str, values: NDArray[Any], kind: Kind) -> Any:
     """Returns a column for Arrow, with nulls for what is missing."""
     if name == "key":
         return pa.array([bytes.fromhex(value) for value in values], pa.binary(16))
-    kind = kind_of(values)
-    types = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
     try:
-        return pa.array(values, types[kind], from_pandas=kind == "float")
+        return pa.array(values, arrow_type(pa, kind), from_pandas=kind == "float")
     except UnicodeEncodeError as error:
         raise InputError(
             f"The column {name!r} holds {error.object!r}, which is no valid Unicode",
