@@ -40,7 +40,7 @@ def bundle(head: str, output: Path, store: Path, as_json: bool) -> None:
     click.echo(f"{output}: {size_bytes / 1e6:,.1f} MB, {len(model.classes)} classes, input {model.preprocessing.crop}")
     click.echo(
         f"Agrees with its head on {proof['real_images']} images of its dataset and {proof['random_images']} random "
-        f"ones: no label differs, no probability by more than {proof['largest_difference']:.1g}."
+        f"ones: no label differs, and the largest difference of a probability is {proof['largest_difference']:.1g}."
     )
     if proof["unreadable_images"]:
         click.echo(f"{proof['unreadable_images']} images of the dataset could not be read for this check.", err=True)
