@@ -129,8 +129,9 @@ def _mistakes(report: Report) -> tuple[Mistake, ...]:
 
 
 def _bars(report: Report) -> tuple[Bar, ...]:
-    accuracy = report.evaluation.accuracy
-    others = [Bar("Always the most frequent class", report.evaluation.majority_accuracy)]
+    evaluation = report.evaluation
+    accuracy = evaluation.accuracy
+    others = [Bar(f"Always {evaluation.majority_class}, the most frequent class", evaluation.majority_accuracy)]
     others += [Bar(baseline.name, baseline.accuracy) for baseline in report.baselines]
     return (Bar("This head", accuracy.value, accuracy.low, accuracy.high, is_own=True), *others)
 
