@@ -40,7 +40,11 @@ class CaffeWriter:
 
     def blob(self, layer: Layer, index: int, shape: Sequence[int]) -> npt.NDArray[np.float32]:
         """Gives the weights of a layer, whose number must be that of ``shape``; random ones where there are none."""
-        array = self._stored(self._weights, layer, index, shape) if self._weights else random_blob(layer, index, shape)
+        array = (
+            self._stored(self._weights, layer, index, shape)
+            if self._weights is not None
+            else random_blob(layer, index, shape)
+        )
         self.used.setdefault(layer.name, []).append(array)
         return array
 

@@ -77,10 +77,9 @@ def export_network(
     )
     outputs = [output.name for output in model.graph.output]
     vectors = Runner(model.SerializeToString(), card.name).run(outputs, {INPUT: reference_batch(*size)})
-    card = replace(card, reference=describe(vectors))
+    backbone = Backbone(model, replace(card, reference=describe(vectors)))
     wanted = [*taps, *([Tap(LOGITS, scores, vectors[LOGITS].shape[1], "flatten")] if scores else [])]
-    proof = prove(Backbone(model, card), network, wanted, decode=decode, photos=photos)
-    return Backbone(model, replace(card, proof=proof))
+    return backbone.with_proof(prove(backbone, network, wanted, decode=decode, photos=photos))
 
 
 def _classes(known: tuple[str, ...] | None, model: onnx.ModelProto) -> tuple[tuple[str, ...] | None, list[str]]:

@@ -101,11 +101,13 @@ def _tensor(tensor: onnx.TensorProto) -> bytes:
         array = np.ascontiguousarray(numpy_helper.to_array(tensor))
     except (ValueError, TypeError) as reason:
         raise BackboneError(f"The weights {tensor.name!r} cannot be read: {reason}") from reason
+    facts = [b"tensor", str(tensor.data_type).encode(), str(list(tensor.dims)).encode()]
     if array.dtype.hasobject:
-        content = _join(str(item).encode() for item in array.ravel())
-    else:
-        content = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-    return _digest(b"tensor", str(tensor.data_type).encode(), str(list(tensor.dims)).encode(), content)
+        return _digest(*facts, _join(str(item).encode() for item in array.ravel()))
+    content = array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8)
+    digest = hashlib.sha256(_join(facts) + struct.pack("<Q", content.size))
+    digest.update(content.data)  # as _digest would, without a second copy of the weights
+    return digest.digest()
 
 
 def _type(kind: onnx.TypeProto.Tensor) -> bytes:

@@ -39,11 +39,12 @@ def modernised(model: onnx.ModelProto) -> onnx.ModelProto:
 def _of_recent_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     copy = onnx.ModelProto()
+    copy.CopyFrom(model)
     if version >= OPSET:
-        copy.CopyFrom(model)
         return copy
+    copy.ir_version = max(copy.ir_version, 4)  # older ones ask for every weight among the inputs, and few files comply
     try:
-        return version_converter.convert_version(model, OPSET)
+        return version_converter.convert_version(copy, OPSET)
     except Exception as reason:  # the converter raises RuntimeError and its kin for whatever it cannot do
         raise BackboneError(
             f"The graph of opset {version} cannot be brought to opset {OPSET}: {str(reason).strip().splitlines()[0]}",

@@ -5,14 +5,14 @@ Two photos and four drawn images of awkward shapes are always among them.
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from penult.errors import ExportMismatchError
+from penult.errors import ExportMismatchError, MissingFileError
 from penult.exporters.backbone import INPUT, Backbone
 from penult.exporters.card import Precision, Tap
 from penult.exporters.reference import reference_batch
@@ -110,8 +110,10 @@ def _batch_error(runner: Runner, backbone: Backbone, pixels: npt.NDArray[np.uint
 
 
 def _sample_photos() -> list[Path]:
-    folder = Path(str(resources.files("sklearn.datasets"))) / "images"
-    return [folder / name for name in _PHOTOS]
+    found = find_spec("sklearn")  # found, and not imported: that takes a second
+    if found is None or found.origin is None:
+        raise MissingFileError("The sample photos of scikit-learn are not there", expected="scikit-learn, installed")
+    return [Path(found.origin).parent / "datasets" / "images" / name for name in _PHOTOS]
 
 
 def _drawn_images(folder: Path, size: tuple[int, int]) -> list[Path]:

@@ -12,7 +12,7 @@ __all__ = ["Shape", "shapes_of", "skeleton"]
 Shape: TypeAlias = tuple[int | None, ...]
 
 _LARGEST_VALUE = 1 << 28  # numbers of one value for one image; 1 GiB as float32
-_SMALL_BYTES = 4096  # weights that may say something about shapes are never longer
+_SMALL_COUNT = 512  # weights that may say something about shapes are never longer
 
 
 def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -27,7 +27,7 @@ def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
     bare.graph.value_info.extend(model.graph.value_info)
     given = {value.name for value in model.graph.input}
     for tensor in model.graph.initializer:
-        if tensor.ByteSize() <= _SMALL_BYTES:
+        if math.prod(tensor.dims) <= _SMALL_COUNT:
             bare.graph.initializer.append(tensor)
         elif tensor.name not in given:
             bare.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
