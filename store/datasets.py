@@ -76,18 +76,21 @@ class Datasets:
             ).fetchone()[0]
             try:
                 table = blocks.get(connection, json.loads(text))
-            except ValueError as error:
+            except (ValueError, LookupError, TypeError) as error:
                 raise damaged(self._database.path, f"version {known.version} of dataset {name!r}: {error}") from error
         return _dataset(table, known)
 
     def names(self) -> list[str]:
         """Returns the names of the datasets that have a version left."""
         with self._database.reading() as connection:
-            rows = connection.execute(
-                "SELECT name FROM datasets UNION SELECT name FROM versions ORDER BY name"
-            ).fetchall()
-            histories = {name: self._history(connection, name) for (name,) in rows}
-        return [name for name, versions in histories.items() if not all(version.is_removed for version in versions)]
+            rows = connection.execute("SELECT name, newest, seal FROM datasets ORDER BY name").fetchall()
+            if any(seal != row_seal(name, newest) for name, newest, seal in rows):
+                raise damaged(self._database.path, "the row of a dataset fails its checksum")
+            names = [name for name, _, _ in rows]
+            if {name for (name,) in connection.execute("SELECT DISTINCT name FROM versions")} - set(names):
+                raise damaged(self._database.path, "versions of a dataset are there, and the dataset is not")
+            histories = [self._history(connection, name) for name in names]
+        return [versions[0].name for versions in histories if not all(version.is_removed for version in versions)]
 
     def versions(self, name: str) -> list[Version]:
         """Returns what is known of every version of a dataset that was not removed, oldest first."""
@@ -125,12 +128,10 @@ class Datasets:
 
     def _history(self, connection: Connection, name: str) -> list[Version]:
         """Returns all versions ever made, in order, after checking that none of them vanished."""
-        newest, seal = connection.execute("SELECT newest, seal FROM datasets WHERE name = ?", (name,)).fetchone() or (
-            0,
-            None,
-        )
-        if newest and seal != row_seal(name, newest):
+        found = connection.execute("SELECT newest, seal FROM datasets WHERE name = ?", (name,)).fetchone()
+        if found and found[1] != row_seal(name, found[0]):
             raise damaged(self._database.path, f"the row of dataset {name!r} fails its checksum")
+        newest = found[0] if found else 0
         rows = connection.execute(
             "SELECT name, version, created, digest, contents, seal FROM versions WHERE name = ? ORDER BY version",
             (name,),

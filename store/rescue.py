@@ -133,7 +133,7 @@ def _check_blocks(connection: Connection, values: tuple[Any, ...], complain: Cal
     try:
         if contents is not None:
             blocks.get(connection, json.loads(contents))
-    except (ValueError, sqlite3.DatabaseError) as error:
+    except (ValueError, LookupError, TypeError, sqlite3.DatabaseError) as error:
         complain(f"version {number} of dataset {name!r}: {error}")
         return False
     return True
