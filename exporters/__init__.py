@@ -2,15 +2,25 @@
 
 from penult.exporters.backbone import Backbone
 from penult.exporters.card import Card, Decoding, Normalisation, Preprocessing, Tap
+from penult.exporters.export import export
+from penult.exporters.hints import Hints
 from penult.exporters.registry import builtin_names, load_backbone
+from penult.exporters.source_network import ExportRequest
+from penult.exporters.sources import source_names
+from penult.exporters.tap_requests import parse_taps
 
 __all__ = [
     "Backbone",
     "Card",
     "Decoding",
+    "ExportRequest",
+    "Hints",
     "Normalisation",
     "Preprocessing",
     "Tap",
     "builtin_names",
+    "export",
     "load_backbone",
+    "parse_taps",
+    "source_names",
 ]
