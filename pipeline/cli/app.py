@@ -24,8 +24,10 @@ VERBS = {
     "train": "penult.pipeline.cli.train:train",
     "predict": "penult.pipeline.cli.predict:predict",
     "bundle": "penult.pipeline.cli.bundle:bundle",
+    "export": "penult.pipeline.cli.export:export",
     "backbones": "penult.pipeline.cli.backbones:backbones",
     "heads": "penult.pipeline.cli.heads:heads",
+    "dataset": "penult.pipeline.cli.dataset:dataset",
     "store": "penult.pipeline.cli.store:store",
 }
 

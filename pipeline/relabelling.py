@@ -1,0 +1,108 @@
+"""Labels come in from a table and splits are made anew, each as a new version of a dataset; no feature is touched."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from penult.errors import InputError
+from penult.store import Store
+from penult.store.datasets import Dataset
+from penult.store.joining import join
+from penult.store.splits import split_by_key, split_by_time
+from penult.store.table import Table
+from penult.store.tables import read_table
+
+# How many lines of a table a note names.
+NAMED_LINES = 3
+
+
+@dataclass(frozen=True)
+class Relabelled:
+    """The dataset's newest version, and what of the table is not in it."""
+
+    dataset: Dataset
+    notes: tuple[str, ...]
+
+
+def import_labels(store: Store, source: str | Path, *, name: str, base: str | Path | None = None) -> Relabelled:
+    """Makes the rows of a CSV or Parquet table the newest version of a dataset.
+
+    Each row names an image that the store has features of, by ``key`` or by ``path`` (relative to ``base``, by default
+    the table's own folder). Where the table says no ``split``, images keep the one they have in the dataset, and new
+    ones get one by their keys.
+    """
+    sheet = read_table(source)
+    joined = join(sheet, store.catalog.files.table(), base=base)
+    notes = []
+    if len(joined.unmatched):
+        named = ", ".join(sheet.where(int(row)) for row in joined.unmatched[:NAMED_LINES])
+        notes.append(
+            f"{len(joined.unmatched):,} rows name no image of the store and are left out ({named}); "
+            "'penult extract' brings their images in"
+        )
+    if len(joined.repeated):
+        notes.append(f"{len(joined.repeated):,} rows say again what an earlier one says")
+    if not len(joined.table):
+        raise InputError(
+            f"None of the {len(sheet):,} rows of {source} names an image of the store",
+            expected="paths of images that were extracted, relative to the table's folder, or their keys",
+            remedy="run 'penult extract' on the images first, or name their folder with --base",
+        )
+    table = joined.table
+    if table.splits is None:
+        table = table.with_columns({"split": split_by_key(table.keys, table.labels, previous=splits_of(store, name))})
+    return Relabelled(store.catalog.datasets.save(name, table), tuple(notes))
+
+
+def splits_of(store: Store, name: str) -> Mapping[bytes, str]:
+    """Returns the split of each key in the newest version of a dataset, and nothing where there is none."""
+    if name not in store.catalog.datasets.names():
+        return {}
+    newest = store.catalog.datasets.load(name)
+    if newest.splits is None:
+        return {}
+    return {key.tobytes(): split for key, split in zip(newest.keys, newest.splits, strict=True) if split}
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """How a split is made: by key in ``fractions``, whole groups on one side; or by ``column`` at the time ``cut``."""
+
+    test: float = 0.2
+    val: float = 0.0
+    group: str | None = None
+    column: str | None = None
+    cut: str | None = None
+    salt: str = "penult"
+
+
+def split_dataset(store: Store, name: str, rule: SplitRule) -> Dataset:
+    """Splits a dataset anew, as a new version; earlier splits do not count."""
+    table = store.catalog.datasets.load(name)
+    if rule.column is not None:
+        if rule.cut is None:
+            raise InputError("A column was named and no time to cut at", remedy="give --cut, as in --cut 2024-06-01")
+        splits = split_by_time(_column(table, rule.column), _cut(rule.cut))
+    else:
+        fractions = {"train": 1 - rule.test - rule.val, "val": rule.val, "test": rule.test}
+        if min(fractions.values()) < 0 or not fractions["train"] > 0:
+            raise InputError(f"The test takes {rule.test} and val {rule.val}", expected="shares with a sum below 1")
+        groups = None if rule.group is None else _column(table, rule.group)
+        given = {split: share for split, share in fractions.items() if share}
+        splits = split_by_key(table.keys, table.labels, fractions=given, groups=groups, salt=rule.salt)
+    return store.catalog.datasets.save(name, table.with_columns({"split": splits}))
+
+
+def _column(table: Table, name: str) -> np.ndarray:
+    if name not in table.columns:
+        raise InputError(f"The dataset has no column {name!r}", expected=f"one of {', '.join(table.columns)}")
+    return table.columns[name]
+
+
+def _cut(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
