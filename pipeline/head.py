@@ -1,8 +1,6 @@
 """A head: a fitted estimator bound to the spaces that it was trained on, saved without pickle."""
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from penult.errors import HeadError, MissingFileError, SpaceMismatchError
 from penult.pipeline.feature_spaces import gather
 from penult.pipeline.head_card import HeadCard, SpaceRef
+from penult.pipeline.replacing import replace_file
 from penult.store import SpaceSpec, Store
 
 __all__ = ["TRUSTED", "Head", "HeadCard", "SpaceRef"]
@@ -106,9 +105,9 @@ class Head:
         data = skops.io.dumps(self.estimator)
         digest = sha256(data).hexdigest()
         file = f"{ESTIMATOR}-{digest[:16]}.skops"
-        _replace(room / file, data)
+        replace_file(room / file, data)
         content = {**self.card.to_json(), "estimator": {"file": file, "sha256": digest}}
-        _replace(room / CARD, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
+        replace_file(room / CARD, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
         for old in room.glob(f"{ESTIMATOR}-*.skops"):
             if old.name != file:
                 old.unlink(missing_ok=True)
@@ -130,21 +129,6 @@ def _named(spaces: Sequence[SpaceRef]) -> str:
     return (
         " + ".join(f"{space.backbone}:{space.tap} ({space.dtype}, {space.fingerprint})" for space in spaces) or "none"
     )
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Puts ``data`` under ``path`` in one step, durably."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _read_card(room: Path) -> tuple[HeadCard, dict[str, str]]:

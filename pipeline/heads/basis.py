@@ -1,6 +1,7 @@
 """The axes along which features vary, found without any label, so that relabelling reuses them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,12 +36,21 @@ class Moments:
         between = np.outer(apart, apart) * (self.n * other.n / n)
         return Moments(n, self.mean + apart * (other.n / n), self.scatter + other.scatter + between)
 
+    def without(self, other: "Moments") -> "Moments":
+        """Returns the moments of the rows that are left when ``other``, some of these rows, are taken away."""
+        n = self.n - other.n
+        mean = (self.mean * self.n - other.mean * other.n) / n
+        apart = other.mean - mean
+        between = np.outer(apart, apart) * (n * other.n / self.n)
+        return Moments(n, mean, self.scatter - other.scatter - between)
+
 
 @dataclass(frozen=True)
 class Basis:
-    """Eigenvectors of the correlation of the rows, ``axes`` (D, r), with their variances ``spread`` (r), falling.
+    """Orthonormal ``axes`` (D, r) of the standardised rows, and the variances ``spread`` (r) along them.
 
-    ``rotated`` holds the standardised rows in the basis where that is smaller than the rows are, else None.
+    They are the eigenvectors of the columns' correlation, and ``spread`` falls. Where ``is_exact`` is False they are
+    those of nearly the same rows: a descent goes as fast along them, a closed form would be wrong.
     """
 
     n: int
@@ -48,6 +58,7 @@ class Basis:
     scale: NDArray[np.float64]
     spread: NDArray[np.float64]
     axes: NDArray[np.float64]
+    is_exact: bool = True
 
     @classmethod
     def of(cls, features: Matrix) -> "Basis":
@@ -60,7 +71,7 @@ class Basis:
         values, vectors = eigh(rows @ rows.T / n)
         kept = _kept(values)
         spread = values[kept]
-        return cls(n, mean, scale, spread, rows.T @ vectors[:, kept] / np.sqrt(n * spread))
+        return cls(n, mean, scale, spread, np.ascontiguousarray(rows.T @ vectors[:, kept] / np.sqrt(n * spread)))
 
     @classmethod
     def of_moments(cls, moments: Moments) -> "Basis":
@@ -68,7 +79,31 @@ class Basis:
         scale = moments.scale
         values, vectors = eigh(moments.scatter / moments.n / np.outer(scale, scale))
         kept = _kept(values)
-        return cls(moments.n, moments.mean, scale, values[kept], vectors[:, kept])
+        # In memory as it is in a file: the order of the axes' numbers decides how products of them round.
+        return cls(moments.n, moments.mean, scale, values[kept], np.ascontiguousarray(vectors[:, kept]))
+
+    def moved_to(self, moments: Moments) -> Self | None:
+        """Returns these axes with the spread of other rows, without an eigenvalue problem; None if they miss some."""
+        if self.rank < len(self.mean):
+            return None
+        scale = moments.scale
+        correlation = moments.scatter / moments.n / np.outer(scale, scale)
+        spread = np.einsum("ij,ij->j", self.axes, correlation @ self.axes)
+        floor = NEGLIGIBLE * float(spread.max())
+        return replace(
+            self,
+            n=moments.n,
+            mean=moments.mean,
+            scale=scale,
+            spread=np.maximum(spread, floor),
+            is_exact=False,
+        )
+
+    def from_raw(
+        self, weights: NDArray[np.float64], intercept: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Turns a linear model on raw features, (C, D) and (C), into the nearest on the basis, (C, r) and (C)."""
+        return (weights * self.scale) @ self.axes, intercept + weights @ self.mean
 
     @property
     def rank(self) -> int:

@@ -4,19 +4,20 @@ from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from penult.errors import HeadError
 from penult.pipeline.heads.basis import Basis
 from penult.pipeline.heads.blocks import calm_blas, usable_cores
 from penult.pipeline.heads.folds import assign_folds
 from penult.pipeline.heads.linear import LinearHead, class_weights
-from penult.pipeline.heads.path import choose_penalty
+from penult.pipeline.heads.path import Found, choose_penalty
 from penult.pipeline.heads.penalised import Penalised
 
 __all__ = ["LogisticPath"]
 
 TOLERANCE = 3e-7
+NEARBY_TOLERANCE = 1e-5
 LITTLE_WORK = 2_000_000
 
 
@@ -46,26 +47,51 @@ class LogisticPath(LinearHead):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def fit(self, X: ArrayLike, y: ArrayLike, *, groups: ArrayLike | None = None, basis: Basis | None = None) -> Self:
-        """Fits on X (n, D) and y (n); ``groups`` are held out whole; ``basis`` is that of these very rows if known."""
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        groups: ArrayLike | None = None,
+        basis: Basis | None = None,
+        start: LinearHead | None = None,
+    ) -> Self:
+        """Fits on X (n, D) and y (n); ``groups`` are held out whole; ``basis`` is that of these very rows if known.
+
+        With a ``C`` and a fitted head of the same classes to ``start`` from, a few passes over the rows are enough
+        where few labels or rows have changed.
+        """
         features, codes = self._checked(X, y)
-        if self.C is not None and not self.C > 0:
-            raise HeadError(f"C is {self.C!r}", expected="a number above 0, or None to search for it")
-        with calm_blas():
+        self._check(features, start)
+        threads = self.n_jobs or (1 if features.size * len(self.classes_) < LITTLE_WORK else usable_cores())
+        with calm_blas(threads):
             basis = basis or Basis.of(features)
+        with calm_blas():
             weights = class_weights(self.class_weight, self.classes_, np.bincount(codes))
-            threads = self.n_jobs or (1 if features.size * len(weights) < LITTLE_WORK else usable_cores())
             problem = Penalised.of(features, codes, basis, weights, threads=threads)
-            start, tried = problem.zero, dict[float, float]()
             if self.C is None:
                 folds = assign_folds(codes, groups, n_folds=self.n_folds, seed=self.random_state)
                 found = choose_penalty(problem, folds, seed=self.random_state)
-                start, tried = found.start, found.tried
             else:
-                start = replace(start, penalty=problem.to_c(self.C))
-            (solution,) = problem.solve([start], start.penalty, tolerance=TOLERANCE)
+                found = Found(replace(problem.zero, penalty=problem.to_c(self.C)), {})
+            begin, tolerance = found.start, TOLERANCE
+            if start is not None:
+                model = np.column_stack(basis.from_raw(start.coef_, start.intercept_))
+                begin, tolerance = replace(begin, model=model), NEARBY_TOLERANCE
+            (solution,) = problem.solve([begin], begin.penalty, tolerance=tolerance)
         self.C_ = problem.to_c(solution.penalty)
-        self.path_ = np.array([(problem.to_c(penalty), loss) for penalty, loss in sorted(tried.items(), reverse=True)])
+        tried = sorted(found.tried.items(), reverse=True)
+        self.path_ = np.array([(problem.to_c(penalty), loss) for penalty, loss in tried])
         self.objective_, self.gap_, self.n_iter_ = solution.objective, solution.gap, problem.passes
         self.coef_, self.intercept_ = basis.to_raw(solution.model[:, :-1], solution.model[:, -1])
         return self
+
+    def _check(self, features: NDArray[np.floating], start: LinearHead | None) -> None:
+        if self.C is not None and not self.C > 0:
+            raise HeadError(f"C is {self.C!r}", expected="a number above 0, or None to search for it")
+        if start is not None and start.coef_.shape != (len(self.classes_), features.shape[1]):
+            raise HeadError(
+                f"the head to start from has {start.coef_.shape[0]} classes and {start.coef_.shape[1]} features",
+                expected=f"{len(self.classes_)} classes and {features.shape[1]} features",
+                remedy="train without a head to start from",
+            )

@@ -69,12 +69,27 @@ class Recipe:
         rest = {name: values for name, values in self.grid.items() if name not in fixed}
         return replace(self, estimator=clone(self.estimator).set_params(**fixed), grid=rest)
 
+    @property
+    def takes(self) -> frozenset[str]:
+        """What the estimator's ``fit`` can use besides rows and labels: of groups, basis and start, those it knows."""
+        return frozenset(signature(self.estimator.fit).parameters) & {"groups", "basis", "start"}
+
     def fit(
-        self, X: NDArray[np.floating], codes: NDArray[np.intp], *, groups: ArrayLike | None = None, seed: int = 0
+        self,
+        X: NDArray[np.floating],
+        codes: NDArray[np.intp],
+        *,
+        groups: ArrayLike | None = None,
+        seed: int = 0,
+        **known: Any,
     ) -> Fitted:
-        """Searches the grid, if there is one, and fits the best on all rows; ``groups`` are held out whole."""
+        """Searches the grid, if there is one, and fits the best on all rows; ``groups`` are held out whole.
+
+        ``known`` may be a ``basis`` of these very rows, and a head to ``start`` from, for estimators that take them.
+        """
         chosen = self._search(X, codes, groups, seed)
-        estimator, notes = _fit(clone(self.estimator).set_params(**chosen), X, codes, groups)
+        extra = {name: value for name, value in {"groups": groups, **known}.items() if name in self.takes}
+        estimator, notes = _fit(clone(self.estimator).set_params(**chosen), X, codes, extra)
         if not hasattr(estimator, "predict_proba"):
             estimator, notes = _calibrated(self.estimator, chosen, X, codes, seed), (*notes, CALIBRATED)
         own = {name: getattr(estimator, name) for name in OWN_CHOICES if hasattr(estimator, name)}
@@ -104,7 +119,7 @@ class Recipe:
         inside: NDArray[np.intp],
         outside: NDArray[np.intp],
     ) -> float:
-        estimator, _ = _fit(clone(self.estimator).set_params(**self.quick, **point), X[inside], codes[inside], None)
+        estimator, _ = _fit(clone(self.estimator).set_params(**self.quick, **point), X[inside], codes[inside], {})
         if self.scoring == "accuracy":
             return float(np.mean(estimator.predict(X[outside]) == codes[outside]))
         chances = np.clip(estimator.predict_proba(X[outside]), 1e-7, 1)
@@ -121,10 +136,8 @@ def _fit(
     estimator: Any,
     X: NDArray[np.floating],
     codes: NDArray[np.intp],
-    groups: ArrayLike | None,
+    extra: Mapping[str, Any],
 ) -> tuple[Any, tuple[str, ...]]:
-    takes_groups = groups is not None and "groups" in signature(estimator.fit).parameters
-    extra = {"groups": groups} if takes_groups else {}
     with warnings.catch_warnings(record=True) as told, calm_blas():
         warnings.simplefilter("always", ConvergenceWarning)
         try:
