@@ -6,14 +6,12 @@ from typing import Any
 
 import click
 
-from penult.exporters.export import export as run_export
 from penult.exporters.hints import FAMILIES, Hints
-from penult.exporters.source_network import ExportRequest
 from penult.exporters.sources import source_names
-from penult.exporters.tap_requests import parse_taps
-from penult.pipeline.cli.options import json_option
+from penult.pipeline.cli.options import default_of, json_option
 from penult.pipeline.cli.output import print_json
-from penult.pipeline.decode import FILTERS, decode
+from penult.pipeline.decode import FILTERS
+from penult.pipeline.export import export as run_export
 from penult.pipeline.images import list_images
 
 THREE_NUMBERS = "Three numbers from 0 to 255, separated by commas."
@@ -68,7 +66,9 @@ def made_hints(values: dict[str, Any]) -> Hints:
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The file.  [default: its name, .onnx]"
 )
 @click.option("--taps", help="Which, separated by commas: stage3, or a tensor's name, each with :max, :gem, :flatten.")
-@click.option("--precision", type=click.Choice(["fp32", "fp16"]), default=ExportRequest.precision, show_default=True)
+@click.option(
+    "--precision", type=click.Choice(["fp32", "fp16"]), default=default_of(run_export, "precision"), show_default=True
+)
 @click.option("--size", type=click.IntRange(8), help="The side of the input, where it is not the network's own.")
 @click.option("--weights", help="A local file of weights, or 'random' (for tests; the card says so).")
 @click.option("--photos", type=click.Path(path_type=Path), help="Images on which the export is proven as well.")
@@ -81,10 +81,8 @@ def export(source: str, output: Path | None, photos: Path | None, as_json: bool,
     caffe:deploy.prototxt,weights.caffemodel.
     """
     hints = made_hints(values)
-    taps = values.pop("taps")
-    request = ExportRequest(taps=parse_taps(taps) if taps else None, hints=hints, **values)
-    paths = [Path(file.path) for file in list_images(photos)] if photos else []
-    backbone = run_export(source, request, decode=decode, photos=paths)
+    paths = [file.path for file in list_images(photos)] if photos else []
+    backbone = run_export(source, hints=hints, photos=paths, **values)
     path = output or Path(f"{backbone.name}.onnx")
     backbone.save(path)
     if as_json:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from penult.exporters import Backbone as Backbone
     from penult.exporters import load_backbone as load_backbone
     from penult.pipeline.bundle import bundle as bundle
+    from penult.pipeline.export import export as export
     from penult.pipeline.extract import ExtractOptions as ExtractOptions
     from penult.pipeline.extract import extract as extract
     from penult.pipeline.fit import fit as fit
@@ -41,6 +42,7 @@ _HOMES = {
     "SpaceSpec": "penult.store",
     "Store": "penult.store",
     "bundle": "penult.pipeline.bundle",
+    "export": "penult.pipeline.export",
     "extract": "penult.pipeline.extract",
     "fit": "penult.pipeline.fit",
     "load_backbone": "penult.exporters",
