@@ -67,8 +67,8 @@ class IncomingH5:
         self.notes: list[str] = []
         with guarded.opened(path) as file:
             features = _features(file)
-            self.rows, self.width = features.shape
             self.dtype = feature_type(features.dtype, features.shape, f"{path}: features")
+            self.rows, self.width = features.shape
             self.spec = read_spec(file)
             for name, found in self._beside(file).items():
                 if found.shape[:1] != (self.rows,):

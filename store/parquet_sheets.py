@@ -16,6 +16,7 @@ def arrow() -> Any:
     """Returns pyarrow with its module for Parquet, or raises the error that names the extra."""
     try:
         import pyarrow
+        import pyarrow.compute
         import pyarrow.parquet
     except ImportError as error:
         raise MissingExtraError.of("pyarrow", "parquet", "Parquet") from error
@@ -67,7 +68,7 @@ def from_arrow(pa: Any, column: Any, where: str) -> NDArray[Any]:
         kind = kind.value_type
         column = column.cast(kind)
     if pa.types.is_floating(kind):
-        return as_column(column.cast(pa.float64()).to_numpy(), name=where)
+        return as_column(column.cast(pa.float64()).to_numpy(zero_copy_only=False), name=where)
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
         return as_column([None if value is None else value.hex() for value in column.to_pylist()], name=where)
     if pa.types.is_temporal(kind) and not pa.types.is_duration(kind):

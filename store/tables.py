@@ -48,14 +48,12 @@ def write_table(path: str | Path, table: Table) -> None:
 def table_of(sheet: Sheet) -> Table:
     """Returns a sheet that ``write_table`` wrote as the table that it was.
 
-    Raises InputError where a row has no path, or a key that is none.
+    A row without a path has an empty one; one whose key is none raises InputError with its line.
     """
-    keys, paths = sheet.column("key"), sheet.column("path")
-    for row, path in enumerate(paths):
-        if path is None:
-            raise InputError(f"{sheet.where(row)} has no path", expected="the path of an image")
+    keys = key_array(keys_of(sheet, sheet.column("key")))
+    paths = tuple("" if path is None else path for path in sheet.column("path"))
     columns = {name: values for name, values in sheet.columns.items() if name not in {"key", "path"}}
-    return Table(key_array(keys_of(sheet, keys)), tuple(paths), columns)
+    return Table(keys, paths, columns)
 
 
 def keys_of(sheet: Sheet, cells: NDArray[Any]) -> list[bytes]:
