@@ -64,18 +64,21 @@ def _measured(model: onnx.ModelProto, sides: tuple[int, ...]) -> list[dict[str, 
     decided = {
         name
         for node in model.graph.node
-        if view.data_inputs(node)
         for name in node.input
-        if name in view.makers and name not in view.varying
+        if name in view.makers and name not in view.varying and view.makers[name].op_type != "Constant"
     }
     if not decided:
         return [{}, {}]
     names = sorted(decided)
-    reshaped = sorted(n.output[0] for n in model.graph.node if n.op_type == "Reshape" and n.input[1] in decided)
+    reshaped = sorted(
+        node.output[0]
+        for node in model.graph.node
+        if node.op_type == "Reshape" and node.input[1] in decided and node.output[0] in view.varying
+    )
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     del probe.graph.output[:]
-    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys([*names, *reshaped]))
+    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in (*names, *reshaped))
     runner = Runner(probe.SerializeToString(), "the traced network")
     image = runner.input_name
     given = [runner.run([*names, *reshaped], {image: np.zeros((n, *sides), dtype=np.float32)}) for n in (2, 3)]
@@ -96,7 +99,7 @@ def _write_down(model: onnx.ModelProto, measured: Sequence[dict[str, npt.NDArray
     def constant(name: str, numbers: npt.NDArray[Any]) -> str:
         if name not in stored:
             stored.add(name)
-            graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(numbers), name))
+            graph.initializer.append(numpy_helper.from_array(np.asarray(numbers, order="C"), name))
         return name
 
     for node in graph.node:

@@ -4,9 +4,10 @@ Torch's tracing exporter is used, and not its newer one: it is frozen, so that t
 every version of torch; and it takes a tenth of the time. What it writes about sizes is tidied in ``settling``.
 """
 
+import contextlib
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import onnx
@@ -37,8 +38,7 @@ def exported(module: Any, names: Sequence[str], sample: Any, *, what: str) -> on
         )
     stream = io.BytesIO()
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # the tracer warns of every size that it writes down as a constant
+        with torch.no_grad(), _plainly():
             torch.onnx.export(
                 module,
                 (sample,),
@@ -57,6 +57,21 @@ def exported(module: Any, names: Sequence[str], sample: Any, *, what: str) -> on
     model = onnx.load_model_from_string(stream.getvalue())
     del model.graph.output[1:]
     return settled(model, tuple(sample.shape[1:]), names)
+
+
+@contextlib.contextmanager
+def _plainly() -> Iterator[None]:
+    """Keeps attention in plain operators, and the tracer from warning of every size and printing whole graphs."""
+    import torch
+
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _first_line(reason: Exception) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from penult.errors import BackboneError
 
-__all__ = ["LOGITS", "Watch", "named_parts", "traceable"]
+__all__ = ["LOGITS", "Watch", "last_weighing", "named_parts", "traceable"]
 
 LOGITS = "logits"
 
@@ -43,19 +43,20 @@ class Watch:
 def named_parts(network: Any, sample: Any) -> list[str]:
     """Gives the names of the parts that run once and give one feature map, list of tokens or vector for each image.
 
-    Of several parts that give the very same tensor, the outermost is named. Convolutions are left out: what follows
-    them is folded into them.
+    Of several parts that give the very same tensor, the outermost is named. Convolutions whose BatchNorm is folded into
+    them are left out.
     """
     import torch
 
     with torch.no_grad(), Watch(network) as watch:
         network(sample)
     parts = dict(network.named_modules())
+    norms = torch.nn.modules.batchnorm._BatchNorm
+    normed = {id(given) for name, given in watch.inputs.items() if isinstance(parts[name], norms)}
     outermost: dict[int, str] = {}
     for name, output in watch.outputs.items():
         is_single = isinstance(output, torch.Tensor) and output.dim() in (2, 3, 4) and len(output) == len(sample)
-        is_filter = isinstance(parts[name], torch.nn.modules.conv._ConvNd)
-        if is_single and watch.runs[name] == 1 and not is_filter and output is not sample:
+        if is_single and watch.runs[name] == 1 and output is not sample and id(output) not in normed:
             outermost.pop(id(output), None)
             outermost[id(output)] = name
     return [*outermost.values()]
