@@ -13,7 +13,10 @@ GROUP = "penult.exporters"
 
 _OWN = {
     "caffe": "penult.exporters.caffe_source:read_caffe",
+    "keras": "penult.exporters.keras_source:read_keras",
     "onnx": "penult.exporters.onnx_source:read_onnx",
+    "timm": "penult.exporters.timm_source:read_timm",
+    "torchvision": "penult.exporters.torchvision_source:read_torchvision",
 }
 
 
