@@ -1,0 +1,31 @@
+"""What the tests of the store share."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from penult.store import Space, open_store
+from tests.store.rig import shim as fault_shim
+from tests.store.rig.samples import SPEC
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fault shim, compiled."""
+    return fault_shim.compiled(tmp_path_factory.mktemp("shim"))
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Space:
+    """An empty space in a new store."""
+    return open_store(tmp_path / "store").space(SPEC)
+
+
+@pytest.fixture
+def memory_path(tmp_path: Path) -> Iterator[Path]:
+    """A folder for many small files that need not last: in memory where the system has such a place."""
+    place = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=place if place.is_dir() else tmp_path) as folder:
+        yield Path(folder)
