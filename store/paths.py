@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from sqlite3 import Connection
 from typing import Any
 
-from penult.store.database import Database
+from penult.store.database import Database, damaged
 
 BLOCK = 20_000
 """How many rows one statement handles: memory stays that of a block, and a row costs the least."""
@@ -59,17 +59,24 @@ def rows_at(connection: Connection, table: str, columns: str, paths: Sequence[st
 
 def scan(database: Database, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
     """Yields the path and the asked columns of every row in order, and holds no transaction between blocks."""
-    last: str | bytes = ""
+    is_text, last = True, b""
     while True:
-        # Bytes and a cast, because the text of a damaged row may be none that can be handed back as text.
-        start = last.encode("utf-8", "surrogateescape") if isinstance(last, str) else last
         with database.reading() as connection:
+            # Bytes and a cast, because the text of a damaged row may be none that can be handed back as text.
             rows = connection.execute(
                 f"SELECT path, {columns} FROM {table}"  # noqa: S608 - our own names
                 " WHERE path > CASE WHEN ? THEN CAST(? AS TEXT) ELSE ? END ORDER BY path LIMIT ?",
-                (isinstance(last, str), start, start, BLOCK),
+                (is_text, last, last, BLOCK),
             ).fetchall()
         if not rows:
             return
         yield from rows
-        last = rows[-1][0]
+        before = (not is_text, last)
+        is_text, last = _position(rows[-1][0])
+        if (not is_text, last) <= before:  # or this would never end
+            raise damaged(database.path, f"the table {table} is out of order")
+
+
+def _position(stored: Any) -> tuple[bool, bytes]:
+    """Returns where SQLite sorts a path: all text comes before all bytes."""
+    return (False, stored) if isinstance(stored, bytes) else (True, str(stored).encode("utf-8", "surrogateescape"))

@@ -1,9 +1,7 @@
 """Which samples train and which test: by key, so that a sample never changes sides when others come."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from math import isclose
 from types import MappingProxyType
 from typing import Any
@@ -15,6 +13,8 @@ from penult.errors import InputError
 from penult.store.columns import as_column, kind_of, missing_in
 from penult.store.guard import Classes, balance
 from penult.store.keys import Keys
+from penult.store.proportions import share_out
+from penult.store.units import Units
 
 EIGHTY_TWENTY: Mapping[str, float] = MappingProxyType({"train": 0.8, "test": 0.2})
 
@@ -36,10 +36,40 @@ def split_by_key(
     least one on each side, as far as they go: those whose hashes are nearest to the other side move. The ``previous``
     splits of keys win over both; with them, adding samples moves no older one.
     """
+    return _split(keys, labels, fractions, groups, previous, salt, is_exact=False)
+
+
+def split_in_proportion(
+    keys: Keys,
+    labels: Values,
+    *,
+    fractions: Mapping[str, float] = EIGHTY_TWENTY,
+    groups: Values | None = None,
+    previous: Mapping[bytes, str] | None = None,
+    salt: str = "penult",
+) -> NDArray[Any]:
+    """Returns the split of each row, with the fractions met in every class to within one sample or group.
+
+    Where ``split_by_key`` leaves the share of a small class to chance, this gives it exactly. The price: without the
+    ``previous`` splits, adding samples may move older ones; with them, it moves none.
+    """
+    return _split(keys, labels, fractions, groups, previous, salt, is_exact=True)
+
+
+def _split(
+    keys: Keys,
+    labels: Values | None,
+    fractions: Mapping[str, float],
+    groups: Values | None,
+    previous: Mapping[bytes, str] | None,
+    salt: str,
+    *,
+    is_exact: bool,
+) -> NDArray[Any]:
     names, ends = _thresholds(fractions)
     _check_length(labels, keys, "labels")
     _check_length(groups, keys, "groups")
-    units = _Units.of(keys, groups)
+    units = Units.of(keys, None if groups is None else as_column(groups, name="group"))
     positions = units.positions(salt)
     sides = np.searchsorted(ends[:-1], positions, side="right")
     fixed = units.earlier(keys, previous or {})
@@ -49,6 +79,8 @@ def split_by_key(
         sides[unit] = everything.index(name)
     if labels is not None:
         classes = Classes.of(as_column(labels, name="label"), units.of_row)
+        if is_exact:
+            share_out(sides, classes, positions=positions, ends=ends, is_fixed=units.mask(fixed))
         balance(sides, classes, positions=positions, ends=ends, is_fixed=units.mask(fixed))
     return np.array(everything, object)[sides][units.of_row]
 
@@ -100,58 +132,6 @@ def _moment(value: Any) -> datetime:
         raise InputError(
             f"{value!r} is no time", expected="ISO 8601, such as 2024-06-01 or 2024-06-01T12:30"
         ) from error
-
-
-@dataclass(frozen=True)
-class _Units:
-    """What is not to be divided: the rows of a key or of a group."""
-
-    names: list[bytes]
-    of_row: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, keys: Keys, groups: Values | None) -> "_Units":
-        data = keys.tobytes()
-        names = [b"key\0" + data[start : start + 16] for start in range(0, len(data), 16)]
-        if groups is not None:
-            column = as_column(groups, name="group")
-            for row in np.flatnonzero(~missing_in(column)):
-                names[row] = b"group\0" + str(column[row]).encode("utf-8", "surrogatepass")
-        numbers: dict[bytes, int] = {}
-        of_row = np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
-        return cls(list(numbers), of_row)
-
-    def positions(self, salt: str) -> NDArray[np.float64]:
-        """Returns a number in [0, 1) for each unit, which depends on nothing but its name and the salt."""
-        start = sha256(salt.encode() + b"\0")
-        digests = []
-        for name in self.names:
-            one = start.copy()
-            one.update(name)
-            digests.append(one.digest()[:8])
-        return (np.frombuffer(b"".join(digests), ">u8") >> 11) / float(1 << 53)
-
-    def earlier(self, keys: Keys, previous: Mapping[bytes, str]) -> dict[int, str]:
-        """Returns the split in which each unit with a known key is already."""
-        fixed: dict[int, str] = {}
-        if not previous:
-            return fixed
-        data = keys.tobytes()
-        for row, unit in enumerate(self.of_row.tolist()):
-            side = previous.get(data[16 * row : 16 * row + 16])
-            if side is not None and fixed.setdefault(unit, str(side)) != side:
-                group = self.names[unit].split(b"\0", 1)[1].decode("utf-8", "replace")
-                raise InputError(
-                    f"The group {group!r} lies in the splits {fixed[unit]} and {side} already",
-                    expected="a group on one side",
-                    remedy="split anew, without regard to the earlier splits",
-                )
-        return fixed
-
-    def mask(self, fixed: Mapping[int, str]) -> NDArray[np.bool_]:
-        mask = np.zeros(len(self.names), np.bool_)
-        mask[list(fixed)] = True
-        return mask
 
 
 def _check_length(values: Values | None, keys: Keys, what: str) -> None:

@@ -17,6 +17,8 @@ from penult.store.catalog import Catalog
 from penult.store.files import FileStat, SeenFile
 from penult.store.ledger import Failure
 
+quick = settings(deadline=None, max_examples=30)
+
 NAMES = [
     "a.jpg",
     "b c.jpg",
@@ -76,7 +78,7 @@ names = st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=6)
 files = st.tuples(names, st.integers(-1, 3), st.integers(0, 3))
 
 
-@settings(deadline=None, max_examples=40)
+@quick
 @given(batches=st.lists(st.lists(st.tuples(files, st.binary(min_size=16, max_size=16)), max_size=6), max_size=4))
 def test_the_table_of_files_is_a_dict(batches: list[list[tuple[tuple[str, int, int], bytes]]]) -> None:
     expected: dict[str, SeenFile] = {}

@@ -273,7 +273,7 @@ def test_kill_at_any_moment_leaves_all_that_was_done(tmp_path: Path) -> None:
     path = tmp_path / "catalog.sqlite"
     rng = np.random.default_rng(0)
     done = -1
-    for _ in range(8):
+    for _ in range(5):
         writer = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(WRITER), str(path)], stdout=subprocess.PIPE, text=True
         )
@@ -304,3 +304,19 @@ def test_another_process_that_holds_it_too_long_is_named(path: Path, monkeypatch
         with pytest.raises(StoreWriteError, match=r"Another process has held .* for more than 0.05 s"):
             catalog.files.record([SEEN])
     holder.close()
+
+
+def test_a_full_disk_takes_back_what_does_not_fit_and_keeps_the_rest(path: Path) -> None:
+    with Catalog(path) as catalog:
+        connection = catalog._database._connection
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages + 4}")
+        keys = np.random.default_rng(0).integers(0, 256, (5000, 16), np.uint8)
+        with pytest.raises(StoreWriteError, match=r"cannot be written: database or disk is full.*free space"):
+            catalog.datasets.save("D", Table(keys, tuple(f"{number}.jpg" for number in range(5000))))
+        with pytest.raises(StoreWriteError, match="disk is full"):
+            catalog.files.record(SeenFile(f"{number}.jpg", 1, 1, b"k" * 16) for number in range(5000))
+        assert (catalog.datasets.names(), catalog.files.known([STAT]), len(catalog.files)) == ([], [b"k" * 16], 1)
+        connection.execute("PRAGMA max_page_count = 100000")
+        assert catalog.datasets.save("D", Table(keys, tuple(f"{number}.jpg" for number in range(5000)))).version == 1
+        assert not catalog.find_damage()

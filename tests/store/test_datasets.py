@@ -27,6 +27,8 @@ from penult.store.files import SeenFile
 from penult.store.keys import key_array, key_of
 from penult.store.table import Table
 
+quick = settings(deadline=None, max_examples=30)
+
 
 @pytest.fixture
 def catalog(tmp_path: Path) -> Iterator[Catalog]:
@@ -63,6 +65,7 @@ def columns(draw: st.DrawFn, rows: int | None = None) -> NDArray[Any]:
     return as_column(draw(st.lists(st.none() | values[kind], min_size=rows or 0, max_size=most)))
 
 
+@quick
 @given(column=columns())
 def test_a_column_is_the_same_after_its_bytes(column: NDArray[Any]) -> None:
     kind = kind_of(column)
@@ -71,6 +74,7 @@ def test_a_column_is_the_same_after_its_bytes(column: NDArray[Any]) -> None:
     assert missing_in(as_column(back)).tolist() == missing_in(column).tolist()
 
 
+@quick
 @given(column=columns())
 def test_a_column_is_a_column_already(column: NDArray[Any]) -> None:
     again = as_column(column)
@@ -182,7 +186,7 @@ def test_the_table_takes_a_copy_and_cannot_be_written() -> None:
         table.columns["x"] = table.columns["n"]  # type: ignore[index]  # what is tested
 
 
-@settings(deadline=None, max_examples=30)
+@quick
 @given(data=st.data(), rows=st.integers(0, 20), cut_every=st.sampled_from([1, 2, 8192]), largest=st.integers(1, 8))
 def test_a_dataset_is_loaded_as_it_was_saved(data: st.DataObject, rows: int, cut_every: int, largest: int) -> None:
     texts = st.text(st.characters(codec=None, exclude_characters="\0"), min_size=1, max_size=8)
@@ -333,6 +337,7 @@ def test_a_difference_names_what_came_went_moved_and_changed(catalog: Catalog) -
     }
 
 
+@quick
 @given(data=st.data())
 def test_a_difference_accounts_for_every_row_once(data: st.DataObject) -> None:
     rows = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.sampled_from(["a", "b", None])), max_size=12)

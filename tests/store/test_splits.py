@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from penult.errors import InputError
 from penult.store.keys import key_array, key_of
 from penult.store.leaks import find_contradictions, find_divided_groups, find_leaks
-from penult.store.splits import split_by_column, split_by_key, split_by_time
+from penult.store.splits import split_by_column, split_by_key, split_by_time, split_in_proportion
+
+quick = settings(deadline=None, max_examples=50)
 
 Samples = list[tuple[int, int, int]]
 THREE = {"train": 0.6, "val": 0.2, "test": 0.2}
@@ -31,19 +34,24 @@ samples = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 4), st.integers
 """Image number, class and group; an image may come twice, under two classes and in two groups."""
 
 
+@pytest.mark.parametrize("split", [split_by_key, split_in_proportion])
+@quick
 @given(old=samples, new=samples, fractions=st.sampled_from([{"train": 0.8, "test": 0.2}, THREE]))
-def test_adding_samples_moves_no_older_one(old: Samples, new: Samples, fractions: Mapping[str, float]) -> None:
+def test_adding_samples_moves_no_older_one(
+    split: Any, old: Samples, new: Samples, fractions: Mapping[str, float]
+) -> None:
     first_keys = keys_of([number for number, _, _ in old])
-    first = split_by_key(first_keys, [label for _, label, _ in old], fractions=fractions)
+    first = split(first_keys, [label for _, label, _ in old], fractions=fractions)
     previous = {key.tobytes(): side for key, side in zip(first_keys, first, strict=True)}
     both = old + new
     order = np.random.default_rng(len(both)).permutation(len(both))
     keys = keys_of([both[place][0] for place in order])
-    second = split_by_key(keys, [both[place][1] for place in order], fractions=fractions, previous=previous)
+    second = split(keys, [both[place][1] for place in order], fractions=fractions, previous=previous)
     for key, side in zip(keys, second, strict=True):
         assert previous.get(key.tobytes(), side) == side
 
 
+@quick
 @given(rows=samples)
 def test_without_labels_the_key_alone_decides(rows: Samples) -> None:
     keys = keys_of([number for number, _, _ in rows])
@@ -52,12 +60,14 @@ def test_without_labels_the_key_alone_decides(rows: Samples) -> None:
         assert split_by_key(keys[row : row + 1])[0] == whole[row]
 
 
+@pytest.mark.parametrize("split", [split_by_key, split_in_proportion])
+@quick
 @given(rows=samples, fractions=st.sampled_from([{"train": 0.95, "test": 0.05}, THREE]), seed=st.integers(0, 9))
 def test_every_class_of_enough_samples_is_on_each_side(
-    rows: Samples, fractions: Mapping[str, float], seed: int
+    split: Any, rows: Samples, fractions: Mapping[str, float], seed: int
 ) -> None:
     rows = list({number: (number, label, group) for number, label, group in rows}.values())
-    splits = split_by_key(
+    splits = split(
         keys_of([number for number, _, _ in rows]),
         [label for _, label, _ in rows],
         fractions=fractions,
@@ -72,21 +82,25 @@ def test_every_class_of_enough_samples_is_on_each_side(
         assert len(sides) >= min(size_of[label], len(fractions))
 
 
+@pytest.mark.parametrize("split", [split_by_key, split_in_proportion])
+@quick
 @given(rows=samples)
-def test_a_group_and_a_key_are_never_divided(rows: Samples) -> None:
+def test_a_group_and_a_key_are_never_divided(split: Any, rows: Samples) -> None:
     # Each image in one group only; the same image in two groups is two units, which the leak report names.
     rows = list({number: (number, label, group) for number, label, group in rows}.values()) * 2
     keys, groups = keys_of([number for number, _, _ in rows]), [str(group) for _, _, group in rows]
-    splits = split_by_key(keys, [label for _, label, _ in rows], groups=groups)
+    splits = split(keys, [label for _, label, _ in rows], groups=groups)
     assert not find_divided_groups(groups, splits)
     assert not find_leaks(keys, splits)
 
 
+@pytest.mark.parametrize("split", [split_by_key, split_in_proportion])
+@quick
 @given(rows=samples)
-def test_the_order_of_the_rows_does_not_matter(rows: Samples) -> None:
+def test_the_order_of_the_rows_does_not_matter(split: Any, rows: Samples) -> None:
     keys, labels = keys_of([number for number, _, _ in rows]), [label for _, label, _ in rows]
-    forward = split_by_key(keys, labels, fractions=THREE)
-    backward = split_by_key(keys[::-1].copy(), labels[::-1], fractions=THREE)
+    forward = split(keys, labels, fractions=THREE)
+    backward = split(keys[::-1].copy(), labels[::-1], fractions=THREE)
     assert forward.tolist() == backward[::-1].tolist()
 
 
@@ -94,6 +108,27 @@ def test_the_fractions_are_met() -> None:
     splits = split_by_key(many(20_000), fractions=THREE)
     for name, fraction in THREE.items():
         assert np.mean(splits == name) == pytest.approx(fraction, abs=0.015)
+
+
+@quick
+@given(sizes=st.lists(st.integers(0, 40), max_size=5), fractions=st.sampled_from([{"train": 0.8, "test": 0.2}, THREE]))
+def test_in_proportion_every_class_has_its_share_to_within_one(
+    sizes: list[int], fractions: Mapping[str, float]
+) -> None:
+    labels = [label for label, size in enumerate(sizes) for _ in range(size)]
+    splits = split_in_proportion(many(len(labels)), labels, fractions=fractions)
+    for label, size in enumerate(sizes):
+        own = [side for side, of in zip(splits, labels, strict=True) if of == label]
+        for name, fraction in fractions.items():
+            assert abs(own.count(name) - fraction * size) <= 1
+
+
+def test_in_proportion_new_samples_fill_what_the_older_ones_lack() -> None:
+    keys = many(100)
+    previous = {key.tobytes(): "train" for key in keys[:75]}
+    splits = split_in_proportion(keys, ["ant"] * 100, previous=previous)
+    assert splits[:75].tolist() == ["train"] * 75
+    assert splits[75:].tolist().count("test") == 20
 
 
 def test_the_split_of_a_key_is_the_same_in_every_version() -> None:
@@ -214,7 +249,7 @@ def test_times_that_cannot_be_compared_are_refused(times: list[Any], cut: Any, w
         split_by_time(times, cut)
 
 
-@settings(max_examples=50)
+@quick
 @given(rows=st.lists(st.tuples(st.integers(0, 20), st.sampled_from(["train", "test", None])), max_size=50))
 def test_leaks_are_exactly_the_images_on_two_sides(rows: list[tuple[int, str | None]]) -> None:
     keys, splits = keys_of([number for number, _ in rows]), [side for _, side in rows]
@@ -236,3 +271,17 @@ def test_an_image_under_two_labels_is_found() -> None:
     (found,) = find_contradictions(keys, ["ant", "bee", "moth", "ant", "bee"])
     assert (found.of, found.values, found.rows) == (keys[0].tobytes(), ("ant", "moth"), (0, 2))
     assert not find_contradictions(keys, [0.5, 1.0, 0.5, 2.0, None])
+
+
+def test_real_photos_that_stand_under_two_labels_are_found(shared_data: Path) -> None:
+    paths = sorted(path for path in (shared_data / "images/flowers5").rglob("*") if path.is_file())
+    keys, labels = key_array(key_of(path.read_bytes()) for path in paths), [path.parent.name for path in paths]
+    found = find_contradictions(keys, labels)
+    assert [conflict.values for conflict in found] == [("rose", "tulip")] * 4
+    splits = split_by_key(keys, labels)
+    assert not find_leaks(keys, splits)
+    for label in set(labels):
+        share = np.mean([side == "test" for side, own in zip(splits, labels, strict=True) if own == label])
+        assert share == pytest.approx(0.2, abs=0.05)
+    by_folder = ["train" if label in {"rose", "daisy"} else "test" for label in labels]
+    assert [leak.of for leak in find_leaks(keys, by_folder)] == [conflict.of for conflict in found]

@@ -17,6 +17,8 @@ from penult.store.keys import key_array, key_of
 from penult.store.table import Table
 from penult.store.tables import read_table, table_of, write_table
 
+quick = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
 ROWS = {"path": ["a.jpg", "b, c.jpg", 'd "e".jpg'], "label": ["ant", "Bär", None]}
 
 
@@ -221,7 +223,7 @@ def tables(draw: st.DrawFn) -> Table:
     return Table(keys, tuple(draw(st.lists(texts, min_size=rows, max_size=rows))), columns)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@quick
 @given(table=tables(), suffix=st.sampled_from([".csv", ".parquet"]))
 def test_a_table_comes_back_as_it_was_written(table: Table, suffix: str, tmp_path: Path) -> None:
     if suffix == ".parquet":
@@ -322,3 +324,14 @@ def test_rows_that_contradict_each_other_are_refused_with_both_lines(tmp_path: P
     assert join(missing, images("/p/a", "/p/b"), base="/p").repeated.tolist() == [2]
     with pytest.raises(InputError, match="line 2 has no path"):
         join(sheet_of(tmp_path / "t.csv", "path,label\n,ant\n"), images("/p/a"))
+
+
+def test_a_real_sheet_of_labels_joins_its_images(shared_data: Path) -> None:
+    folder = shared_data / "images/imagenet_100"
+    paths = sorted(path for path in folder.iterdir() if path.suffix == ".JPEG")
+    known = Table(key_array(key_of(path.read_bytes()) for path in paths), tuple(map(str, paths)))
+    joined = join(read_table(folder / "labels.csv"), known, path_column="file")
+    assert (len(joined.table), len(joined.unmatched), len(joined.unlabelled)) == (100, 0, 0)
+    assert kind_of(joined.table.columns["class_index"]) == "int"
+    place = joined.table.paths.index(str(folder / "n01491361_tiger_shark.JPEG"))
+    assert joined.table.columns["class_index"][place] == 3
