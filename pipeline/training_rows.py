@@ -53,16 +53,16 @@ def choose_rows(dataset: Dataset) -> TrainingRows:
     """
     notes: list[str] = []
     labels, splits = _columns(dataset)
-    present = Counter(split for split in splits if split in SPLITS)
+    present = Counter(splits.tolist())
     evaluated_on = "test" if present["test"] else "val"
     if not present[evaluated_on]:
         raise InputError(
-            f"the dataset {dataset.name!r} has no images to test on; its splits are {_counted(Counter(splits))}",
+            f"the dataset {dataset.name!r} has no images to test on; its splits are {_counted(present)}",
             expected="images in the split test, or val",
             remedy=f"penult dataset split {dataset.name}",
         )
     trained_on = tuple(split for split in ("train", "val") if present[split] and split != evaluated_on)
-    others = Counter(split for split in splits if split not in SPLITS)
+    others = Counter({name: count for name, count in present.items() if name not in SPLITS})
     if others:
         notes.append(f"{others.total()} images are in no split that is used ({_counted(others)})")
     kept = _usable(dataset.keys, labels, notes)
@@ -87,45 +87,47 @@ def _columns(dataset: Dataset) -> tuple[NDArray[Any], NDArray[Any]]:
             expected="a column split with train and test",
             remedy=f"penult dataset split {dataset.name}",
         )
-    absent = missing_in(dataset.labels)
-    labels = np.array(
-        [None if gone else str(label) for label, gone in zip(dataset.labels, absent, strict=True)], object
-    )
-    splits = np.array(["none" if split is None else str(split) for split in dataset.splits], object)
+    labels = np.where(missing_in(dataset.labels), "", dataset.labels).astype(str)
+    splits = np.where(missing_in(dataset.splits), "none", dataset.splits).astype(str)
     return labels, splits
 
 
 def _usable(keys: NDArray[np.uint8], labels: NDArray[Any], notes: list[str]) -> NDArray[np.bool_]:
     """Returns which rows have one label."""
-    unlabelled = np.array([label is None or not label for label in labels], bool)
-    if unlabelled.any():
-        notes.append(f"{int(unlabelled.sum())} images have no label and are left out")
-    told: dict[bytes, set[str]] = {}
-    for key, label in zip(_named(keys), labels, strict=True):
-        if label:
-            told.setdefault(key, set()).add(label)
-    torn = {key for key, names in told.items() if len(names) > 1}
-    if torn:
-        notes.append(f"{len(torn)} images stand under several labels and are left out")
-    is_sound: NDArray[np.bool_] = ~unlabelled & np.array([key not in torn for key in _named(keys)], bool)
-    return is_sound
+    is_labelled = labels != ""
+    if not is_labelled.all():
+        notes.append(f"{int((~is_labelled).sum())} images have no label and are left out")
+    image = _numbered(keys)
+    told = np.unique(np.column_stack([image, np.unique(labels, return_inverse=True)[1]])[is_labelled], axis=0)
+    is_torn = np.bincount(told[:, 0], minlength=len(keys)) > 1
+    if is_torn.any():
+        notes.append(f"{int(is_torn.sum())} images stand under several labels and are left out")
+    usable: NDArray[np.bool_] = is_labelled & ~is_torn[image]
+    return usable
 
 
 def _apart(
     keys: NDArray[np.uint8], train: NDArray[np.bool_], test: NDArray[np.bool_], notes: list[str]
 ) -> NDArray[np.bool_]:
-    tested = set(_named(keys[test]))
-    shared = np.array([key in tested for key in _named(keys)], bool)
-    leaked = len(set(_named(keys[train & shared])))
+    """Returns which rows are of images that are not tested."""
+    image = _numbered(keys)
+    is_shared = np.isin(image, image[test])
+    leaked = len(np.unique(image[train & is_shared]))
     if leaked:
         notes.append(f"{leaked} images stand in training and test alike; they are only tested")
-    return ~shared
+    return ~is_shared
+
+
+def _numbered(keys: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Returns a number for each row, the same for the same key."""
+    numbers: NDArray[np.intp] = np.unique(_words(keys), return_inverse=True)[1]
+    return numbers
 
 
 def _samples(dataset: Dataset, labels: NDArray[Any], rows: NDArray[np.bool_]) -> Samples:
     """Takes the rows in the order of their keys, each key once, so that a head depends on content alone."""
     places = np.flatnonzero(rows)
-    _, first = np.unique(dataset.keys[places].view("V16").ravel(), return_index=True)
+    _, first = np.unique(_words(dataset.keys[places]), return_index=True)
     places = places[first]
     groups = None if dataset.groups is None else _groups(dataset.groups[places], places)
     return Samples(dataset.keys[places], labels[places], tuple(dataset.paths[place] for place in places), groups)
@@ -167,5 +169,5 @@ def _counted(counts: Counter[str]) -> str:
     return ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
 
 
-def _named(keys: NDArray[np.uint8]) -> list[bytes]:
-    return [key.tobytes() for key in keys]
+def _words(keys: NDArray[np.uint8]) -> NDArray[np.void]:
+    return np.ascontiguousarray(keys).view("V16").ravel()

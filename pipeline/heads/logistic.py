@@ -17,7 +17,7 @@ from penult.pipeline.heads.penalised import Penalised
 __all__ = ["LogisticPath"]
 
 TOLERANCE = 3e-7
-NEARBY_TOLERANCE = 1e-5
+NEARBY_TOLERANCE = 2.5e-5
 LITTLE_WORK = 2_000_000
 
 
