@@ -1,4 +1,4 @@
-"""How a user writes a network and its weights: ``resnet50``, ``vgg16@IMAGENET1K_V1``, ``squeezenet1_1@/some/file.pth``."""
+"""How a user writes a network and its weights: ``vgg16``, ``vgg16@IMAGENET1K_V1``, ``vgg16@/some/file.pth``."""
 
 from dataclasses import dataclass
 from hashlib import file_digest

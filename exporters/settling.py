@@ -1,6 +1,6 @@
-"""Settles what a traced graph computes from the sizes of its images: they are known, so that constants take its place.
+"""Settles what a traced graph computes from the sizes of its images: they are known, and constants take its place.
 
-Identities go too, so that a value has one name.
+Identities go too, and casts to the type that is there already, so that a value has one name.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,12 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from penult.exporters.graph_view import GraphView, network_inputs
+from penult.exporters.graph_view import GraphView, attribute, network_inputs
 from penult.exporters.pruning import pruned
 from penult.exporters.running import Runner
+from penult.exporters.shapes import skeleton
 
-__all__ = ["settled"]
+__all__ = ["settled", "without_identities"]
 
 
 def settled(model: onnx.ModelProto, sides: tuple[int, ...], names: Sequence[str]) -> onnx.ModelProto:
@@ -28,19 +29,23 @@ def settled(model: onnx.ModelProto, sides: tuple[int, ...], names: Sequence[str]
     (image,) = network_inputs(copy.graph)
     for dim, side in zip(image.type.tensor_type.shape.dim[1:], sides, strict=True):
         dim.dim_value = side
-    _drop_identities(copy.graph, set(names))
+    copy = without_identities(copy, names)
     _write_down(copy, _measured(copy, sides))
     return pruned(copy, [output.name for output in copy.graph.output])
 
 
-def _drop_identities(graph: onnx.GraphProto, wanted: set[str]) -> None:
-    """Takes out every Identity; of the names of one value, a wanted one stays."""
+def without_identities(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """Gives a model without nodes that change nothing; of the names of one value, one of ``names`` stays."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph, wanted, types = copy.graph, set(names), _types(copy)
     outer = {value.name for value in (*graph.input, *graph.initializer)}
     ends = {value.name for value in graph.output}
     stands: dict[str, str] = {}
     kept = []
     for node in graph.node:
-        if node.op_type != "Identity":
+        idle = node.op_type == "Cast" and types.get(node.input[0]) == attribute(node, "to")
+        if node.op_type != "Identity" and not idle:
             kept.append(node)
             continue
         source = stands.get(node.input[0], node.input[0])
@@ -56,6 +61,15 @@ def _drop_identities(graph: onnx.GraphProto, wanted: set[str]) -> None:
         node.output[:] = [stands.get(name, name) for name in node.output]
     del graph.node[:]
     graph.node.extend(kept)
+    return copy
+
+
+def _types(model: onnx.ModelProto) -> dict[str, int]:
+    """Gives the element types of values, as far as they can be inferred."""
+    graph = onnx.shape_inference.infer_shapes(skeleton(model)).graph
+    values = (*graph.input, *graph.value_info, *graph.output)
+    types = {value.name: value.type.tensor_type.elem_type for value in values}
+    return types | {tensor.name: tensor.data_type for tensor in model.graph.initializer}
 
 
 def _measured(model: onnx.ModelProto, sides: tuple[int, ...]) -> list[dict[str, npt.NDArray[Any]]]:

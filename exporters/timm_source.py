@@ -76,7 +76,8 @@ def _timm() -> Any:
 
 def _sized(timm: Any, name: str, request: ExportRequest) -> dict[str, Any]:
     """Tells a network with a fixed size, such as one with position embeddings, the size that is asked."""
-    fixed = (timm.models.get_pretrained_cfg(name, allow_unregistered=True) or {}).fixed_input_size
+    config = timm.models.get_pretrained_cfg(name)
+    fixed = config is not None and config.fixed_input_size
     return {"img_size": request.size} if request.size is not None and fixed else {}
 
 
@@ -129,7 +130,8 @@ def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _configured(timm: Any, network: Any, request: ExportRequest) -> dict[str, Any]:
     """Gives timm's own configuration of the data, with what the user asks otherwise."""
-    hints, asked = request.hints, {}
+    hints = request.hints
+    asked: dict[str, Any] = {}
     size = request.size or hints.crop
     if size is not None:
         high, wide = (size, size) if isinstance(size, int) else size

@@ -1,7 +1,8 @@
 """Writes what a torch module computes as an ONNX graph whose values bear the names that the source knows.
 
-Torch's tracing exporter is used, and not its newer one: it is frozen, so that the same weights give the same graph under
-every version of torch; and it takes a tenth of the time. What it writes about sizes is tidied in ``settling``.
+Torch's tracing exporter is used, and not its newer one: it is no longer changed, so that the same weights give
+the same graph under any version of torch, and it takes a tenth of the time. What it writes about sizes is tidied in
+``settling``.
 """
 
 import contextlib

@@ -66,7 +66,7 @@ def traceable(network: Any, names: Sequence[str]) -> Any:
     """Gives a module that makes a tuple: the scores, then what each named part gives."""
     import torch
 
-    class Traceable(torch.nn.Module):
+    class Traceable(torch.nn.Module):  # type: ignore[misc]  # torch may be absent where types are checked
         def __init__(self) -> None:
             super().__init__()
             self.network = network

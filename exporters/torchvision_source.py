@@ -32,6 +32,7 @@ def read_torchvision(rest: str, request: ExportRequest) -> SourceNetwork:
     entries = torchvision.models.get_model_weights(address.name)
     entry = entries.DEFAULT if address.weights in (None, "DEFAULT") else _entry(entries, address)
     facts: dict[str, Any]
+    notes: tuple[str, ...] = ()
     if address.is_random:
         network, facts = seeded(lambda: _built(address.name)), {"name": "random"}
         notes = ("The weights are random: only the architecture is torchvision's.",)
@@ -40,7 +41,6 @@ def read_torchvision(rest: str, request: ExportRequest) -> SourceNetwork:
         notes = (f"Preprocessing is that of torchvision's weights {entry}: the file does not say its own.",)
     else:
         network, facts = _downloaded(address.name, entry), {"name": str(entry), "url": entry.url}
-        notes = ()
     preset, preprocessing = _prepared(entry.transforms(), request)
     classifier = last_weighing(network.eval(), _sample(preprocessing))
     source = TorchSource(

@@ -1,0 +1,264 @@
+"""Exports every architecture that the sources know, with random weights, and writes what was proven to a table.
+
+``python -m benchmarks.exporters`` runs all of them one after another, each in a process of its own with a bound on its
+memory, and keeps what it has found in a file of JSON lines, so that it goes on where it was stopped. The weights are
+drawn so that no branch of a network is silent: BatchNorm's statistics and gains, and the gains of residual branches,
+are far from 0 and 1. The table is written beside this program.
+"""
+
+import argparse
+import contextlib
+import importlib
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.exporter_cases import CASES, FIRST, SKIPPED
+
+MEMORY_BYTES = 6 << 30
+SECONDS = 900
+TWICE_SECONDS = 30  # a second export of what takes longer is left out
+TABLE = Path(__file__).with_suffix(".md")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--one", help="export this source alone, and print what was found as JSON")
+    parser.add_argument("--only", choices=["torchvision", "timm", "keras"], help="run the sources of one prefix only")
+    parser.add_argument("--first", action="store_true", help="run one architecture of each family only")
+    parser.add_argument("--results", type=Path, default=Path("exporters.jsonl"), help="what was found so far")
+    parser.add_argument("--again", action="store_true", help="also run what failed before")
+    asked = parser.parse_args()
+    if asked.one:
+        print("RESULT " + json.dumps(one(asked.one)))
+        return
+    found = read(asked.results)
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    for library in ("torch", asked.only or "torchvision"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(library)
+    for source in FIRST if asked.first else CASES:
+        known = found.get(source)
+        if (known and not (asked.again and known["verdict"] != "the same")) or not source.startswith(asked.only or ""):
+            continue
+        result = in_a_process(source)
+        found[source] = result
+        with asked.results.open("a") as stream:
+            stream.write(json.dumps(result) + "\n")
+        print(f"{source:50} {result['seconds']:6.1f} s  {result['verdict']}", flush=True)
+        TABLE.write_text(table(found))
+    TABLE.write_text(table(found))
+
+
+def read(path: Path) -> dict[str, dict[str, Any]]:
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return {result["source"]: result for result in map(json.loads, lines)}
+
+
+def in_a_process(source: str) -> dict[str, Any]:
+    """Runs one export in a process whose memory and time are watched, forked so that nothing is imported twice."""
+    start = time.perf_counter()
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=_send, args=(theirs, source))
+    process.start()
+    theirs.close()
+    verdict = ""
+    while process.is_alive() and not ours.poll(0.2):
+        if resident_bytes(process.pid or 0) > MEMORY_BYTES:
+            verdict = f"stopped: more than {MEMORY_BYTES >> 30} GiB of memory"
+        elif time.perf_counter() - start > SECONDS:
+            verdict = f"stopped: more than {SECONDS} s"
+        if verdict:
+            process.kill()
+    try:
+        result = {"verdict": verdict} if verdict else ours.recv()
+    except EOFError:
+        result = {"verdict": "the process ended without a word"}
+    process.join()
+    return {**result, "source": source, "seconds": time.perf_counter() - start}
+
+
+def _send(pipe: Any, source: str) -> None:
+    try:
+        pipe.send(one(source))
+    except Exception as reason:  # noqa: BLE001 - whatever it is belongs into the table
+        pipe.send({"verdict": f"{type(reason).__name__}: {reason}"[:400]})
+
+
+def resident_bytes(pid: int) -> int:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (FileNotFoundError, ProcessLookupError, IndexError):
+        return 0
+    return pages * resource.getpagesize()
+
+
+def one(source: str) -> dict[str, Any]:
+    """Exports one network twice from a file of drawn weights."""
+    from penult.errors import PenultError
+    from penult.exporters.export import export, export_network
+    from penult.exporters.source_network import ExportRequest
+    from penult.exporters.sources import find_source
+    from penult.pipeline.decode import decode
+
+    prefix, _, name = source.partition(":")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = DRAWING[prefix](name, Path(folder))
+            backbone = export(f"{source}@{path}", ExportRequest(), decode=decode)
+            if time.process_time() > TWICE_SECONDS:
+                return found_of(backbone, None)
+            request = ExportRequest(taps=())
+            exporter, rest = find_source(f"{source}@{path}")
+            network = exporter(rest, request)
+            again = export_network(replace(network, run=None), request, decode=decode)
+        except PenultError as reason:
+            return {"verdict": f"{type(reason).__name__}: {reason}"[:400]}
+    return found_of(backbone, again.fingerprint == _penultimate_alone(backbone))
+
+
+def found_of(backbone: Any, twice: bool | None) -> dict[str, Any]:
+    card = backbone.card
+    errors = {tap: figures["relative_error"] for tap, figures in card.proof["outputs"].items()}
+    worst = max(errors, key=lambda tap: errors[tap])
+    whole = backbone.model(["penultimate"]).SerializeToString()
+    return {
+        "verdict": "the same",
+        "size": card.preprocessing.crop[0],
+        "taps": [f"{tap.width}" if tap.name == "penultimate" else f"{tap.width}/{tap.reduction}" for tap in card.taps],
+        "width": card.taps[-1].width,
+        "worst": errors[worst],
+        "of": worst,
+        "proven": sorted(errors),
+        "unproven": sorted({tap.name for tap in card.taps} - set(errors)),
+        "batch": card.proof["batch_against_single"],
+        "twice": twice,
+        "bytes": len(whole),
+        "classes": card.classes is not None,
+    }
+
+
+def _penultimate_alone(backbone: Any) -> str:
+    """Gives the fingerprint of a second export, made alike from the first."""
+    from penult.exporters import Backbone
+
+    outputs = ["penultimate", *(["logits"] if "logits" in backbone.outputs else [])]
+    card = replace(backbone.card, taps=tuple(tap for tap in backbone.card.taps if tap.name == "penultimate"))
+    return str(Backbone(backbone.model(outputs), card).fingerprint)
+
+
+def draw_torch(network: Any, path: Path) -> Path:
+    """Writes a state dict in which nothing is silent."""
+    import torch
+
+    chance = torch.Generator().manual_seed(3)
+
+    def drawn(name: str, value: Any) -> Any:
+        if not value.is_floating_point() or value.dim() > 1:
+            return value
+        spread = torch.rand(value.shape, generator=chance)
+        if "bias" in name or "mean" in name:
+            return (spread - 0.5) / 5
+        return 0.5 + spread
+
+    torch.save({name: drawn(name, value) for name, value in network.state_dict().items()}, path)
+    return path
+
+
+def draw_torchvision(name: str, folder: Path) -> Path:
+    import torch
+    import torchvision
+
+    torch.manual_seed(0)
+    special = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    return draw_torch(torchvision.models.get_model(name, weights=None, **special), folder / "drawn.pth")
+
+
+def draw_timm(name: str, folder: Path) -> Path:
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+    return draw_torch(timm.create_model(name), folder / "drawn.pth")
+
+
+def draw_keras(name: str, folder: Path) -> Path:
+    import keras
+    import numpy as np
+
+    keras.utils.set_random_seed(0)
+    model = getattr(keras.applications, name)(weights=None)
+    chance = np.random.default_rng(3)
+    for weight in model.weights:
+        if len(weight.shape) == 1:
+            middle = 0.0 if any(word in weight.path for word in ("bias", "beta", "mean")) else 1.0
+            weight.assign((middle + chance.uniform(-0.5, 0.5, weight.shape)).astype("float32"))
+    path = folder / "drawn.weights.h5"
+    model.save_weights(path)
+    return path
+
+
+TWICE = {True: "yes", False: "NO", None: "not run"}
+
+DRAWING: dict[str, Callable[[str, Path], Path]] = {
+    "torchvision": draw_torchvision,
+    "timm": draw_timm,
+    "keras": draw_keras,
+}
+
+
+def table(found: dict[str, dict[str, Any]]) -> str:
+    done = [found[source] for source in CASES if source in found]
+    same = [result for result in done if result["verdict"] == "the same"]
+    lines = [
+        "# Exports of every architecture, with drawn weights",
+        "",
+        f"{len(same)} of {len(done)} run agree with their source; {len(SKIPPED)} were not run, with reasons below. "
+        "Written by `python -m benchmarks.exporters`.",
+        "",
+        f"On {platform.machine()} with {os.cpu_count()} processors; "
+        + ", ".join(f"{name} {_version(name)}" for name in ("torch", "torchvision", "timm", "keras", "onnxruntime"))
+        + ".",
+        "",
+        "**Taps** are width/reduction of `stage1` and on, then the width of `penultimate`. **Worst** is the largest "
+        "relative error over six images, end to end from the files, of any output that the source can give; "
+        "`unproven` names taps that stand on a value which is no part's output in the source. **Twice** tells whether "
+        "a second export from the same file has the same fingerprint.",
+        "",
+        "| architecture | pixels | taps | penultimate | worst | of | twice | verdict |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for result in done:
+        if result["verdict"] == "the same":
+            taps = " ".join(result["taps"])
+            unproven = f" (unproven: {', '.join(result['unproven'])})" if result["unproven"] else ""
+            lines.append(
+                f"| {result['source']} | {result['size']} | {taps}{unproven} | {result['width']} | "
+                f"{result['worst']:.1e} | {result['of']} | {TWICE[result['twice']]} | the same |"
+            )
+        else:
+            verdict = result["verdict"].replace("|", "/")
+            lines.append(f"| {result['source']} | | | | | | | {verdict} |")
+    lines += ["", "## Not run", "", "| architecture | why |", "|---|---|"]
+    lines += [f"| {source} | {reason} |" for source, reason in SKIPPED.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "(none)"
+
+
+if __name__ == "__main__":
+    main()
