@@ -1,0 +1,158 @@
+"""The verbs over a store: labels in and out, whether it is whole, and features to and from other formats."""
+
+import csv
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from penult.exporters.backbone import Backbone
+from penult.pipeline.extract import extract
+from penult.pipeline.fit import fit
+from penult.store import open_store
+from tests.pipeline.test_cli import PENULT
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def room(tmp_path: Path, collection: Path, small_backbone: Backbone) -> Path:
+    """A folder with a store of the small collection, fitted once."""
+    fit(collection, tmp_path / "store", backbone=small_backbone, output=tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(room: Path) -> Run:
+    def penult(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+        command = [PENULT, *map(str, arguments), "--store", "store"]
+        done = subprocess.run(command, cwd=room, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    return penult
+
+
+def test_labels_go_out_are_corrected_and_come_back_without_touching_a_feature(room: Path, run: Run) -> None:
+    shards = sorted((path.name, path.stat().st_mtime_ns) for path in room.glob("store/spaces/*/shards/*"))
+    run("dataset", "export", "photos", "labels.csv")
+    with (room / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["label"] for row in rows} == {"red", "green", "blue"}
+    rows[0]["label"] = "purple"
+    with (room / "labels.csv").open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), delimiter=";", lineterminator="\r\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    done = json.loads(run("dataset", "import", "labels.csv", "--name", "photos", "--json").stdout)
+    assert (done["version"], done["rows"]) == (2, 30)
+    changed = json.loads(run("dataset", "diff", "photos", 1, 2, "--json").stdout)
+    assert changed["changed"] == {"label": 1}
+    assert "purple" in run("dataset", "diff", "photos", 1, 2).stdout
+    assert "purple" in run("dataset", "show", "photos").stdout
+    assert "purple" not in run("dataset", "show", "photos", "--version", 1).stdout
+    assert json.loads(run("dataset", "list", "--json").stdout) == {"photos": {"version": 2, "rows": 30}}
+    assert shards == sorted((path.name, path.stat().st_mtime_ns) for path in room.glob("store/spaces/*/shards/*"))
+
+
+def test_rows_that_name_no_image_are_told_and_new_labels_keep_the_old_split(room: Path, run: Run) -> None:
+    before = open_store(room / "store").catalog.datasets.load("photos")
+    lines = ["path,label", "photos/nowhere.png,red"]
+    lines += [
+        f"photos/{name}/{number}.png,{'warm' if name == 'red' else 'cold'}"
+        for name in ("red", "blue")
+        for number in range(10)
+    ]
+    (room / "t.csv").write_text("\n".join(lines))
+    told = run("dataset", "import", "t.csv", "--name", "photos").stdout
+    assert "1 rows name no image of the store" in told
+    assert "line 2" in told
+    after = open_store(room / "store").catalog.datasets.load("photos")
+    assert before.splits is not None
+    assert after.splits is not None
+    old = dict(zip(before.paths, before.splits, strict=True))
+    assert all(old[path] == split for path, split in zip(after.paths, after.splits, strict=True))
+    trained = json.loads(run("train", "photos", "--json").stdout)
+    assert trained["classes"] == ["cold", "warm"]
+    (room / "t.csv").write_text("path,label\nx.png,red\n")
+    refused = run("dataset", "import", "t.csv", "--name", "photos", code=1)
+    assert "What to do: run 'penult extract'" in refused.stderr
+
+
+def test_splits_by_group_and_by_time(room: Path, run: Run) -> None:
+    lines = ["path,label,patient,day"]
+    for name in ("red", "green", "blue"):
+        lines += [f"photos/{name}/{number}.png,{name},p{number % 5},2024-0{number % 9 + 1}-01" for number in range(10)]
+    (room / "t.csv").write_text("\n".join(lines))
+    run("dataset", "import", "t.csv", "--name", "scans")
+    run("dataset", "split", "scans", "--group", "patient", "--test", "0.4")
+    table = open_store(room / "store").catalog.datasets.load("scans")
+    assert table.splits is not None
+    sides = {(patient, split) for patient, split in zip(table.columns["patient"], table.splits, strict=True)}
+    assert len(sides) == 5
+    assert {split for _, split in sides} == {"train", "test"}
+    run("dataset", "split", "scans", "--column", "day", "--cut", "2024-05-01")
+    table = open_store(room / "store").catalog.datasets.load("scans")
+    assert table.splits is not None
+    for day, split in zip(table.columns["day"], table.splits, strict=True):
+        assert split == ("train" if day < "2024-05-01" else "test")
+
+
+def test_damage_is_found_repaired_and_healed_by_the_next_extract(
+    room: Path, run: Run, collection: Path, small_backbone: Backbone
+) -> None:
+    before = open_store(room / "store").spaces()[0].load()
+    assert "sound" in run("store", "verify").stdout
+    shard = next(room.glob("store/spaces/*/shards/*.h5"))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 64] = bytes(64)
+    shard.chmod(0o644)
+    shard.write_bytes(data)
+    found = run("store", "verify", code=1)
+    assert shard.name in found.stdout
+    run("store", "verify", "--repair", code=1)
+    assert "sound" in run("store", "verify").stdout
+    receipt = extract(collection, room / "store", backbone=small_backbone)
+    assert 0 <= receipt.new <= 30
+    after = open_store(room / "store").spaces()[0].load()
+    np.testing.assert_array_equal(before.features, after.features)
+    np.testing.assert_array_equal(before.keys, after.keys)
+
+
+def test_compacting_and_tidying_change_no_answer(room: Path, run: Run) -> None:
+    space = open_store(room / "store").spaces()[0]
+    rows = space.load()
+    chance = np.random.default_rng(0)
+    for _ in range(5):
+        space.add(chance.integers(0, 256, (3, 16), dtype=np.uint8), chance.normal(size=(3, 12)).astype(np.float32))
+    before = space.load()
+    assert len(before) == len(rows) + 15
+    assert "became 1" in run("store", "compact").stdout
+    run("store", "gc")
+    after = open_store(room / "store").spaces()[0].load()
+    np.testing.assert_array_equal(before.features, after.features)
+    assert json.loads(run("store", "info", "--json").stdout)["spaces"][0]["rows"] == 45
+
+
+def test_features_go_out_as_one_file_that_anybody_reads(room: Path, run: Run) -> None:
+    run("store", "export", "features.h5", "--dataset", "photos")
+    with h5py.File(room / "features.h5") as file:
+        features, labels = file["features"][:], file["label"][:] if "label" in file else file["labels"][:]
+    assert features.shape == (30, 12)
+    assert len(labels) == 30
+    done = subprocess.run(
+        [PENULT, "store", "import", "features.h5", "--store", "other"],
+        cwd=room,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "30 rows read" in done.stdout
+    refused = run("store", "export", "features.h5", code=1)
+    assert "there already" in refused.stderr
