@@ -188,6 +188,8 @@ def translated(path: Path) -> Iterator[None]:
     """Turns the errors of SQLite into those of penult."""
     try:
         yield
+    except UnicodeDecodeError as error:  # SQLite's own message, with a damaged name in it
+        raise damaged(path, "a name in it is no text") from error
     except sqlite3.Error as error:
         code = _code(error)
         if code in _DAMAGED or code & 0xFF in _DAMAGED:

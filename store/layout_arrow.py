@@ -79,7 +79,7 @@ class IncomingParquet:
     def blocks(self) -> Iterator[Block]:
         """Yields the rows."""
         with _parquet(self._arrow, self._path) as file:
-            for batch in file.iter_batches(batch_size=block_rows(self.width)):
+            for batch in _batches(file, block_rows(self.width)):
                 yield self._block(batch)
 
     def _first_width(self, file: Any) -> int:
@@ -170,8 +170,7 @@ class IncomingClip:
             with _parquet(self._arrow, metadata) as file:
                 if file.metadata.num_rows != shard.rows:
                     raise InputError(f"{metadata} has {file.metadata.num_rows} rows", expected=f"{shard.rows}")
-                batches = file.iter_batches(batch_size=size)
-                for batch in batches:
+                for batch in _batches(file, size):
                     beside = {
                         name: from_arrow(self._arrow, batch.column(place), f"{metadata}: {name}")
                         for place, name in enumerate(batch.schema.names)
@@ -208,9 +207,15 @@ def _arrays(pa: Any, block: Block, kinds: Mapping[str, Kind]) -> list[Any]:
 
 def _parquet(pa: Any, path: Path) -> Any:
     try:
-        return pa.parquet.ParquetFile(path)
+        return pa.parquet.ParquetFile(path, buffer_size=1 << 20)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path} is no Parquet file: {error}") from error
+
+
+def _batches(file: Any, rows: int) -> Iterator[Any]:
+    # One group after the other: asked for all, the reader keeps those that it has read until the end.
+    for group in range(file.num_row_groups):
+        yield from file.iter_batches(rows, row_groups=[group], use_threads=False)
 
 
 def _is_list(pa: Any, kind: Any) -> bool:

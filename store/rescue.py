@@ -24,6 +24,9 @@ _COLUMNS = {
     "versions": ("name", "version", "created", "digest", "contents"),
 }
 
+# The latter where SQLite's own message holds a damaged name.
+UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)
+
 
 @dataclass(frozen=True)
 class Rescue:
@@ -41,7 +44,7 @@ def find_damage(database: Database) -> list[str]:
         try:
             check = connection.execute("PRAGMA integrity_check(20)").fetchall()
             found += [f"SQLite finds: {line}" for (line,) in check if line != "ok"]
-        except sqlite3.DatabaseError as error:
+        except UNREADABLE as error:
             found.append(f"SQLite cannot read the file: {error}")
         for table in _COLUMNS:
             for _ in _sound_rows(connection, table, found.append):
@@ -65,7 +68,7 @@ def rescue(path: Path) -> Rescue:
             for table in _COLUMNS:
                 kept[table] = _carry(source, database, table, lost.append)
             _fill_gaps(database, lost.append)
-    except sqlite3.DatabaseError as error:
+    except UNREADABLE as error:
         lost.append(f"nothing of the file can be read: {error}")
     finally:
         database.close()
@@ -99,7 +102,7 @@ def _sound_rows(connection: Connection, table: str, complain: Callable[[str], No
                 elif direction == "ASC":
                     wrong += 1
             break
-        except sqlite3.DatabaseError as error:
+        except UNREADABLE as error:
             if direction == "ASC":
                 complain(f"the table {table} cannot be read to its end: {error}")
     if wrong:
@@ -133,7 +136,7 @@ def _check_blocks(connection: Connection, values: tuple[Any, ...], complain: Cal
     try:
         if contents is not None:
             blocks.get(connection, json.loads(contents))
-    except (ValueError, LookupError, TypeError, sqlite3.DatabaseError) as error:
+    except (ValueError, LookupError, TypeError, *UNREADABLE) as error:
         complain(f"version {number} of dataset {name!r}: {error}")
         return False
     return True
