@@ -6,10 +6,10 @@ from random import Random
 
 import numpy as np
 import pytest
+
 from penult.errors import StoreDamagedError, StoreFormatError
 from penult.store import Space
 from penult.store.container import open_container
-
 from tests.store.rig.harm import files_of, flips, harmed, is_noticed, page_harms, store_with_everything, the_space
 from tests.store.rig.samples import add, batches_in, keys_of, rows_of
 

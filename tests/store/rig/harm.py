@@ -6,9 +6,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
+
 from penult.errors import StoreError
 from penult.store import Space, open_store
-
 from tests.store.rig.samples import SPEC, add, batches_in
 
 PAGE = 4096

@@ -1,0 +1,1 @@
+"""Stores as earlier versions of the format wrote them."""
