@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import RLock
 
-from penult.errors import MissingFileError, StoreDamagedError, StoreError, StoreWriteError
+from penult.errors import MissingFileError, StoreDamagedError, StoreError, StoreFormatError, StoreWriteError
 from penult.store import schema
 from penult.store.durable import publish_if_absent, temporary_name
 
@@ -104,7 +104,12 @@ class Database:
         if not self.path.exists():
             if self.readonly:
                 raise MissingFileError(f"{self.path} does not exist", remedy="run extract, which makes a catalog")
+            if self.path.parent.is_dir() and not os.access(self.path.parent, os.W_OK):
+                self._fall_back("there is none, and none can be made in this folder")
+                return _nothing()
             _create(self.path)
+        if not self.path.is_file():
+            raise StoreFormatError(f"{self.path} is no file", expected="a catalog")
         if self.path.stat().st_size == 0:
             raise damaged(self.path, "it is empty")
         if not self.readonly and not self._may_be_written():
@@ -240,6 +245,13 @@ def _ask_for_wal(connection: sqlite3.Connection) -> str:
             if _code(error) & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
+
+
+def _nothing() -> sqlite3.Connection:
+    """Returns an empty catalog in memory, for a store that was left without one on a medium that cannot be written."""
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    schema.migrate(connection)
+    return connection
 
 
 def _create(path: Path) -> None:

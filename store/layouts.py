@@ -30,6 +30,9 @@ LAYOUTS = {
 """The layouts, in the order in which a file or folder is asked whether it is one."""
 
 
+MANY_FILES = 1000
+
+
 class Layout(Protocol):
     """One way to lay out features on disk; ``suffix`` is that of its file, empty of a folder."""
 
@@ -187,7 +190,11 @@ def _check_room(folder: Path, rows: Outgoing) -> None:
 
 
 def _make_durable(path: Path) -> None:
-    for file in [path] if path.is_file() else [entry for entry in path.rglob("*") if entry.is_file()]:
+    files = [path] if path.is_file() else [entry for entry in path.rglob("*") if entry.is_file()]
+    if len(files) > MANY_FILES and hasattr(os, "sync"):  # which waits once for all of them
+        os.sync()
+        return
+    for file in files:
         descriptor = os.open(file, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -62,6 +62,9 @@ class Ledger:
 
     def known(self, stats: Sequence[Stat]) -> list[str | None]:
         """Returns the reason for each file that failed before and has not changed since, else None."""
+        with self._database.reading() as connection:
+            if not connection.execute("SELECT EXISTS (SELECT 1 FROM ledger)").fetchone()[0]:
+                return [None] * len(stats)
         reasons: list[str | None] = []
         for start in range(0, len(stats), BLOCK):
             block = stats[start : start + BLOCK]

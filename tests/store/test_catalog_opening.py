@@ -160,6 +160,23 @@ def test_what_a_killed_writer_left_in_the_log_is_read_where_nothing_may_be_writt
     assert as_nobody(script, open_folder).startswith("['a.jpg', 'b.jpg']")
 
 
+def test_a_folder_that_was_left_without_one_and_cannot_be_written_has_an_empty_one(open_folder: Path) -> None:
+    open_folder.chmod(0o555)
+    script = """
+        with Catalog(path) as catalog:
+            print(catalog.readonly, catalog.datasets.names(), len(catalog.files), catalog.find_damage(), catalog.notes)
+    """
+    assert as_nobody(script, open_folder).startswith("True [] 0 []")
+    assert not list(open_folder.iterdir())
+
+
+@pytest.mark.parametrize("target", ["catalog.sqlite", "nowhere", "."])
+def test_a_link_that_leads_to_no_file_is_refused(target: str, tmp_path: Path) -> None:
+    (tmp_path / "catalog.sqlite").symlink_to(target)
+    with pytest.raises(StoreFormatError, match="is no file"):
+        Catalog(tmp_path / "catalog.sqlite")
+
+
 @pytest.mark.parametrize("readonly", [True, False])
 def test_a_newer_catalog_is_refused(path: Path, readonly: bool) -> None:
     direct(path, "PRAGMA user_version = 99")
