@@ -39,7 +39,7 @@ class ImageFile:
         """Looks at the file's size and time; a file that is not there fails later, with a row in the ledger."""
         try:
             found = os.stat(path)  # noqa: PTH116 - called for every image of a collection: no Path is made
-        except OSError:
+        except (OSError, ValueError):  # a path with a zero byte is a ValueError
             return cls(path, -1, 0, label, split)
         return cls(path, found.st_size, found.st_mtime_ns, label, split)
 
@@ -75,7 +75,7 @@ def _nearest(path: Path) -> str:
 
 def _list_folder(root: Path) -> Iterator[ImageFile]:
     splits = split_folders(root)
-    for path in _walk(str(root), frozenset()):
+    for path in _walk(str(root)):
         parts = Path(path).relative_to(root).parts
         split = splits.get(parts[0])
         depth = 0 if split is None else 1
@@ -86,41 +86,50 @@ def _list_folder(root: Path) -> Iterator[ImageFile]:
 def split_folders(root: Path) -> dict[str, str]:
     """Returns which of the folders directly in ``root`` are splits rather than classes, and which split each is.
 
-    A folder called ``train`` is a split if it holds folders itself, and if it is not alone among folders of other
-    names: beside ``car`` and ``boat`` it is a class of vehicles.
+    A folder called ``train`` is a split if it, or another one called as a split is, holds folders, and if it is not
+    alone among folders of other names: beside ``car`` and ``boat`` it is a class of vehicles. So the images of a
+    ``test`` without class folders have no label, rather than the label "test".
     """
-    folders = [entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")]
+    folders = [entry.name for entry in os.scandir(root) if _is_folder(entry) and not entry.name.startswith(".")]
     splits = {name: SPLIT_NAMES[name.lower()] for name in folders if name.lower() in SPLIT_NAMES}
-    splits = {name: split for name, split in splits.items() if _holds_folders(root / name)}
-    return splits if len(splits) > 1 or len(splits) == len(folders) else {}
+    is_split = len(splits) > 1 or len(splits) == len(folders)
+    return splits if is_split and any(_holds_folders(root / name) for name in splits) else {}
 
 
 def _holds_folders(folder: Path) -> bool:
     try:
         with os.scandir(folder) as entries:
-            return any(entry.is_dir() for entry in entries)
+            return any(_is_folder(entry) for entry in entries)
     except OSError:
         return False
 
 
-def _walk(folder: str, ancestors: frozenset[tuple[int, int]]) -> Iterator[str]:
-    """Yields the files below ``folder``; a folder that cannot be read is yielded itself, and so ends in the ledger."""
-    try:
-        own = os.stat(folder)  # noqa: PTH116 - once a folder, beside scandir, which gives strings
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:
-        yield folder
-        return
-    here = (own.st_dev, own.st_ino)
-    if here in ancestors:  # a link that leads back up: all that it shows is being listed already
-        return
-    for entry in entries:
-        if entry.name.startswith(".") or entry.name.lower() in LITTER:
+def _walk(root: str) -> Iterator[str]:
+    """Yields the files below ``root``; a folder that cannot be read is yielded itself, and so ends in the ledger.
+
+    What is still to be visited stands in a list, with the folders that lead to it: no depth of folders is too deep.
+    """
+    waiting: list[tuple[str, frozenset[tuple[int, int]] | None]] = [(root, frozenset())]
+    while waiting:
+        path, ancestors = waiting.pop()
+        if ancestors is None:
+            yield path
             continue
-        if _is_folder(entry):
-            yield from _walk(entry.path, ancestors | {here})
-        else:
-            yield entry.path
+        try:
+            own = os.stat(path)  # noqa: PTH116 - once a folder, beside scandir, which gives strings
+            entries = sorted(os.scandir(path), key=lambda entry: entry.name, reverse=True)
+        except OSError:
+            yield path
+            continue
+        here = (own.st_dev, own.st_ino)
+        if here in ancestors:  # a link that leads back up: all that it shows is being listed already
+            continue
+        within = ancestors | {here}
+        waiting.extend((entry.path, within if _is_folder(entry) else None) for entry in entries if _counts(entry.name))
+
+
+def _counts(name: str) -> bool:
+    return not name.startswith(".") and name.lower() not in LITTER
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -141,7 +150,9 @@ def _list_table(path: Path) -> Iterator[ImageFile]:
     for row, (name, label, split) in enumerate(zip(paths, labels, splits, strict=True)):
         if not name:
             raise InputError(f"{sheet.where(row)} has no path", expected="the path of an image")
-        yield ImageFile.at(str(path.parent / name), None if label is None else str(label), _split_of(split, sheet, row))
+        # Blanks around a label are a slip of the hand, and no class of its own.
+        called = None if label is None else str(label).strip() or None
+        yield ImageFile.at(str(path.parent / name), called, _split_of(split, sheet, row))
 
 
 def _split_of(split: str | None, sheet: "Sheet", row: int) -> str | None:

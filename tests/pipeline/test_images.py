@@ -1,6 +1,7 @@
 """Every file of a collection is found once, with the label and split that its place tells."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,16 @@ def test_splits_of_classless_images_are_classes_of_nothing(tmp_path: Path) -> No
     assert _found(tmp_path) == {"train/a.jpg": (None, "train"), "test/b.jpg": (None, "test")}
 
 
+def test_a_test_split_without_labels_is_no_class(tmp_path: Path) -> None:
+    """The layout of competitions: training images in class folders beside a flat folder of unlabelled ones."""
+    _touch(tmp_path, "train/cat/a.jpg", "train/dog/b.jpg", "test/c.jpg")
+    assert _found(tmp_path) == {
+        "train/cat/a.jpg": ("train", "cat"),
+        "train/dog/b.jpg": ("train", "dog"),
+        "test/c.jpg": ("test", None),
+    }
+
+
 def test_litter_and_hidden_files_are_passed_over_and_nothing_else(tmp_path: Path) -> None:
     _touch(tmp_path, "a/.hidden.jpg", "a/Thumbs.db", ".git/x.jpg", "a/.DS_Store", "a/notes.txt", "a/noextension")
     assert set(_found(tmp_path)) == {"a/notes.txt", "a/noextension"}
@@ -66,6 +77,25 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     (tmp_path / "linked").symlink_to(tmp_path / "elsewhere")
     found = _found(tmp_path)
     assert {"real/a.jpg", "elsewhere/b.jpg", "linked/b.jpg", "real/self"} == set(found)
+
+
+def test_links_to_themselves_are_files_that_fail_later(tmp_path: Path) -> None:
+    _touch(tmp_path, "a.jpg")
+    (tmp_path / "self").symlink_to("self")
+    assert [(Path(file.path).name, file.size) for file in list_images(tmp_path)] == [("a.jpg", 5), ("self", -1)]
+
+
+def test_folders_may_be_deeper_than_calls_may_be(tmp_path: Path) -> None:
+    here = Path.cwd()
+    try:
+        os.chdir(tmp_path)
+        for _ in range(sys.getrecursionlimit() + 50):
+            Path("d").mkdir()
+            os.chdir("d")
+        Path("a.jpg").touch()
+    finally:
+        os.chdir(here)
+    assert [Path(file.path).name for file in list_images(tmp_path)] == ["a.jpg"]
 
 
 def test_the_order_is_that_of_the_names(tmp_path: Path) -> None:
@@ -112,6 +142,16 @@ def test_a_table_gives_paths_labels_and_splits(tmp_path: Path) -> None:
     assert [(file.label, file.split) for file in files] == [("käse, alt", "train"), (None, "test")]
     assert [Path(file.path) for file in files] == [tmp_path / "img/a.jpg", tmp_path / "img/b.jpg"]
     assert files[0].size == 9
+
+
+def test_a_table_is_taken_as_it_was_meant(tmp_path: Path) -> None:
+    """Blanks around a label are no class of their own, and a path that cannot be one fails later."""
+    (tmp_path / "labels.csv").write_text("path,label\na.jpg, cat \nb.jpg,  \n\0.jpg,cat\n")
+    assert [(file.label, file.size) for file in list_images(tmp_path / "labels.csv")] == [
+        ("cat", -1),
+        (None, -1),
+        ("cat", -1),
+    ]
 
 
 def test_a_table_without_paths_is_refused(tmp_path: Path) -> None:
