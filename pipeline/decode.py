@@ -6,10 +6,12 @@ crop round as torchvision's ``Resize`` and ``CenterCrop`` do, so that features a
 
 import io
 import math
+import threading
+from contextlib import nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from penult.errors import ImageError
 from penult.exporters.card import Decoding, Preprocessing
@@ -17,6 +19,9 @@ from penult.exporters.card import Decoding, Preprocessing
 # Formats are named, because Pillow would also start a PostScript interpreter for an EPS file, and would take nearly any
 # bytes for a TGA image.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "AVIF", "PPM", "ICO")
+
+# How a photo of an iPhone begins, after its first four bytes; Pillow alone cannot tell what it is.
+HEIC_BRANDS = frozenset({b"ftypheic", b"ftypheix", b"ftypheim", b"ftyphevc", b"ftypmif1"})
 
 # Where Pillow begins to warn of a decompression bomb; above it the file is refused before a pixel is decoded.
 MAX_PIXELS = 89_478_485
@@ -26,6 +31,22 @@ MAX_BYTES = 1 << 30
 
 # Above this many resized pixels (an image of extreme shape) only the part that the crop keeps is resized.
 MAX_RESIZED_PIXELS = 1 << 24
+
+# Images of more pixels than this are decoded one at a time, because each of them takes hundreds of megabytes.
+LARGE_PIXELS = 1 << 25
+
+_large_turn = threading.Lock()
+
+# What turns an image upright whose EXIF orientation is this.
+UPRIGHT: dict[object, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -47,17 +68,18 @@ def decode(data: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _refuse_bomb(image)
-            return np.asarray(resize_and_crop(upright_rgb(image, preprocessing.decoding), preprocessing))
+            with _large_turn if image.width * image.height > LARGE_PIXELS else nullcontext():
+                return np.asarray(resize_and_crop(upright_rgb(image, preprocessing.decoding), preprocessing))
     except ImageError:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ImageError(_what_it_is_instead(data)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"the image is too large: {error}") from None
     except MemoryError:
         raise ImageError("the image needs more memory than there is") from None
     except Exception as error:
-        raise ImageError(f"the image is damaged: {error or type(error).__name__}") from error
+        raise ImageError(f"the image is damaged: {str(error) or type(error).__name__}") from error
 
 
 def _refuse_bomb(image: Image.Image) -> None:
@@ -71,6 +93,8 @@ def _refuse_bomb(image: Image.Image) -> None:
 def _what_it_is_instead(data: bytes) -> str:
     if not data:
         return "the file is empty"
+    if data[4:12] in HEIC_BRANDS:
+        return "the file is a HEIC image, a format that is not read; a copy of it as JPEG is"
     try:
         with Image.open(io.BytesIO(data)) as image:
             return f"the file is a {image.format} image, a format that is not read"
@@ -82,7 +106,8 @@ def upright_rgb(image: Image.Image, decoding: Decoding) -> Image.Image:
     """Returns the first frame of ``image`` in RGB, turned upright, 8 bits a channel, laid over the background."""
     image.load()
     if decoding.exif_orientation:
-        image = ImageOps.exif_transpose(image)
+        turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+        image = image if turn is None else image.transpose(turn)
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):
@@ -96,7 +121,7 @@ def upright_rgb(image: Image.Image, decoding: Decoding) -> Image.Image:
 
 def _from_sixteen_bits(image: Image.Image) -> Image.Image:
     """Scales 0..65535 to 0..255; Pillow's own conversion would clip all that is above 255 to white."""
-    values = np.asarray(image).astype(np.int64).clip(0, 65535)
+    values = np.asarray(image).clip(0, 65535 - 128).astype(np.uint16)  # so far up that 128 more stay within 16 bits
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -114,6 +115,7 @@ def _png_claiming(width: int, height: int) -> bytes:
     [
         (b"", "empty"),
         (b"hello", "no image"),
+        (b"\0\0\0\x24ftypheic\0\0\0\0mif1", "HEIC image"),
         (b"\xff\xd8\xff\xe0" + bytes(40), "damaged|no image"),
         (_bytes(Image.fromarray(_noise(64, 64)), "JPEG")[:900], "damaged: .*truncated"),
         (_bytes(Image.fromarray(_noise(64, 64)))[:2000], "damaged"),
@@ -126,3 +128,24 @@ def _png_claiming(width: int, height: int) -> bytes:
 def test_what_cannot_be_used_is_refused_with_its_reason(data: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
         decode(data, PLAIN)
+
+
+def test_the_memory_of_large_images_is_bounded() -> None:
+    """Sixteen bits a pixel need no eight bytes a pixel on the way, and an upright image is not copied."""
+    values = np.full((1000, 4000), 700, np.uint16)
+    preprocessing = Preprocessing(resize=32, crop=(32, 32))
+    data = _bytes(Image.fromarray(values))
+    decode(data, preprocessing)
+    tracemalloc.start()
+    try:
+        assert decode(data, preprocessing).max() == 3
+        assert tracemalloc.get_traced_memory()[1] < 6 * values.nbytes
+    finally:
+        tracemalloc.stop()
+
+
+def test_sixteen_bits_round_as_exact_arithmetic_does() -> None:
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    expected = (values.astype(np.int64) + 128) // 257
+    whole = Preprocessing(resize=(256, 256), crop=(256, 256))
+    np.testing.assert_array_equal(decode(_bytes(Image.fromarray(values)), whole)[..., 0], expected)
