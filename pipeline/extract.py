@@ -29,6 +29,9 @@ LOAD_FILES = 16
 IN_FLIGHT = 2
 
 
+Dtype = Literal["float16", "float32"]
+
+
 @dataclass(frozen=True)
 class ExtractOptions:
     """How a job runs. None of it changes a feature, save ``dtype``, which is part of the space."""
@@ -36,19 +39,25 @@ class ExtractOptions:
     provider: str = "auto"
     workers: int | None = None
     batch_size: int | None = None
-    dtype: Literal["float16", "float32"] = "float16"
+    dtype: Dtype = "float16"
     strict: bool = False
     retry_failed: bool = False
     rehash: bool = False
     limit: int | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("workers", "batch_size", "limit"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise InputError(f"The option {name} is {number}", expected="1 or more, or None")
+
 
 def extract(
-    images: str | Path | Iterable[ImageFile],
+    images: str | Path | Iterable[str | Path | ImageFile],
     store: str | Path | Store = "penult-store",
     *,
     backbone: str | Path | Backbone = "efficientnet-lite0",
-    taps: Sequence[str] = ("penultimate",),
+    taps: str | Sequence[str] = ("penultimate",),
     options: ExtractOptions | None = None,
     progress: Progress | None = None,
 ) -> Receipt:
@@ -63,8 +72,9 @@ def extract(
     opened = store if isinstance(store, Store) else open_store(store)
     network = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
     files = find_images(images, progress)[: options.limit]
+    taps = [taps] if isinstance(taps, str) else list(taps)
     spaces = open_spaces(opened, network, taps, options.dtype)
-    job = opened.catalog.jobs.start("extract", {"backbone": network.name, "taps": list(taps), **asdict(options)})
+    job = opened.catalog.jobs.start("extract", {"backbone": network.name, "taps": taps, **asdict(options)})
     receipt = Receipt(found=len(files), spaces=[space.spec.id for space in spaces.values()])
     began = time.perf_counter()
     try:
@@ -76,10 +86,10 @@ def extract(
     return receipt
 
 
-def find_images(images: str | Path | Iterable[ImageFile], progress: Progress) -> list[ImageFile]:
-    """Returns the list of all images, or raises InputError where there are none."""
+def find_images(images: str | Path | Iterable[str | Path | ImageFile], progress: Progress) -> list[ImageFile]:
+    """Returns the list of all images, or raises InputError where a folder or table has none."""
     if not isinstance(images, str | Path):
-        return list(images)
+        return [file if isinstance(file, ImageFile) else ImageFile.at(str(Path(file).absolute())) for file in images]
     with progress.task("Listing", unit="files") as task:
         files = []
         for file in list_images(images):
@@ -94,7 +104,7 @@ def find_images(images: str | Path | Iterable[ImageFile], progress: Progress) ->
     return files
 
 
-def open_spaces(store: Store, backbone: Backbone, taps: Sequence[str], dtype: str) -> dict[str, Space]:
+def open_spaces(store: Store, backbone: Backbone, taps: Sequence[str], dtype: Dtype) -> dict[str, Space]:
     """Returns the space of each tap, and keeps a copy of the backbone beside them in the store."""
     if not taps:
         raise InputError("No tap was asked for", expected="at least one", remedy="ask for 'penultimate'")

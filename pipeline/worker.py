@@ -7,7 +7,7 @@ share the cores in whatever proportion they need, nothing waits in a queue betwe
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,17 +20,25 @@ from penult.pipeline.images import ImageFile
 from penult.pipeline.session import Runner
 from penult.store.keys import key_of
 
+# How many bytes of files a worker holds at once, or one file where it is larger.
+PORTION_BYTES = 1 << 25
+
 # Tells for each of the keys whether its rows are in the store, or on their way into it.
 Presence = Callable[[Sequence[bytes]], Sequence[bool]]
 
 
 @dataclass
 class Outcome:
-    """What became of one load: each of its files stands in exactly one of the three lists."""
+    """What became of one load: each of its files stands in exactly one of the three lists.
+
+    ``unsettled`` are those of the failed files that may do another time though they do not change: it was not their
+    content that failed.
+    """
 
     extracted: list[tuple[ImageFile, bytes]] = field(default_factory=list)
     present: list[tuple[ImageFile, bytes]] = field(default_factory=list)
     failed: list[tuple[ImageFile, str]] = field(default_factory=list)
+    unsettled: set[ImageFile] = field(default_factory=set)
     rows: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)  # row i belongs to extracted[i]
     stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("read", "decode", "session"), 0.0))
 
@@ -46,10 +54,13 @@ class Worker:
         """Never raises for what is wrong with an image; that stands in ``failed`` with its reason."""
         outcome = Outcome()
         clock = _Clock(outcome.stage_seconds)
-        fresh = self._read(files, outcome)
-        clock.stage("read")
-        decoded = self._decode(fresh, outcome)
-        clock.stage("decode")
+        decoded = []
+        for portion in _portions(files):
+            fresh = self._read(portion, outcome)
+            clock.stage("read")
+            decoded += self._decode(fresh, outcome)
+            del fresh  # or its bytes would stay while the next portion is read
+            clock.stage("decode")
         if decoded:
             self._run(decoded, outcome)
         clock.stage("session")
@@ -62,6 +73,10 @@ class Worker:
                 data = _read_file(file)
             except ImageError as error:
                 outcome.failed.append((file, str(error)))
+            except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
+                reason = getattr(error, "strerror", None) or error
+                outcome.failed.append((file, f"the file cannot be read: {reason}"))
+                outcome.unsettled.add(file)
             else:
                 read.append((file, key_of(data), data))
         present = self._is_present([key for _, key, _ in read]) if read else []
@@ -89,17 +104,29 @@ class Worker:
                 outcome.extracted.append((file, key))
             else:
                 outcome.failed.append((file, f"its features are not finite in {self._dtype.name}"))
+                outcome.unsettled.add(file)
         outcome.rows = {tap: matrix[sound] for tap, matrix in rows.items()}
 
 
+def _portions(files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:
+    """Yields the files in their order, as many at once as may be held."""
+    portion: list[ImageFile] = []
+    size = 0
+    for file in files:
+        if portion and size + file.size > PORTION_BYTES:
+            yield portion
+            portion, size = [], 0
+        portion.append(file)
+        size += max(file.size, 0)
+    if portion:
+        yield portion
+
+
 def _read_file(file: ImageFile) -> bytes:
-    try:
-        if not stat.S_ISREG(os.stat(file.path).st_mode):  # noqa: PTH116 - the path is a string, one for every image
-            raise ImageError("it is no regular file")  # to open a pipe would wait for ever
-        with open(file.path, "rb") as stream:  # noqa: PTH123 - likewise
-            data = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ImageError(f"the file cannot be read: {error.strerror or error}") from error
+    if not stat.S_ISREG(os.stat(file.path).st_mode):  # noqa: PTH116 - the path is a string, one for every image
+        raise ImageError("it is no regular file")  # to open a pipe would wait for ever
+    with open(file.path, "rb") as stream:  # noqa: PTH123 - likewise
+        data = stream.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise ImageError(f"the file is too large: more than {MAX_BYTES:,} bytes")
     return data

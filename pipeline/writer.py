@@ -53,7 +53,7 @@ class Writer:
         """Adds one outcome to the open shard and commits it when it is full or old enough."""
         self._take_rows(outcome)
         self._files.extend(_seen(file, key) for file, key in (*outcome.extracted, *outcome.present))
-        self._failures.extend(Failure(file.path, file.size, file.mtime_ns, reason) for file, reason in outcome.failed)
+        self._failures.extend(_failure(file, reason, outcome) for file, reason in outcome.failed)
         self._receipt.reused += len(outcome.present)
         self._receipt.failed += len(outcome.failed)
         for stage, seconds in outcome.stage_seconds.items():
@@ -86,6 +86,8 @@ class Writer:
                 self._receipt.rows += len(keys)
         self._catalog.files.record(self._files)
         self._catalog.ledger.forget([seen.path for seen in self._files])
+        # What was known of a failed file is not true any more, even if its size and time are what they were.
+        self._catalog.files.forget([failure.path for failure in self._failures])
         self._receipt.newly_failed += self._catalog.ledger.record(self._failures)
         self._receipt.stage_seconds["store"] = (
             self._receipt.stage_seconds.get("store", 0.0) + time.perf_counter() - began
@@ -96,6 +98,11 @@ class Writer:
 
 def _seen(file: ImageFile, key: bytes) -> SeenFile:
     return SeenFile(file.path, file.size, file.mtime_ns, key)
+
+
+def _failure(file: ImageFile, reason: str, outcome: Outcome) -> Failure:
+    """Makes the ledger's row; an unsettled file gets a size that it cannot have, and so is tried at every run."""
+    return Failure(file.path, -1 if file in outcome.unsettled else file.size, file.mtime_ns, reason)
 
 
 def missing_somewhere(spaces: Sequence[Space], keys: Sequence[bytes]) -> list[bool]:

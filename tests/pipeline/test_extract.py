@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +16,10 @@ import pytest
 import penult.pipeline.extract as extract_module
 from penult.errors import ImageError, InputError, ProviderError, UnknownNameError
 from penult.exporters.backbone import Backbone
+from penult.pipeline import worker
 from penult.pipeline.decode import decode
 from penult.pipeline.extract import ExtractOptions, extract
+from penult.pipeline.images import ImageFile
 from penult.pipeline.receipt import Receipt
 from penult.pipeline.session import Session
 from penult.store import Store, key_of, open_store
@@ -127,6 +129,76 @@ def test_bad_images_stand_in_the_ledger_and_stop_nothing(
     assert (
         extract(collection, store, backbone=small_backbone, options=ExtractOptions(retry_failed=True)).failed == bad - 1
     )
+
+
+def test_what_failed_for_another_reason_than_its_content_is_tried_again(
+    collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that could not be read for a while did not change, and yet is not lost."""
+    store = open_store(tmp_path / "store")
+    image = collection / "red" / "0.png"
+    read = worker._read_file
+
+    def refuse(file: ImageFile) -> bytes:
+        if file.path == str(image):
+            raise PermissionError(13, "Permission denied")
+        return read(file)
+
+    monkeypatch.setattr(worker, "_read_file", refuse)
+    assert _counts(extract(collection, store, backbone=small_backbone)) == (30, 29, 0, 1)
+    assert [failure.reason for failure in store.catalog.ledger.failures()] == [
+        "the file cannot be read: Permission denied"
+    ]
+    again = extract(collection, store, backbone=small_backbone)
+    assert (_counts(again), again.newly_failed) == ((30, 0, 29, 1), 0)
+    monkeypatch.undo()
+    assert _counts(extract(collection, store, backbone=small_backbone)) == (30, 1, 29, 0)
+    assert not len(store.catalog.ledger)
+
+
+def test_a_failed_file_is_not_known_any_more(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+    """Damage that leaves size and time as they were is found by rehashing, and not forgotten after it."""
+    store = open_store(tmp_path / "store")
+    extract(collection, store, backbone=small_backbone)
+    image = collection / "red" / "0.png"
+    before = image.stat()
+    image.write_bytes(b"Z" * before.st_size)
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    rehashed = extract(collection, store, backbone=small_backbone, options=ExtractOptions(rehash=True))
+    assert _counts(rehashed) == (30, 0, 29, 1)
+    assert _counts(extract(collection, store, backbone=small_backbone)) == (30, 0, 29, 1)
+    assert str(image) not in {file.path for file in store.catalog.files.all()}
+
+
+def test_a_worker_holds_the_bytes_of_few_large_files_at_once(
+    collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+    read = worker.Worker._read
+
+    def count(self: worker.Worker, files: Sequence[ImageFile], outcome: worker.Outcome) -> object:
+        held.append(sum(file.size for file in files))
+        return read(self, files, outcome)
+
+    largest = max(path.stat().st_size for path in collection.rglob("*.png"))
+    monkeypatch.setattr(worker, "PORTION_BYTES", 3 * largest)
+    monkeypatch.setattr(worker.Worker, "_read", count)
+    assert _counts(extract(collection, tmp_path / "store", backbone=small_backbone)) == (30, 30, 0, 0)
+    assert 0 < max(held) <= 3 * largest
+
+
+def test_images_may_be_a_list_of_paths_and_a_tap_one_word(
+    collection: Path, tmp_path: Path, small_backbone: Backbone
+) -> None:
+    paths: list[str | Path] = [collection / "red" / "0.png", str(collection / "red" / "1.png")]
+    assert extract(paths, tmp_path / "store", backbone=small_backbone, taps="penultimate").new == 2
+    assert extract(collection, tmp_path / "store", backbone=small_backbone).reused == 2
+
+
+@pytest.mark.parametrize("option", ["workers", "batch_size", "limit"])
+def test_options_that_count_are_one_or_more(option: str) -> None:
+    with pytest.raises(InputError, match=f"The option {option} is 0"):
+        replace(ExtractOptions(), **{option: 0})
 
 
 def test_strict_stops_at_the_first_bad_image_and_keeps_what_is_done(
