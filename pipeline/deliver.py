@@ -1,5 +1,6 @@
 """The last step of fit and train: the report that people read and the model that others run."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from penult.errors import MissingFileError
+from penult.errors import InputError, MissingFileError
 from penult.exporters import Backbone
 from penult.pipeline.bundle import bundle
 from penult.pipeline.guesses import original_guesses
@@ -54,6 +55,21 @@ def backbone_of(store: Store, head: Head) -> Backbone:
     return Backbone.load(path)
 
 
+def make_output_folder(folder: Path) -> None:
+    """Makes the folder for the report and the model where there is none, or says why they cannot be written there."""
+    reason = ""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason or not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(
+            f"Nothing can be written into the folder {str(folder)!r}: {reason or 'you may not write there'}",
+            expected="a folder for the report and the model",
+            remedy="name another one with --output",
+        )
+
+
 def deliver(
     trained: Trained,
     store: Store,
@@ -65,7 +81,7 @@ def deliver(
 ) -> Delivery:
     """Writes ``report.html`` and ``model.onnx`` of a trained head into ``folder``."""
     progress = progress or Silent()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_output_folder(folder)
     delivery = Delivery(folder / REPORT, folder / MODEL)
     backbone = backbone_of(store, trained.head)
     with progress.task("Report and model", total=2, unit="files") as task:

@@ -11,7 +11,7 @@ import numpy as np
 
 from penult.errors import InputError
 from penult.exporters import Backbone, load_backbone
-from penult.pipeline.deliver import Delivery, deliver
+from penult.pipeline.deliver import Delivery, deliver, make_output_folder
 from penult.pipeline.extract import ExtractOptions, extract, find_images
 from penult.pipeline.heads.registry import head_maker
 from penult.pipeline.images import ImageFile
@@ -72,6 +72,7 @@ def fit(
     network = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
     files = find_images(images, progress)
     check_trainable(sorted({file.label for file in files if file.label is not None}), str(images))
+    make_output_folder(Path(output))  # a folder that cannot be written is an error now, likewise
     opened = store if isinstance(store, Store) else open_store(store)
     taps = [tap.strip() for tap in features.split(",")]
     receipt = extract(files, opened, backbone=network, taps=taps, options=options, progress=progress)
@@ -96,9 +97,9 @@ def save_dataset(store: Store, name: str, files: Sequence[ImageFile], source: st
     """Makes a dataset of the files whose features are in the store, with a split made where none is given."""
     labelling = label_images(files, store.catalog.files.known(files))
     samples = labelling.samples
-    check_trainable(sorted({sample.label for sample in samples}), source)
+    _check_usable(labelling, files, source)
     labels = [sample.label for sample in samples]
-    splits = [sample.split for sample in samples]
+    splits: Sequence[str | None] = [sample.split for sample in samples]
     if all(split in (None, "train") for split in splits):
         splits = _made_split(store, name, labelling)
     elif "train" not in splits:
@@ -112,6 +113,18 @@ def save_dataset(store: Store, name: str, files: Sequence[ImageFile], source: st
         columns={"label": np.array(labels), "split": np.array(splits)},
     )
     return labelling, store.catalog.datasets.save(name, table)
+
+
+def _check_usable(labelling: Labelling, files: Sequence[ImageFile], source: str) -> None:
+    labelled = {file.label for file in files if file.label is not None}
+    check_trainable(sorted(labelled), source)
+    usable = {sample.label for sample in labelling.samples}
+    if len(usable) < 2:
+        raise InputError(
+            f"Of the {len(labelled)} classes in {source!r}, only {len(usable)} have images that could be used",
+            expected="at least two classes",
+            remedy="'penult store failures' lists the images that could not be used and why; a limit leaves images out",
+        )
 
 
 def _made_split(store: Store, name: str, labelling: Labelling) -> list[str]:

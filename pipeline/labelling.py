@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from penult.errors import InputError
-from penult.pipeline.images import ImageFile
+from penult.pipeline.images import SPLIT_NAMES, ImageFile
 
 # Of the splits that the same bytes stand in, the one that keeps them: training must not see what is tested.
 PRECEDENCE = ("test", "val", "train")
@@ -42,7 +42,7 @@ def label_images(files: Sequence[ImageFile], keys: Sequence[bytes | None]) -> La
         elif key is not None:
             copies[key].append(file)
     if unlabelled:
-        labelling.notes.append(f"{unlabelled:,} files have no label (they stand in no class folder) and take no part")
+        labelling.notes.append(f"{unlabelled:,} files have no label and take no part")
     for key, same in copies.items():
         _take(labelling, key, same)
     _note_copies(labelling, copies)
@@ -103,6 +103,12 @@ def check_trainable(classes: Sequence[str], source: str) -> None:
             f"No image in {source!r} has a label",
             expected="one folder per class (cats/…, dogs/…), perhaps below train/ and test/, or a table with the "
             "columns 'path' and 'label'",
+            remedy="sort the images into folders named after their classes, or call the table's column 'label'",
+        )
+    if all(name.lower() in SPLIT_NAMES for name in classes):
+        raise InputError(
+            f"The classes in {source!r} would be {', '.join(classes)}, which are the names of splits",
+            expected="a folder for each class within each of them (train/cats/…, train/dogs/…, test/cats/…, …)",
             remedy="sort the images into folders named after their classes",
         )
     if len(classes) == 1:

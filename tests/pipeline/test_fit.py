@@ -143,6 +143,23 @@ def test_what_cannot_become_a_classifier_is_told_before_anything_is_extracted(
     assert not (tmp_path / "store").exists()
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_extracted(
+    collection: Path, tmp_path: Path, small_backbone: Backbone
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"Nothing can be written into the folder .* Not a directory"):
+        fit(collection, tmp_path / "store", backbone=small_backbone, output=tmp_path / "file" / "below")
+    assert not (tmp_path / "store").exists()
+
+
+def test_classes_whose_images_all_fail_are_told(tmp_path: Path, small_backbone: Backbone) -> None:
+    _draw(tmp_path / "photos" / "a" / "0.png", 0, 0)
+    (tmp_path / "photos" / "b").mkdir()
+    (tmp_path / "photos" / "b" / "0.png").write_bytes(b"torn")
+    with pytest.raises(InputError, match=r"Of the 2 classes in .*, only 1 have images that could be used"):
+        fit(tmp_path / "photos", tmp_path / "store", backbone=small_backbone, output=tmp_path)
+
+
 def test_names_of_datasets() -> None:
     assert dataset_name("/data/My cats!/") == "My-cats"
     assert dataset_name("labels.csv") == "labels"

@@ -52,7 +52,14 @@ def test_images_without_a_split_among_others_with_one_are_trained_on() -> None:
     assert "2 images have no split" in labelling.notes[0]
 
 
-@pytest.mark.parametrize(("classes", "told"), [([], "No image .* has a label"), (["cat"], "one class, 'cat'")])
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [
+        ([], "No image .* has a label"),
+        (["cat"], "one class, 'cat'"),
+        (["Test", "train"], "would be Test, train, which are the names of splits"),
+    ],
+)
 def test_what_cannot_become_a_classifier_is_told(classes: list[str], told: str) -> None:
     with pytest.raises(InputError, match=told):
         check_trainable(classes, "photos")
