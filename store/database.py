@@ -100,6 +100,11 @@ class Database:
             if self._copy is not None:
                 self._copy.cleanup()
 
+    def __del__(self) -> None:
+        # Newer versions of Python warn of a connection that is left to the garbage collector.
+        with suppress(AttributeError, sqlite3.Error):
+            self.close()
+
     def _open(self) -> sqlite3.Connection:
         if not self.path.exists():
             if self.readonly:

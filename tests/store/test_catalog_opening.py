@@ -1,5 +1,6 @@
 """Opening a catalog: made whole or not at all, refused where it is none, readable where nothing can be written."""
 
+import gc
 import os
 import shutil
 import signal
@@ -100,6 +101,15 @@ def test_a_path_with_signs_of_its_own_is_opened(tmp_path: Path) -> None:
     with Catalog(folder / "catalog.sqlite", readonly=True) as catalog:
         assert catalog.files.known([STAT]) == [b"k" * 16]
     assert [entry.name for entry in folder.iterdir()] == ["catalog.sqlite"]
+
+
+def test_one_that_is_dropped_is_closed(path: Path) -> None:
+    catalog = Catalog(path)
+    catalog.files.record([SEEN])
+    assert path.with_name("catalog.sqlite-wal").exists()
+    del catalog
+    gc.collect()
+    assert [entry.name for entry in path.parent.iterdir()] == ["catalog.sqlite"]
 
 
 def test_reading_only_changes_nothing_and_refuses_to_write(path: Path) -> None:
