@@ -65,9 +65,9 @@ class Database:
         """Gives the connection inside one durable transaction, which is taken back on any exception."""
         if self.readonly:
             raise StoreWriteError(
-                f"{self.path} is open for reading only",
+                "; ".join(self.notes) or f"{self.path} is open for reading only",
                 expected="a catalog that may be written",
-                remedy="; ".join(self.notes) or "open the store for writing",
+                remedy="free space if the disk is full, ask its owner for the right to write, or copy the store",
             )
         with self._lock, translated(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
