@@ -21,6 +21,9 @@ SPLIT_NAMES = {
 # What operating systems leave in folders beside the images.
 LITTER = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
 
+# By these names in it a store is known, which may stand among the images that it was made of.
+STORE_NAMES = frozenset({"store.json", "spaces", "backbones"})
+
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
 
 
@@ -48,8 +51,8 @@ def list_images(source: str | Path) -> Iterator[ImageFile]:
     """Yields the images of a folder, of a table (CSV, TSV or Parquet), or the one image that ``source`` is.
 
     A folder is walked to any depth in the order of its names, links included. Every file in it is taken for an image,
-    whatever its name: what turns out to be none ends in the ledger, not in oblivion. Only hidden files and the litter
-    of operating systems are passed over.
+    whatever its name: what turns out to be none ends in the ledger, not in oblivion. Only hidden files, the litter
+    of operating systems and stores are passed over.
     """
     path = Path(os.path.abspath(source))  # noqa: PTH100 - resolve() would follow links, and so rename the images
     if path.is_dir():
@@ -123,6 +126,8 @@ def _walk(root: str) -> Iterator[str]:
             continue
         here = (own.st_dev, own.st_ino)
         if here in ancestors:  # a link that leads back up: all that it shows is being listed already
+            continue
+        if STORE_NAMES.issubset(entry.name for entry in entries):
             continue
         within = ancestors | {here}
         waiting.extend((entry.path, within if _is_folder(entry) else None) for entry in entries if _counts(entry.name))

@@ -123,7 +123,8 @@ def _portions(files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:
 
 
 def _read_file(file: ImageFile) -> bytes:
-    if not stat.S_ISREG(os.stat(file.path).st_mode):  # noqa: PTH116 - the path is a string, one for every image
+    mode = os.stat(file.path).st_mode  # noqa: PTH116 - the path is a string, one for every image
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # why a folder stands here, the attempt to open it tells
         raise ImageError("it is no regular file")  # to open a pipe would wait for ever
     with open(file.path, "rb") as stream:  # noqa: PTH123 - likewise
         data = stream.read(MAX_BYTES + 1)

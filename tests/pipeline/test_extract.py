@@ -198,7 +198,7 @@ def test_images_may_be_a_list_of_paths_and_a_tap_one_word(
 @pytest.mark.parametrize("option", ["workers", "batch_size", "limit"])
 def test_options_that_count_are_one_or_more(option: str) -> None:
     with pytest.raises(InputError, match=f"The option {option} is 0"):
-        replace(ExtractOptions(), **{option: 0})
+        replace(ExtractOptions(), **{option: 0})  # type: ignore[arg-type]  # the keyword is a parameter here
 
 
 def test_strict_stops_at_the_first_bad_image_and_keeps_what_is_done(

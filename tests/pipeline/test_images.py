@@ -98,6 +98,12 @@ def test_folders_may_be_deeper_than_calls_may_be(tmp_path: Path) -> None:
     assert [Path(file.path).name for file in list_images(tmp_path)] == ["a.jpg"]
 
 
+def test_a_store_among_the_images_is_none_of_them(tmp_path: Path) -> None:
+    _touch(tmp_path, "a/x.jpg", "store.json", "penult-store/store.json", "penult-store/catalog.sqlite")
+    _touch(tmp_path, "penult-store/spaces/1/space.json", "penult-store/backbones/b.onnx")
+    assert set(_found(tmp_path)) == {"a/x.jpg", "store.json"}
+
+
 def test_the_order_is_that_of_the_names(tmp_path: Path) -> None:
     _touch(tmp_path, *(f"{folder}/{name}.jpg" for folder in "ba" for name in ("2", "10", "1")))
     assert list(_found(tmp_path)) == ["a/1.jpg", "a/10.jpg", "a/2.jpg", "b/1.jpg", "b/10.jpg", "b/2.jpg"]
