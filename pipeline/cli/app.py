@@ -7,7 +7,7 @@ import signal
 import sys
 import warnings
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -55,6 +55,14 @@ class Verbs(click.Group):
             raise click.UsageError(str(UnknownNameError.among("verb", args[0], VERBS)), ctx)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the verb; a reader that has seen enough, such as `head`, ends it well."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # left to click, it would be a failure
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return DONE
+
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(penult.__version__, prog_name="penult")
@@ -84,16 +92,23 @@ def main() -> NoReturn:
         code = INTERRUPTED
     except PenultError as error:
         code = _report(error, USAGE if isinstance(error, UnknownNameError | MissingFileError) else FAILED)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = DONE
     except OSError as error:
-        code = _report(error, FAILED)
+        code = _report(_explained(error), FAILED)
     sys.exit(code if isinstance(code, int) else DONE)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def _explained(error: OSError) -> PenultError:
+    """Says what the operating system refused, in the words of all other errors."""
+    where = f"{os.fsdecode(error.filename)!r}: " if isinstance(error.filename, str | bytes) else ""
+    return PenultError(
+        f"{where}{error.strerror or error}",
+        expected="a place that can be read and written",
+        remedy="check the path, who may write there, and the space that is left",
+    )
 
 
 def _report(error: Exception, code: int) -> int:

@@ -37,7 +37,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         table.add_column(column, justify="right" if is_number else "left", overflow="fold")
     for row in listed:
         table.add_row(*(_cell(value) for value in row))
-    Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)
+    with console.capture() as drawn:  # printed by click, since rich takes a reader that has seen enough for a failure
+        console.print(table)
+    click.echo(drawn.get(), nl=False)
 
 
 def _cell(value: Any) -> str:

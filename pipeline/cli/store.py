@@ -52,7 +52,7 @@ def _summary(space: Space) -> dict[str, Any]:
     del spec["card"]
     return spec | {
         "id": space.spec.id,
-        "rows": stats.rows,
+        "rows": stats.keys,
         "shards": stats.shards,
         "megabytes": round(stats.size_bytes / 1e6, 1),
     }

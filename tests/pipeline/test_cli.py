@@ -39,6 +39,22 @@ def room(tmp_path: Path, collection: Path, small_backbone: Backbone) -> Path:
     return tmp_path
 
 
+def test_a_reader_who_has_seen_enough_is_no_failure(room: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([PENULT, "backbones"], cwd=room, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_what_the_operating_system_refuses_is_told_as_all_errors_are(room: Path) -> None:
+    (room / "file").touch()
+    told = _refused("demo", "file/demo", cwd=room)
+    assert "'file/demo" in told
+    assert "Not a directory. Expected: " in told
+    assert "What to do: " in told
+
+
 def test_the_way_of_a_new_user(room: Path) -> None:
     fitted = _run("fit", "photos", "--backbone", "small.onnx", cwd=room)
     assert fitted.returncode == 0, fitted.stderr
