@@ -177,7 +177,7 @@ def test_rows_that_another_shard_holds_too_are_not_named(space: Space) -> None:
 
 
 def test_a_shard_of_a_newer_version_is_not_taken_for_damage(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penult.store.shards.MAJOR", 2)
+    monkeypatch.setattr("penult.store.newshard.MAJOR", 2)
     add(space, 0)
     monkeypatch.undo()
     for act in (space.load, lambda: space.verify(repair=True)):

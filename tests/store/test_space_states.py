@@ -117,7 +117,7 @@ TestSpaceStates.settings = settings(max_examples=15, stateful_step_count=20, dea
 @pytest.mark.slow
 def test_many_states_of_a_space() -> None:
     many = settings(max_examples=400, stateful_step_count=50, deadline=None, suppress_health_check=QUIET)
-    run_state_machine_as_test(SpaceMachine, settings=many)  # type: ignore[no-untyped-call] # hypothesis leaves it so
+    run_state_machine_as_test(SpaceMachine, settings=many)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=QUIET)

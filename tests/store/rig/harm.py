@@ -61,12 +61,12 @@ def is_noticed(path: Path, batches: set[int]) -> bool:
 
 
 def flips(content: bytes, chance: Random, count: int | None) -> Iterator[bytes]:
-    """Yields the content with one bit flipped, at every byte or at ``count`` of them, of which few among the zeros."""
-    places = list(range(len(content)))
+    """Yields the content with one bit flipped, at all bytes that are not zero or ``count`` of them, and a few zeros."""
+    filled = [place for place, byte in enumerate(content) if byte]
+    zeros = [place for place, byte in enumerate(content) if not byte]
     if count is not None:
-        filled = [place for place in places if content[place]]
-        places = chance.sample(filled, min(count, len(filled))) + chance.sample(places, count // 8)
-    for place in places:
+        filled = chance.sample(filled, min(count, len(filled)))
+    for place in filled + chance.sample(zeros, min(len(filled) // 8, len(zeros))):
         changed = bytearray(content)
         changed[place] ^= 1 << chance.randrange(8)
         yield bytes(changed)
