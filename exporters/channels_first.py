@@ -25,26 +25,27 @@ _SEVERAL = {"Add", "Div", "Max", "Mean", "Min", "Mul", "Pow", "Sub", "Sum"}
 
 
 def with_channels_first(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Gives a new model that takes (N, 3, H, W) and computes the same; feature maps keep their names, turned."""
+    """Gives the model changed: it takes (N, 3, H, W) and computes the same; feature maps keep their names, turned."""
     return _Turning(model).done()
 
 
 class _Turning:
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.model = onnx.ModelProto()
-        self.model.CopyFrom(model)
+        self.model = model
         self.view = GraphView(model)
+        self.shapes = self.view.shapes  # as they are before the turn
         self.nodes: list[onnx.NodeProto] = []
         self.twins: dict[str, str] = {}  # a value with its channels last -> its name with its channels first
         self.added: dict[str, onnx.TensorProto] = {}
         self.restored: set[str] = set()
+        self.native: set[str] = set()  # values that are computed with their channels last
 
     def done(self) -> onnx.ModelProto:
         """Goes through the graph once."""
         graph = self.model.graph
         (image,) = network_inputs(graph)
         self._turn_input(image)
-        for node in self.view.graph.node:
+        for node in list(self.view.graph.node):
             turn = self._way(node)
             if turn is None or not turn(node):
                 self._keep(node)
@@ -76,11 +77,22 @@ class _Turning:
         self.twins[image.name] = image.name
 
     def _keep(self, node: onnx.NodeProto) -> None:
-        """Takes a node as it is; what it needs with channels last is made so again."""
+        """Takes a node as it is; what it needs with channels last is made so again.
+
+        What it then gives with channels last, as LayerNormalization does, gets a twin as well.
+        """
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         copy.input[:] = [self._last(name) for name in node.input]
         self.nodes.append(copy)
+        value = node.output[0]
+        if any(name in self.twins for name in node.input) and len(self.shapes.get(value, ())) == 4:
+            last = f"{value}.last"
+            copy.output[0] = last
+            self.nodes.append(helper.make_node("Transpose", [last], [value], perm=_TO_FIRST))
+            self.twins[value] = value
+            self.restored.add(last)
+            self.native.add(value)
 
     def _last(self, value: str) -> str:
         if value not in self.twins:
@@ -107,7 +119,7 @@ class _Turning:
         self.twins[node.output[0]] = node.output[0]
 
     def _single(self, node: onnx.NodeProto) -> bool:
-        if node.input[0] not in self.twins:
+        if node.input[0] not in self.twins or node.input[0] in self.native:
             return False
         turned = onnx.NodeProto()
         turned.CopyFrom(node)
@@ -117,7 +129,7 @@ class _Turning:
 
     def _several(self, node: onnx.NodeProto) -> bool:
         """Turns arithmetic between feature maps, and with constants for each channel."""
-        if not any(name in self.twins for name in node.input):
+        if not any(name in self.twins and name not in self.native for name in node.input):
             return False
         inputs = [self.twins.get(name) or self._constant(name) for name in node.input]
         if None in inputs:
@@ -183,7 +195,7 @@ class _Turning:
     def _reshape(self, node: onnx.NodeProto) -> bool:
         """Turns what makes vectors maps of one pixel, and such maps vectors; elsewhere the order matters."""
         value, output = node.input[0], node.output[0]
-        before, after = self.view.shapes.get(value, ()), self.view.shapes.get(output, ())
+        before, after = self.shapes.get(value, ()), self.shapes.get(output, ())
         if len(before) == 2 and len(after) == 4 and after[1:] == (1, 1, before[1]):
             target = self._add(f"{output}.shape.first", np.array([-1, before[1], 1, 1]))
             self._twin(node, helper.make_node("Reshape", [value, target], [output]))

@@ -1,6 +1,7 @@
 """A Keras model on torch becomes a source network: its graph with channels first, and its run for the proof."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from penult.exporters.channels_first import with_channels_first
 from penult.exporters.folding import with_folded_filters
 from penult.exporters.landmarks import Landmarks
 from penult.exporters.pooling import pool_in_numpy
-from penult.exporters.pruning import pruned
 from penult.exporters.settling import without_identities
 from penult.exporters.source_network import Provenance, RunSource, SourceNetwork
 from penult.exporters.torch_export import exported
@@ -53,12 +53,12 @@ def source_network(
     source.model.trainable = False
     names = [source.end, *(layer for layer in source.layers if layer != source.end)]
     sample = torch.zeros(2, *source.preprocessing.crop, 3)
-    model = exported(_traceable(source, names), names, sample, what=name)
+    with _sizes_as_numbers():
+        model = exported(_traceable(source, names), names, sample, what=name)
     model = without_identities(with_channels_first(model), names)
-    model = pruned(with_folded_filters(model), [source.end])
     return SourceNetwork(
         name=name,
-        model=model,
+        model=with_folded_filters(model),
         preprocessing=source.preprocessing,
         normalisation=source.normalisation,
         provenance=provenance,
@@ -103,6 +103,23 @@ def _traceable(source: KerasSource, names: Sequence[str]) -> Any:
             return tuple(output.clone() for output in outputs)
 
     return Traceable().eval()
+
+
+@contextmanager
+def _sizes_as_numbers() -> Iterator[None]:
+    """Gives LayerNormalization its sizes as numbers while a model is traced, where Keras gives it traced values."""
+    from torch.nn import functional
+
+    real = functional.layer_norm
+
+    def layer_norm(values: Any, sides: Sequence[Any], *rest: Any, **named: Any) -> Any:
+        return real(values, [int(side) for side in sides], *rest, **named)
+
+    functional.layer_norm = layer_norm
+    try:
+        yield
+    finally:
+        functional.layer_norm = real
 
 
 def _runner(source: KerasSource) -> RunSource:

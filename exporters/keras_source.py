@@ -8,6 +8,7 @@ import os
 import random
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ MODES = {
     "torch": FAMILIES["torch"],
     "none": FAMILIES["raw"],  # the network begins with layers that do it
 }
+_ANY_SIZE = 224  # of MobileNetV3, which takes any size and was trained at this one
 _WHOLE = {".keras", ".h5", ".hdf5"}
 
 
@@ -206,10 +208,14 @@ def _built(address: Address, request: ExportRequest) -> tuple[Any, bool]:
     shape = (request.size, request.size, 3) if request.size is not None else None
 
     def model(*, top: bool, weights: str | None = None) -> Any:
-        sides = shape if top or shape else _own_shape(build)
-        return build(
-            include_top=top, weights=weights, input_shape=sides, **({"classifier_activation": None} if top else {})
-        )
+        raw = {"classifier_activation": None} if top else {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes that weights were not trained at: the card tells the size
+            sides = shape or (None if top else _own_shape(build))
+            network = build(include_top=top, weights=weights, input_shape=sides, **raw)
+            if None in network.inputs[0].shape[1:3]:
+                network = build(include_top=top, weights=weights, input_shape=(_ANY_SIZE, _ANY_SIZE, 3), **raw)
+            return network
 
     top = address.weights != NOTOP
     try:
@@ -223,8 +229,10 @@ def _built(address: Address, request: ExportRequest) -> tuple[Any, bool]:
 
 
 def _own_shape(build: Callable[..., Any]) -> tuple[int, int, int]:
-    _, high, wide, _ = build(weights=None).input_shape
-    return high, wide, 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _, high, wide, _ = build(weights=None).input_shape
+    return high or _ANY_SIZE, wide or _ANY_SIZE, 3
 
 
 def _with_file(model: Callable[..., Any], path: Path) -> tuple[Any, bool]:

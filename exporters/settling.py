@@ -20,25 +20,22 @@ __all__ = ["settled", "without_identities"]
 
 
 def settled(model: onnx.ModelProto, sides: tuple[int, ...], names: Sequence[str]) -> onnx.ModelProto:
-    """Gives a model with its sizes as constants, for one image input of these ``sides`` and a batch of any size.
+    """Writes the sizes into the model as constants, for one image input of these ``sides`` and a batch of any size.
 
-    Where a value has several names, one of ``names`` is kept.
+    Where a value has several names, one of ``names`` is kept. The model that is given is used up: its weights may be
+    hundreds of megabytes, and are not copied.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    (image,) = network_inputs(copy.graph)
+    (image,) = network_inputs(model.graph)
     for dim, side in zip(image.type.tensor_type.shape.dim[1:], sides, strict=True):
         dim.dim_value = side
-    copy = without_identities(copy, names)
-    _write_down(copy, _measured(copy, sides))
-    return pruned(copy, [output.name for output in copy.graph.output])
+    without_identities(model, names)
+    _write_down(model, _measured(model, sides))
+    return pruned(model, [output.name for output in model.graph.output])
 
 
 def without_identities(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """Gives a model without nodes that change nothing; of the names of one value, one of ``names`` stays."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    graph, wanted, types = copy.graph, set(names), _types(copy)
+    """Takes nodes that change nothing out of the model, and gives it back; of a value's names, one of ``names`` stays."""
+    graph, wanted, types = model.graph, set(names), _types(model)
     outer = {value.name for value in (*graph.input, *graph.initializer)}
     ends = {value.name for value in graph.output}
     stands: dict[str, str] = {}
@@ -61,7 +58,7 @@ def without_identities(model: onnx.ModelProto, names: Sequence[str]) -> onnx.Mod
         node.output[:] = [stands.get(name, name) for name in node.output]
     del graph.node[:]
     graph.node.extend(kept)
-    return copy
+    return model
 
 
 def _types(model: onnx.ModelProto) -> dict[str, int]:
@@ -89,11 +86,12 @@ def _measured(model: onnx.ModelProto, sides: tuple[int, ...]) -> list[dict[str, 
         for node in model.graph.node
         if node.op_type == "Reshape" and node.input[1] in decided and node.output[0] in view.varying
     )
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
-    del probe.graph.output[:]
-    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in (*names, *reshaped))
-    runner = Runner(probe.SerializeToString(), "the traced network")
+    outputs = list(model.graph.output)
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in (*names, *reshaped))
+    runner = Runner(model.SerializeToString(), "the traced network")
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)
     image = runner.input_name
     given = [runner.run([*names, *reshaped], {image: np.zeros((n, *sides), dtype=np.float32)}) for n in (2, 3)]
     return [

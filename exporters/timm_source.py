@@ -26,6 +26,8 @@ def read_timm(rest: str, request: ExportRequest) -> SourceNetwork:
             remedy=f"timm:{address.name.partition('.')[0]}.{address.weights} names weights of timm's own",
         )
     refuse_unknown("network of timm", address.name.partition(".")[0], timm.list_models())
+    if "." in address.name:
+        refuse_unknown("pretrained network of timm", address.name, _pretrained(timm, address.name))
     facts: dict[str, Any]
     notes: tuple[str, ...] = ()
     parameters = _sized(timm, address.name, request)
@@ -37,7 +39,8 @@ def read_timm(rest: str, request: ExportRequest) -> SourceNetwork:
         facts = file_facts(address.file)
         notes = ("Preprocessing is that of timm's own weights of this name: the file does not say its own.",)
     else:
-        refuse_unknown("pretrained network of timm", address.name, _pretrained(timm, address.name))
+        if not _pretrained(timm, address.name):
+            raise InputError(f"timm has no weights of {address.name}", expected="a file, or random")
         network = _downloaded(timm, address.name, parameters)
         facts = _facts(network.pretrained_cfg)
     own = network.pretrained_cfg

@@ -55,7 +55,9 @@ def exported(module: Any, names: Sequence[str], sample: Any, *, what: str) -> on
             f"{what} cannot be written as ONNX: {_first_line(reason)}",
             expected="a network whose work is the same for every image",
         ) from reason
-    model = onnx.load_model_from_string(stream.getvalue())
+    model = onnx.ModelProto()
+    model.ParseFromString(stream.getvalue())
+    del stream  # it is as large as the weights
     del model.graph.output[1:]
     return settled(model, tuple(sample.shape[1:]), names)
 

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from penult.exporters.card import Normalisation, Preprocessing, Tap
+from penult.exporters.landmarks import Landmarks
 from penult.exporters.pooling import pool_in_numpy
 from penult.exporters.source_network import Provenance, RunSource, SourceNetwork
 from penult.exporters.torch_export import exported
-from penult.exporters.torch_parts import LOGITS, Watch, named_parts, traceable
+from penult.exporters.torch_parts import LOGITS, Watch, giver, named_parts, traceable
 
 __all__ = ["TorchSource", "source_network"]
 
@@ -22,7 +23,8 @@ class TorchSource:
     """A torch network with the source's own ways: ``transform`` makes a tensor (3, H, W) of a PIL image in RGB.
 
     ``mean`` and ``std`` are in units of 0 to 1; ``penultimate`` gives what the classifier takes, by the source's own
-    knowledge and not by reading the graph.
+    knowledge and not by reading the graph. ``classifier`` names a last convolution that tells classes apart, which
+    in a graph looks like any other where their number is unusual.
     """
 
     network: Any
@@ -32,6 +34,7 @@ class TorchSource:
     mean: Sequence[float]
     std: Sequence[float]
     framework: str
+    classifier: str = ""
 
 
 def source_network(
@@ -46,6 +49,7 @@ def source_network(
     # Two images: in a batch of one, sides of 1 and the batch could be taken for one another.
     sample = torch.zeros(2, 3, *source.preprocessing.crop)
     names = named_parts(network, sample)
+    before = giver(network, sample, source.classifier, names) if source.classifier else None
     return SourceNetwork(
         name=name,
         model=exported(traceable(network, names), [LOGITS, *names], sample, what=name),
@@ -53,6 +57,7 @@ def source_network(
         normalisation=_from_unit(source.mean, source.std),
         provenance=provenance,
         classes=classes,
+        landmarks=Landmarks(before, LOGITS) if before else Landmarks(),
         run=_runner(source, names),
         run_with=source.framework,
     )

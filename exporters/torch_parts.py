@@ -5,7 +5,7 @@ from typing import Any
 
 from penult.errors import BackboneError
 
-__all__ = ["LOGITS", "Watch", "last_weighing", "named_parts", "traceable"]
+__all__ = ["LOGITS", "Watch", "giver", "last_weighing", "named_parts", "traceable"]
 
 LOGITS = "logits"
 
@@ -90,3 +90,12 @@ def last_weighing(network: Any, sample: Any) -> str:
     kinds = (torch.nn.Linear, torch.nn.Conv2d)
     parts: Mapping[str, Any] = dict(network.named_modules())
     return [name for name in watch.outputs if isinstance(parts[name], kinds)][-1]
+
+
+def giver(network: Any, sample: Any, part: str, names: Sequence[str]) -> str | None:
+    """Gives which of the named parts makes exactly what ``part`` takes."""
+    import torch
+
+    with torch.no_grad(), Watch(network) as watch:
+        network(sample)
+    return next((name for name in names if watch.outputs[name] is watch.inputs[part]), None)

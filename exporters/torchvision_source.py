@@ -43,6 +43,7 @@ def read_torchvision(rest: str, request: ExportRequest) -> SourceNetwork:
         network, facts = _downloaded(address.name, entry), {"name": str(entry), "url": entry.url}
     preset, preprocessing = _prepared(entry.transforms(), request)
     classifier = last_weighing(network.eval(), _sample(preprocessing))
+    is_filter = network.get_submodule(classifier).weight.dim() == 4
     source = TorchSource(
         network=network,
         transform=preset,
@@ -51,6 +52,7 @@ def read_torchvision(rest: str, request: ExportRequest) -> SourceNetwork:
         mean=preset.mean,
         std=preset.std,
         framework=f"torchvision {torchvision.__version__}",
+        classifier=classifier if is_filter and address.file is not None else "",
     )
     named = address.file is None and not address.is_random
     return source_network(

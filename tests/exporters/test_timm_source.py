@@ -1,0 +1,108 @@
+"""Networks of timm become backbones that give what timm gives, with the preprocessing of their configuration."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penult.errors import BackboneError, InputError, UnknownNameError
+from penult.exporters.export import export
+from penult.exporters.hints import Hints
+from penult.exporters.source_network import ExportRequest
+from penult.exporters.tap_requests import parse_taps
+from penult.pipeline.decode import decode
+from tests.exporters.torchvision_shim import import_or_skip
+
+import_or_skip("torch", "torchvision", "timm")
+
+PENULTIMATE = parse_taps("penultimate")
+
+
+class TestPadding:
+    @pytest.mark.parametrize("size", [112, 133])
+    def test_the_padding_of_tensorflow_is_right_at_the_exported_size(self, size: int) -> None:
+        """At an odd size, the padding that a stride of two needs is another one than at the network's own."""
+        request = ExportRequest(size=size, weights="random")
+        backbone = export("timm:tf_mobilenetv3_small_minimal_100", request, decode=decode)
+        assert backbone.input_size == (size, size)
+        assert backbone.card.preprocessing.resize == int(size / 0.875)
+        assert max(each["relative_error"] for each in backbone.card.proof["outputs"].values()) < 1e-5
+        assert {"stage2", "penultimate", "logits"} <= set(backbone.card.proof["outputs"])
+        kinds = {node.op_type for node in backbone.model(["penultimate"]).graph.node}
+        assert not kinds & {"Shape", "Gather", "Ceil"}
+
+
+class TestConfiguration:
+    def test_mean_size_crop_and_interpolation_are_the_networks_own(self) -> None:
+        card = export("timm:resnet10t@random", ExportRequest(taps=PENULTIMATE), decode=decode).card
+        assert (card.preprocessing.crop, card.preprocessing.resize) == ((176, 176), 201)
+        assert card.preprocessing.interpolation == "bicubic"
+        assert card.normalisation.mean == (123.675, 116.28, 103.53)
+        tf = export("timm:mobilenetv3_small_050@random", ExportRequest(taps=PENULTIMATE), decode=decode).card
+        assert tf.normalisation.mean == (123.675, 116.28, 103.53)
+
+    def test_squash_and_what_no_card_can_say(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        request = ExportRequest(weights="random", hints=Hints(resize=(96, 96), crop=96), taps=PENULTIMATE)
+        card = export("timm:mobilenetv3_small_050", request, decode=decode).card
+        assert (card.preprocessing.resize, card.preprocessing.crop) == ((96, 96), (96, 96))
+        import timm.data
+
+        real = timm.data.resolve_model_data_config
+
+        def bordered(*given: Any, **named: Any) -> Any:
+            return {**real(*given, **named), "crop_mode": "border"}
+
+        monkeypatch.setattr(timm.data, "resolve_model_data_config", bordered)
+        with pytest.raises(InputError, match=r"crop_mode 'border'.*say with --resize"):
+            export("timm:mobilenetv3_small_050@random", decode=decode)
+
+
+class TestWeights:
+    def test_a_local_file_of_safetensors_with_its_own_number_of_classes(self, tmp_path: Path) -> None:
+        import timm
+        import torch
+        from safetensors.torch import save_file
+
+        with torch.random.fork_rng():
+            torch.manual_seed(4)
+            network = timm.create_model("mobilenetv3_small_050", num_classes=6)
+        save_file(network.state_dict(), tmp_path / "mine.safetensors")
+        torch.save(network.state_dict(), tmp_path / "mine.pth")
+        request = ExportRequest(taps=PENULTIMATE)
+        backbone = export(f"timm:mobilenetv3_small_050@{tmp_path / 'mine.safetensors'}", request, decode=decode)
+        assert backbone.card.classes is None
+        assert backbone.card.weights["file"] == "mine.safetensors"
+        assert set(backbone.card.proof["outputs"]) == {"penultimate", "logits"}
+        same = export(f"timm:mobilenetv3_small_050@{tmp_path / 'mine.pth'}", request, decode=decode)
+        assert same.fingerprint == backbone.fingerprint
+        with pytest.raises(BackboneError, match="do not fit"):
+            export(f"timm:mobilenetv3_small_075@{tmp_path / 'mine.pth'}", decode=decode)
+
+    def test_weights_that_are_not_to_be_had(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import timm
+        from timm.models import _builder
+
+        def offline(*_: object, **__: object) -> None:
+            raise OSError("no network")
+
+        monkeypatch.setattr(_builder, "load_state_dict_from_hf", offline)
+        monkeypatch.setattr(timm.models._builder, "_DOWNLOAD_PROGRESS", False)
+        with pytest.raises(
+            BackboneError, match=r"model\.safetensors .* from https://huggingface\.co/timm/resnet10t.*@FILE"
+        ):
+            export("timm:resnet10t.c3_in1k", decode=decode)
+
+    def test_names_with_a_typo(self) -> None:
+        with pytest.raises(UnknownNameError, match="did you mean 'convnext_atto'"):
+            export("timm:convnext_ato", decode=decode)
+        with pytest.raises(UnknownNameError, match=r"did you mean 'resnet10t\.c3_in1k'"):
+            export("timm:resnet10t.c4_in1k", decode=decode)
+        with pytest.raises(InputError, match=r"timm:resnet10t\.c3_in1k names weights of timm's own"):
+            export("timm:resnet10t@c3_in1k", decode=decode)
+
+
+def test_a_vision_transformer_takes_another_size() -> None:
+    request = ExportRequest(size=96, weights="random", taps=parse_taps("penultimate,blocks.5"))
+    backbone = export("timm:vit_tiny_patch16_224", request, decode=decode)
+    assert [(tap.name, tap.width) for tap in backbone.card.taps] == [("penultimate", 192), ("blocks.5", 192)]
+    assert set(backbone.card.proof["outputs"]) == {"penultimate", "blocks.5", "logits"}

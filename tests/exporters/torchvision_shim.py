@@ -1,0 +1,37 @@
+"""Imports torchvision also where its compiled operators do not belong to the torch that is installed.
+
+No classification network uses those operators; but torchvision registers stand-ins for them while it is imported, which
+torch refuses when the operators are missing. For tests only.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+from unittest import mock
+
+import pytest
+
+__all__ = ["import_or_skip", "import_torchvision"]
+
+
+def import_or_skip(*names: str) -> None:
+    """Skips the tests of a module where a library is not installed."""
+    for name in names:
+        if find_spec(name) is None:
+            pytest.skip(f"{name} is not installed", allow_module_level=True)
+    if "torchvision" in names or "timm" in names:
+        import_torchvision()
+
+
+def import_torchvision() -> Any:
+    torch = import_module("torch")
+    register: Callable[..., Any] = torch.library.register_fake
+
+    def lenient(operator: Any, function: Any = None, /, **options: Any) -> Any:
+        if isinstance(operator, str) and operator.startswith("torchvision::"):
+            return (lambda given: given) if function is None else function
+        return register(operator, function, **options)
+
+    with mock.patch.object(torch.library, "register_fake", lenient):
+        return import_module("torchvision")
