@@ -16,34 +16,37 @@ from penult.store.spec import SpaceSpec
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows as they are stored, under sorted and distinct keys."""
+    """Rows in any order, and the order in which their keys are sorted and distinct."""
 
+    spec: SpaceSpec
     keys: Keys
-    rows: Stored
+    order: NDArray[np.intp]
+    rows: NDArray[np.floating[Any]]
 
     @classmethod
     def of(cls, spec: SpaceSpec, keys: Iterable[bytes] | Keys, rows: NDArray[np.floating[Any]]) -> Self:
-        """Sorts and converts the rows; refuses what cannot stand in this space."""
-        array = key_array(keys)
-        stored = _stored(spec, array, np.asarray(rows))
+        """Sorts the keys; refuses rows that cannot stand in this space, except for the numbers in them."""
+        array, rows = key_array(keys), np.asarray(rows)
+        _require_shape(spec, array, rows)
         high, low = halves(array)
         order = order_of(high, low)
-        sorted_keys, sorted_rows = array[order], stored[order]
-        again = np.flatnonzero(repeats(high[order], low[order]))
-        if not len(again):
-            return cls(sorted_keys, sorted_rows)
-        for i in again:
-            if sorted_rows[i].tobytes() != sorted_rows[i - 1].tobytes():
-                raise RowsRefusedError(
-                    f"The key {sorted_keys[i].tobytes().hex()} is given twice with different rows",
-                    expected="one row a key",
-                    remedy="add only one of them: the same image and backbone give one row",
-                )
-        kept = np.delete(np.arange(len(array)), again)
-        return cls(sorted_keys[kept], sorted_rows[kept])
+        is_again = repeats(high[order], low[order])
+        for i in np.flatnonzero(is_again):
+            _require_same(array[order[i]], *(rows[order[i - 1 : i + 1]].astype(spec.stored_type)))
+        order = order[~is_again]
+        return cls(spec, array[order], order, rows)
+
+    def rows_between(self, first: int, end: int) -> Stored:
+        """Returns some of the rows in the order of their keys, as they are stored; refuses what is not finite."""
+        chosen = self.order[first:end]
+        with np.errstate(over="ignore", under="ignore"):
+            stored: Stored = self.rows[chosen].astype(self.spec.stored_type, order="C", copy=False)
+        if not is_finite(stored):
+            raise _not_finite(self.spec, self.keys[first:end], self.rows[chosen])
+        return stored
 
 
-def _stored(spec: SpaceSpec, keys: Keys, rows: NDArray[np.floating[Any]]) -> Stored:
+def _require_shape(spec: SpaceSpec, keys: Keys, rows: NDArray[np.floating[Any]]) -> None:
     if rows.ndim != 2 or rows.shape[1] != spec.width:
         raise RowsRefusedError(
             f"The rows are an array {rows.shape}", expected=f"(n, {spec.width}), the width of {spec.name}"
@@ -52,11 +55,15 @@ def _stored(spec: SpaceSpec, keys: Keys, rows: NDArray[np.floating[Any]]) -> Sto
         raise RowsRefusedError(f"{len(keys)} keys come with {len(rows)} rows", expected="one row a key")
     if not np.issubdtype(rows.dtype, np.floating):
         raise RowsRefusedError(f"The rows are of {rows.dtype}", expected="float16, float32 or float64")
-    with np.errstate(over="ignore", under="ignore"):
-        stored: Stored = np.ascontiguousarray(rows, dtype=spec.stored_type)
-    if not is_finite(stored):
-        raise _not_finite(spec, keys, rows)
-    return stored
+
+
+def _require_same(key: Keys, one: Stored, other: Stored) -> None:
+    if one.tobytes() != other.tobytes():
+        raise RowsRefusedError(
+            f"The key {key.tobytes().hex()} is given twice with different rows",
+            expected="one row a key",
+            remedy="add only one of them: the same image and backbone give one row",
+        )
 
 
 def _not_finite(spec: SpaceSpec, keys: Keys, rows: NDArray[np.floating[Any]]) -> RowsRefusedError:
@@ -64,10 +71,12 @@ def _not_finite(spec: SpaceSpec, keys: Keys, rows: NDArray[np.floating[Any]]) ->
     if is_bad.any():
         first = keys[np.argmax(is_bad)].tobytes().hex()
         return RowsRefusedError(
-            f"{int(is_bad.sum())} of {len(rows)} rows hold NaN or infinity, the first under the key {first}",
+            f"Rows hold NaN or infinity, such as the one under the key {first}",
             expected="finite numbers",
         )
     largest = np.finfo(spec.stored_type).max
     return RowsRefusedError(
-        f"The rows reach {np.abs(rows).max():g}", expected=f"at most {largest:g}", remedy="use a space of float32"
+        f"The rows reach {np.abs(rows).max():g}",
+        expected=f"at most {largest:g}, the largest {spec.dtype}",
+        remedy="use a space of float32" if spec.dtype == "float16" else "scale the rows down",
     )

@@ -11,9 +11,10 @@ from penult.errors import StoreDamagedError, StoreWriteError
 from penult.store.checkpoint import checkpoint
 from penult.store.durable import publish, remove
 from penult.store.folders import open_plain
+from penult.store.newshard import NewShard
 from penult.store.reading import Reader
 from penult.store.shardlist import ShardList
-from penult.store.shards import ShardName, build_shard, room_for
+from penult.store.shards import ShardName, room_for
 from penult.store.snapshot import take
 from penult.store.spacefolder import SpaceFolder
 
@@ -71,8 +72,8 @@ def _merge(folder: SpaceFolder, group: tuple[str, ...]) -> None:
         Reader(shards, keys, rows).read(table.positions)
     except FileNotFoundError:
         return
-    merged = build_shard(folder.spec, keys, rows, replaces=group)
-    temporary = folder.write(".h5", merged.parts)
+    merged = NewShard(folder.spec, keys, lambda first, end: rows[first:end], replaces=group)
+    temporary = folder.write(".h5", merged.parts())
     if digest_on_disk(temporary) != ShardName.known(merged.name).digest:
         remove(temporary)
         raise StoreWriteError(f"The disk gives back other bytes than were written to {temporary}", remedy="check it")

@@ -8,7 +8,7 @@ import errno
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,16 @@ def draft(
         block_bytes *= 2
 
 
+def gaps(skeleton: bytes, layout: Layout) -> Iterator[tuple[int, bytes]]:
+    """Yields those of the bytes of a draft that lie before, between and after the arrays, with their places."""
+    position = 0
+    for section in sorted(layout.sections.values(), key=lambda section: section.offset):
+        yield position, skeleton[position : section.offset].ljust(section.offset - position, b"\0")
+        position = section.offset + section.size_bytes
+    if position < layout.size_bytes:
+        yield position, skeleton[position:]
+
+
 def _block(layout: Layout) -> bytes:
     sections = {name: [part.offset, part.dtype, part.shape] for name, part in layout.sections.items()}
     content = {**layout.fields, "size": layout.size_bytes, "sections": sections}
@@ -110,19 +120,28 @@ def _skeleton(
     return buffer.getvalue(), offsets
 
 
-@dataclass(frozen=True)
 class OpenContainer:
-    """A file that is open for reading; closes its descriptor when left."""
+    """A file that is open for reading; closed when left, or when let go."""
 
-    path: Path
-    descriptor: int
-    layout: Layout
+    def __init__(self, path: Path, descriptor: int, layout: Layout) -> None:
+        self.path = path
+        self.descriptor = descriptor
+        self.layout = layout
+
+    def close(self) -> None:
+        """Closes the file; once more does no harm."""
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def __enter__(self) -> "OpenContainer":
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self.descriptor)
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
 
     def read_into(self, buffer: Array, offset: int) -> None:
         """Fills a contiguous array with the file's bytes from ``offset`` on, or raises."""

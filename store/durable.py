@@ -5,7 +5,9 @@ A file is made under a name that no reader looks at, and gets its real name once
 
 import errno
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
@@ -20,6 +22,9 @@ REMEDIES = {
     errno.EPERM: "ask the owner of the folder for the right to write, or use the store for reading only",
     errno.EIO: "check the disk (the system log names the fault); what was committed before is untouched",
 }
+
+FLUSH_BYTES = 1 << 23
+PARTS_WAITING = 4
 
 Part = tuple[int, bytes | memoryview]
 """Bytes, and the place in the file where they go."""
@@ -47,10 +52,7 @@ def write_new(path: Path, parts: Iterable[Part]) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     try:
         try:
-            for offset, data in parts:
-                _write_all(path, descriptor, memoryview(data).cast("B"), offset)
-            with writing_to(path):
-                os.fsync(descriptor)
+            _write_and_flush(descriptor, path, parts)
         finally:
             with writing_to(path):
                 os.close(descriptor)
@@ -60,11 +62,34 @@ def write_new(path: Path, parts: Iterable[Part]) -> None:
         raise
 
 
-def _write_all(path: Path, descriptor: int, data: memoryview, offset: int) -> None:
+def _write_and_flush(descriptor: int, path: Path, parts: Iterable[Part]) -> None:
+    # A second thread writes, and flushes now and then, so that the disk is at work while the next parts are made.
+    waiting: deque[Future[None]] = deque()
+    unflushed = 0
+    with ThreadPoolExecutor(1) as writer:
+        for offset, data in parts:
+            waiting.append(writer.submit(_write_all, descriptor, path, memoryview(data).cast("B"), offset))
+            unflushed += memoryview(data).nbytes
+            if unflushed >= FLUSH_BYTES:
+                waiting.append(writer.submit(_flush, descriptor, path))
+                unflushed = 0
+            while len(waiting) > PARTS_WAITING:
+                waiting.popleft().result()
+        waiting.append(writer.submit(_flush, descriptor, path))
+        for step in waiting:
+            step.result()
+
+
+def _write_all(descriptor: int, path: Path, data: memoryview, offset: int) -> None:
     with writing_to(path):
         while data:
             count = os.pwrite(descriptor, data, offset)
             data, offset = data[count:], offset + count
+
+
+def _flush(descriptor: int, path: Path) -> None:
+    with writing_to(path):
+        os.fsync(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest, xxh3_128_hexdigest
 
-from penult.store.container import Layout, OpenContainer, damaged, draft, open_container
+from penult.store.container import Layout, OpenContainer, damaged, draft, gaps, open_container
 from penult.store.durable import Part
 from penult.store.keys import Halves, order_of
 from penult.store.keytable import ABSENT, KeyTable, Positions, search
@@ -49,7 +49,7 @@ def index_parts(space_id: str, shards: tuple[str, ...], room: int, tables: Itera
     if size < room:
         yield end - 8, bytes(8)
     skeleton, layout = _draft(space_id, shards, room, size, xxh3_128_hexdigest(guide.data))
-    yield 0, skeleton
+    yield from gaps(skeleton, layout)
     yield layout.sections["guide"].offset, guide.data.cast("B")
 
 
@@ -107,19 +107,10 @@ class Index:
     def open(cls, path: Path, space_id: str) -> Self:
         """Opens an index and checks that it belongs to the space."""
         file = open_container(path)
-        try:
-            fields = file.layout.fields
-            expected = ("index", MAJOR, space_id, BLOCK_KEYS)
-            if (fields["kind"], fields["version"][0], fields["space_id"], fields["block_keys"]) != expected:
-                raise damaged(path, "is no index of this space")
-            return cls(file)
-        except BaseException:
-            file.__exit__()
-            raise
-
-    def __del__(self) -> None:
-        if hasattr(self, "_file"):
-            self._file.__exit__()
+        expected = {"kind": "index", "version": [MAJOR, MINOR], "space_id": space_id, "block_keys": BLOCK_KEYS}
+        if {name: file.layout.fields.get(name) for name in expected} != expected:
+            raise damaged(path, "is no index of this space and version")
+        return cls(file)
 
     def __len__(self) -> int:
         return self._size

@@ -60,7 +60,7 @@ def refresh_index(folder: SpaceFolder, manifest: Manifest) -> None:
 def sorted_tables(shards: ShardList) -> Iterator[KeyTable]:
     """Reads the keys of all shards twice: to see where the ranges begin, and to sort them range by range."""
     count = -(-shards.rows // RANGE_KEYS)
-    edges = np.arange(1, count, dtype=np.uint64) * np.uint64(2**64 // max(count, 1))
+    edges = np.array([(part << 64) // count for part in range(1, count)], dtype=np.uint64)
     cuts = np.zeros((len(shards.names), count + 1), dtype=np.int64)
     sums = np.zeros((len(shards.names), count), dtype=np.uint64)
     for i, name in enumerate(shards.names):

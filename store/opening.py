@@ -147,7 +147,7 @@ def _described(path: Path) -> tuple[dict[str, Any], bool]:
         with os.fdopen(open_plain(path), "rb") as file:
             content = json.loads(file.read(SIZE_LIMIT))
         checksum = content.pop("xxh3")
-        if {type(part) for part in content["version"].values()} != {int}:
+        if [type(content["version"][part]) for part in ("major", "minor")] != [int, int]:
             raise ValueError(f"its version is {content['version']}")
     except FileNotFoundError:
         raise StoreFormatError(

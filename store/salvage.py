@@ -14,8 +14,9 @@ from penult.store.index import Index
 from penult.store.keys import Keys, no_keys
 from penult.store.keytable import ABSENT
 from penult.store.lookup import Lookup
+from penult.store.newshard import NewShard
 from penult.store.shardlist import ShardList
-from penult.store.shards import Shard, build_shard, room_for
+from penult.store.shards import Shard, room_for
 from penult.store.spacefolder import SpaceFolder
 
 
@@ -85,5 +86,5 @@ def bring_back(folder: SpaceFolder, path: Path, others: Lookup | None = None) ->
         return
     is_wanted = others.find(found.keys) == ABSENT if others else np.ones(len(found.keys), dtype=np.bool_)
     if is_wanted.any():
-        shard = build_shard(folder.spec, found.keys[is_wanted], found.rows[is_wanted])
-        folder.put_shard(shard.name, shard.parts)
+        rows = found.rows[is_wanted]
+        folder.put_shard(NewShard(folder.spec, found.keys[is_wanted], lambda first, end: rows[first:end]))

@@ -1,20 +1,16 @@
 """A shard: one immutable HDF5 file of rows of one space, sorted by key, every byte of it under a checksum."""
 
-import json
 import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
-from uuid import uuid4
 
 import numpy as np
-from xxhash import xxh3_128, xxh3_128_hexdigest
+from xxhash import xxh3_128_hexdigest
 
 from penult.errors import StoreFormatError
-from penult.store.checksums import Stored, Sums, block_sums, row_sums, rows_per_block
-from penult.store.container import Array, Layout, OpenContainer, damaged, draft, open_container
-from penult.store.durable import Part
+from penult.store.checksums import Stored, Sums, rows_per_block
+from penult.store.container import Layout, OpenContainer, damaged, open_container
 from penult.store.keys import KEY_BYTES, Keys
 from penult.store.spec import SpaceSpec
 
@@ -53,68 +49,6 @@ class ShardName:
         return found
 
 
-@dataclass(frozen=True)
-class ShardImage:
-    """A shard that has not been written yet: its name, and its bytes in order."""
-
-    name: str
-    parts: tuple[Part, ...]
-
-
-def build_shard(spec: SpaceSpec, keys: Keys, rows: Stored, *, replaces: Sequence[str] = ()) -> ShardImage:
-    """Builds the shard of ``rows`` (n, width), whose ``keys`` are sorted and distinct; the arrays are not copied."""
-    arrays: dict[str, Array] = {
-        "keys": keys,
-        "row_xxh3": row_sums(keys, rows),
-        "block_xxh3": block_sums(keys, rows),
-        "features": rows,
-    }
-    uuid = uuid4().hex
-    skeleton, layout = draft(
-        {
-            "kind": "shard",
-            "version": [MAJOR, MINOR],
-            "uuid": uuid,
-            "space_id": spec.id,
-            "space": spec.identity,
-            "rows": len(rows),
-            "block_rows": rows_per_block(spec.row_bytes),
-            "keys_xxh3": xxh3_128_hexdigest(keys.data),
-            "replaces": list(replaces),
-        },
-        _attributes(spec, len(rows)),
-        {name: (array.dtype.str, array.shape) for name, array in arrays.items()},
-    )
-    parts = tuple(_parts(skeleton, layout, arrays))
-    digest = xxh3_128()
-    for _, data in parts:
-        digest.update(data)
-    return ShardImage(str(ShardName(uuid, len(rows), digest.hexdigest(), bool(replaces))), parts)
-
-
-def _attributes(spec: SpaceSpec, rows: int) -> dict[str, str | int]:
-    # For other tools; with more than eight of them HDF5 keeps attributes in a structure many times their size.
-    space = json.dumps({"backbone": spec.backbone, **spec.identity})
-    version = f"{MAJOR}.{MINOR}"
-    return {
-        "format": FORMAT,
-        "version": version,
-        "space_id": spec.id,
-        "space": space,
-        "rows": rows,
-        "width": spec.width,
-    }
-
-
-def _parts(skeleton: bytes, layout: Layout, arrays: dict[str, Array]) -> Iterator[Part]:
-    position = 0
-    for name, section in sorted(layout.sections.items(), key=lambda item: item[1].offset):
-        yield position, skeleton[position : section.offset].ljust(section.offset - position, b"\0")
-        yield section.offset, arrays[name].data.cast("B")
-        position = section.offset + section.size_bytes
-    yield position, skeleton[position:]
-
-
 class Shard:
     """An open shard, for use in a ``with``; its methods may be called from several threads."""
 
@@ -129,19 +63,18 @@ class Shard:
     def open(cls, path: Path, spec: SpaceSpec, layout: Layout | None = None) -> Self:
         """Opens a shard; without a ``layout`` known from before, checks that it is what its name and space say."""
         file = open_container(path, layout)
-        try:
-            if layout is None:
+        if layout is None:
+            try:
                 _check(file, ShardName.known(path.name), spec)
-            return cls(path.name, file)
-        except BaseException:
-            file.__exit__()
-            raise
+            except (KeyError, TypeError, IndexError) as error:
+                raise damaged(path, f"opens with a block that makes no sense ({error})") from error
+        return cls(path.name, file)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.file.__exit__()
+        self.file.close()
 
     def keys(self) -> Keys:
         """Reads all keys, sorted and distinct, and checks them."""

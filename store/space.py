@@ -15,9 +15,9 @@ from penult.store.compaction import Compaction, Progress, compact
 from penult.store.keys import Keys, distinct, key_array
 from penult.store.keytable import ABSENT
 from penult.store.lookup import Lookup
+from penult.store.newshard import NewShard
 from penult.store.reading import Features, Reader
 from penult.store.repair import repair as repair_space
-from penult.store.shards import build_shard
 from penult.store.snapshot import ATTEMPTS, take
 from penult.store.spacefolder import SpaceFolder
 from penult.store.spec import FeatureType
@@ -77,8 +77,7 @@ class Space:
             return
         if self._adds >= CHECKPOINT_ADDS:
             self.checkpoint()
-        shard = build_shard(self.spec, batch.keys, batch.rows)
-        self._folder.put_shard(shard.name, shard.parts)
+        self._folder.put_shard(NewShard(self.spec, batch.keys, batch.rows_between))
         self._adds += 1
 
     def checkpoint(self) -> None:

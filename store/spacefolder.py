@@ -9,6 +9,7 @@ from penult.store.container import Layout, damaged
 from penult.store.durable import Part, make_folder, publish, publish_if_absent, temporary_name, write_new
 from penult.store.folders import names_in
 from penult.store.manifests import NONE_YET, Manifest
+from penult.store.newshard import NewShard
 from penult.store.shards import Shard
 from penult.store.spec import SpaceSpec
 
@@ -53,9 +54,10 @@ class SpaceFolder:
             self._manifest = manifests.read_newest(self.manifests, self.spec.id)
         return self._manifest
 
-    def put_shard(self, name: str, parts: tuple[Part, ...]) -> None:
+    def put_shard(self, shard: NewShard) -> None:
         """Commits a shard."""
-        publish(self.write(".h5", parts), self.shards / name)
+        temporary = self.write(".h5", shard.parts())
+        publish(temporary, self.shards / shard.name)
 
     def write(self, suffix: str, parts: Iterable[Part]) -> Path:
         """Writes a file under a name that no reader looks at, and returns its path."""
