@@ -1,6 +1,5 @@
 """Opening a catalog: made whole or not at all, refused where it is none, readable where nothing can be written."""
 
-import gc
 import os
 import shutil
 import signal
@@ -108,7 +107,6 @@ def test_one_that_is_dropped_is_closed(path: Path) -> None:
     catalog.files.record([SEEN])
     assert path.with_name("catalog.sqlite-wal").exists()
     del catalog
-    gc.collect()
     assert [entry.name for entry in path.parent.iterdir()] == ["catalog.sqlite"]
 
 
