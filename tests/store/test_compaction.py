@@ -1,9 +1,7 @@
 """Compaction and collection: fewer shards, the same answers, little memory, and nothing removed that is needed."""
 
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -90,24 +88,6 @@ def test_files_of_dead_writers_are_collected_and_those_of_living_ones_stay(space
     assert space.collect().files_removed == 0
     assert space.collect(grace_seconds=0).files_removed == 1
     assert names(space, "tmp") == []
-
-
-def test_no_clock_is_read_for_correctness(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> float:
-        raise AssertionError("a clock was read")
-
-    add(space, 0)
-    for clock in ("time", "time_ns"):
-        monkeypatch.setattr(time, clock, refuse)
-    for batch in (1, 2):
-        add(space, batch)
-    space.checkpoint()
-    add(space, 3)
-    for path in space.path.rglob("*"):
-        os.utime(path, (0, 2**33 if path.name < "8" else 0))
-    space.compact()
-    assert batches_in(space) == {0, 1, 2, 3}
-    assert space.verify().is_sound
 
 
 GROWTH = """

@@ -1,13 +1,25 @@
 """The guarantee of docs/store.md, sentence by sentence."""
 
 import errno
+import os
+import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from penult.errors import StoreDamagedError, StoreWriteError
+from penult.store import Space, open_store
+from penult.store.container import open_container
+from penult.store.lookup import Lookup
 from tests.store.rig.powerloss import lose_power_everywhere
+from tests.store.rig.samples import SPEC, add, batches_in, keys_of, rows_of
 from tests.store.rig.shim import run_under
 
 FAULTS = {
@@ -61,6 +73,108 @@ def test_when_add_returns_its_rows_survive_many_losses_of_power(workload: str, s
     lose_power(shim, memory_path, workload, losses=50)
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of two megabytes."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount, unmount = shutil.which("mount"), shutil.which("umount")
+    command = [mount or "", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(path)]
+    if not mount or not unmount or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("a small file system can be mounted by root only")
+    yield path
+    subprocess.run([unmount, str(path)], check=True)
+
+
+def test_when_add_returns_its_rows_survive_a_disk_that_is_really_full(small_disk: Path) -> None:
+    (small_disk / "filler").write_bytes(bytes(200_000))
+    space, added = open_store(small_disk / "store").space(SPEC), 0
+    while shutil.disk_usage(small_disk).free > 20_000:
+        add(space, added)
+        added += 1
+    assert added > 20
+    for _ in range(3):
+        with pytest.raises(StoreWriteError, match="No space left"):
+            add(space, added, rows=4000)
+    again = open_store(small_disk / "store").space(SPEC)
+    assert batches_in(again, added + 1) == set(range(added))
+    (small_disk / "filler").unlink()
+    add(again, added)
+    assert batches_in(again, added + 1) == set(range(added + 1))
+
+
+def test_a_batch_is_visible_whole_or_not_at_all(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, keys = open_store(space.path.parents[1]).space(SPEC), keys_of(0, 40_000)
+    seen: list[int] = []
+
+    for name in ("pwrite", "fsync", "open", "close", "unlink"):
+        operation = getattr(os, name)
+
+        def watched(*arguments: object, operation: Callable[..., object] = operation) -> object:
+            if len(seen) % 2 == 0:  # the reader's own operations are not watched
+                seen.append(-1)
+                seen[-1] = len(other)
+                seen.append(seen[-1])
+            return operation(*arguments)
+
+        monkeypatch.setattr(os, name, watched)
+    space.add(keys, rows_of(keys))
+    monkeypatch.undo()
+    assert set(seen) == {0, 40_000}
+    assert len(seen) > 10
+
+
+def test_a_read_returns_exactly_the_committed_set_of_one_moment(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(space, 0)
+    other, finding = open_store(space.path.parents[1]).space(SPEC), Lookup.everything
+
+    def overtaken(lookup: Lookup) -> object:
+        add(other, 1)
+        add(other, 2)
+        return finding(lookup)
+
+    monkeypatch.setattr(Lookup, "everything", overtaken)
+    assert {key.tobytes() for key in space.load().keys} == {key.tobytes() for key in keys_of(0)}
+    monkeypatch.undo()
+    assert batches_in(space) == {0, 1, 2}
+
+
+def test_a_read_never_returns_a_row_whose_checksum_does_not_match(space: Space) -> None:
+    add(space, 0, rows=300)
+    keys, shard = keys_of(0, 300), next((space.path / "shards").iterdir())
+    with open_container(shard) as file:
+        section = file.layout.sections["features"]
+    content = bytearray(shard.read_bytes())
+    content[section.offset + section.size_bytes // 2] ^= 1
+    shard.write_bytes(content)
+    refused = 0
+    for key in keys:
+        try:
+            assert np.array_equal(space.gather([key.tobytes()]), rows_of(key[None]))
+        except StoreDamagedError:
+            refused += 1
+    assert refused == 1
+    with pytest.raises(StoreDamagedError):
+        space.load()
+
+
+@pytest.mark.parametrize("section", ["features", "keys"])
+def test_a_read_never_returns_a_row_under_another_key(space: Space, section: str) -> None:
+    add(space, 0, rows=300)
+    shard = next((space.path / "shards").iterdir())
+    with open_container(shard) as file:
+        start = file.layout.sections[section].offset
+        size = file.layout.sections[section].size_bytes // 300
+    content = bytearray(shard.read_bytes())
+    one, other = (slice(start + size * row, start + size * (row + 1)) for row in (10, 200))
+    content[one], content[other] = content[other], content[one]
+    shard.write_bytes(content)
+    with pytest.raises(StoreDamagedError):
+        space.load()
+    with pytest.raises(StoreDamagedError):
+        space.gather(keys_of(0, 300))
+
+
 def live_in_a_crowd(folder: Path, seconds: float) -> None:
     command = [sys.executable, "-m", "tests.store.rig.crowd", str(folder), str(seconds), "0"]
     result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
@@ -89,3 +203,45 @@ def test_none_takes_a_lock(shim: Path, memory_path: Path) -> None:
 def test_none_takes_a_lock_at_any_operation(shim: Path, memory_path: Path) -> None:
     result = run_under(shim, "stalls", str(memory_path), "1", "1")
     assert result.returncode == 0, result.stderr
+
+
+def test_no_clock_is_read_for_correctness(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> float:
+        raise AssertionError("a clock was read")
+
+    add(space, 0)
+    for clock in ("time", "time_ns"):
+        monkeypatch.setattr(time, clock, refuse)
+    for batch in (1, 2):
+        add(space, batch)
+    space.checkpoint()
+    add(space, 3)
+    for path in space.path.rglob("*"):
+        os.utime(path, (0, 2**33 if path.name < "8" else 0))
+    space.compact()
+    assert batches_in(space) == {0, 1, 2, 3}
+    assert space.verify().is_sound
+
+
+ADDITIONS = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 2)), min_size=1, max_size=6, unique_by=lambda x: x[0])
+QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture]
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=QUIET)
+@given(st.data())
+def test_the_same_rows_give_the_same_answer_whatever_order_names_or_compaction_produced_it(
+    memory_path: Path, data: st.DataObject
+) -> None:
+    keys, answers = keys_of(0, 12), []
+    batches = data.draw(st.lists(ADDITIONS, min_size=1, max_size=5))
+    for name in ("one", "other"):
+        space = open_store(memory_path / name).space(SPEC)
+        for batch in data.draw(st.permutations(batches)):
+            for key, variant in data.draw(st.permutations(batch)):
+                space.add(keys[[key]], rows_of(keys[[key]]) + variant)
+            if data.draw(st.booleans()):
+                space.compact()
+        answers.append(space.load())
+        shutil.rmtree(memory_path / name)
+    assert np.array_equal(answers[0].keys, answers[1].keys)
+    assert np.array_equal(answers[0].features, answers[1].features)

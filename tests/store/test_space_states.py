@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from numpy.typing import NDArray
@@ -118,20 +118,3 @@ TestSpaceStates.settings = settings(max_examples=15, stateful_step_count=20, dea
 def test_many_states_of_a_space() -> None:
     many = settings(max_examples=400, stateful_step_count=50, deadline=None, suppress_health_check=QUIET)
     run_state_machine_as_test(SpaceMachine, settings=many)
-
-
-@settings(max_examples=15, deadline=None, suppress_health_check=QUIET)
-@given(st.data())
-def test_the_same_rows_give_the_same_answer_whatever_order_names_or_compaction_produced_it(data: st.DataObject) -> None:
-    batches = data.draw(st.lists(ADDITIONS, min_size=1, max_size=5))
-    answers = []
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-        for name in ("one", "other"):
-            space = open_store(Path(folder) / name).space(SPEC)
-            for batch in data.draw(st.permutations(batches)):
-                put(space, data.draw(st.permutations(batch)))
-                if data.draw(st.booleans()):
-                    space.compact()
-            answers.append(space.load())
-    assert np.array_equal(answers[0].keys, answers[1].keys)
-    assert np.array_equal(answers[0].features, answers[1].features)
