@@ -87,15 +87,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_when_add_returns_its_rows_survive_a_disk_that_is_really_full(small_disk: Path) -> None:
-    (small_disk / "filler").write_bytes(bytes(200_000))
+    (small_disk / "filler").write_bytes(bytes(300_000))
     space, added = open_store(small_disk / "store").space(SPEC), 0
-    while shutil.disk_usage(small_disk).free > 20_000:
+    while shutil.disk_usage(small_disk).free > 100_000:
         add(space, added)
         added += 1
     assert added > 20
     for _ in range(3):
         with pytest.raises(StoreWriteError, match="No space left"):
-            add(space, added, rows=4000)
+            add(space, added, rows=20_000)
     again = open_store(small_disk / "store").space(SPEC)
     assert batches_in(again, added + 1) == set(range(added))
     (small_disk / "filler").unlink()
