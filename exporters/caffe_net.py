@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from google.protobuf import text_format  # type: ignore[import-untyped]  # protobuf ships no types
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # likewise
+from google.protobuf import text_format
+from google.protobuf.message import DecodeError
 
 from penult.errors import BackboneError, MissingFileError
 from penult.exporters.caffe_schema import V1_TYPES, message

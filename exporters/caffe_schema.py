@@ -7,7 +7,7 @@ declared as bytes: packed floats have the same form on the wire, and numpy takes
 from functools import cache
 from typing import Any
 
-from google.protobuf import (  # type: ignore[import-untyped]  # protobuf ships no types
+from google.protobuf import (
     descriptor_pb2,
     descriptor_pool,
     message_factory,

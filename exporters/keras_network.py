@@ -107,19 +107,23 @@ def _traceable(source: KerasSource, names: Sequence[str]) -> Any:
 
 @contextmanager
 def _sizes_as_numbers() -> Iterator[None]:
-    """Gives LayerNormalization its sizes as numbers while a model is traced, where Keras gives it traced values."""
+    """Gives padding and LayerNormalization numbers while a model is traced, where Keras gives them traced sizes."""
     from torch.nn import functional
 
-    real = functional.layer_norm
+    layer_norm, pad = functional.layer_norm, functional.pad
 
-    def layer_norm(values: Any, sides: Sequence[Any], *rest: Any, **named: Any) -> Any:
-        return real(values, [int(side) for side in sides], *rest, **named)
+    def layer_norm_by(values: Any, normalized_shape: Sequence[Any], *rest: Any, **named: Any) -> Any:
+        return layer_norm(values, [int(side) for side in normalized_shape], *rest, **named)
 
-    functional.layer_norm = layer_norm
+    def pad_by(values: Any, pad_: Sequence[Any] = (), *rest: Any, **named: Any) -> Any:
+        wanted = named.pop("pad", pad_)
+        return pad(values, [int(side) for side in wanted], *rest, **named)
+
+    functional.layer_norm, functional.pad = layer_norm_by, pad_by
     try:
         yield
     finally:
-        functional.layer_norm = real
+        functional.layer_norm, functional.pad = layer_norm, pad
 
 
 def _runner(source: KerasSource) -> RunSource:

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf ships no types
+from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from penult.errors import BackboneError, MissingFileError

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
+from threadpoolctl import threadpool_limits
 
 __all__ = ["BLOCK", "Matrix", "calm_blas", "map_stretches", "standardised", "usable_cores"]
 

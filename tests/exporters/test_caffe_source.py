@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from google.protobuf import text_format  # type: ignore[import-untyped]  # protobuf ships no types
+from google.protobuf import text_format
 
 from penult.errors import BackboneError, InputError, MissingFileError, PenultError
 from penult.exporters import Backbone

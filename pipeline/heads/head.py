@@ -98,7 +98,7 @@ class Head:
 
     def save(self, folder: str | Path) -> Path:
         """Writes the head into ``folder``; a reader sees the old head or the new one, never a mixture."""
-        import skops.io  # type: ignore[import-untyped]  # skops ships no types
+        import skops.io
 
         room = Path(folder)
         room.mkdir(parents=True, exist_ok=True)

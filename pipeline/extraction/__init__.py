@@ -1,0 +1,1 @@
+"""From image files to rows in the store: list, read, decode, run, commit."""
