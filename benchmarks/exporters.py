@@ -106,9 +106,9 @@ def one(source: str) -> dict[str, Any]:
     """Exports one network twice from a file of drawn weights."""
     from penult.errors import PenultError
     from penult.exporters.export import export, export_network
-    from penult.exporters.source_network import ExportRequest
-    from penult.exporters.sources import find_source
-    from penult.pipeline.decode import decode
+    from penult.exporters.sources.finding import find_source
+    from penult.exporters.sources.source_network import ExportRequest
+    from penult.pipeline.extraction.decode import decode
 
     prefix, _, name = source.partition(":")
     with tempfile.TemporaryDirectory() as folder:

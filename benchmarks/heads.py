@@ -48,8 +48,8 @@ def synthetic(rows: int, width: int, classes: int, seed: int = 0) -> tuple[np.nd
 
 def from_images(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     import penult
-    from penult.pipeline.feature_spaces import choose_spaces, gather
-    from penult.pipeline.training_rows import choose_rows
+    from penult.pipeline.training.feature_spaces import choose_spaces, gather
+    from penult.pipeline.training.training_rows import choose_rows
 
     with tempfile.TemporaryDirectory() as room:
         store = penult.open_store(Path(room) / "store")
@@ -160,8 +160,8 @@ def run_one(name: str, folder: Path) -> dict[str, Any]:
     import sklearn.model_selection  # noqa: F401 - so that no import falls into the time
 
     import penult.pipeline.heads.recipes  # noqa: F401 - so that no import falls into the time
-    from penult.pipeline.evaluation import evaluate
     from penult.pipeline.heads.basis import Basis
+    from penult.pipeline.training.evaluation import evaluate
 
     warnings.simplefilter("ignore")
     global BASIS  # noqa: PLW0603 - the protocols take rows and labels alone

@@ -3,11 +3,11 @@
 from penult.exporters.backbone import Backbone
 from penult.exporters.card import Card, Decoding, Normalisation, Preprocessing, Tap
 from penult.exporters.export import export
-from penult.exporters.hints import Hints
+from penult.exporters.graph.tap_requests import parse_taps
 from penult.exporters.registry import builtin_names, load_backbone
-from penult.exporters.source_network import ExportRequest
-from penult.exporters.sources import source_names
-from penult.exporters.tap_requests import parse_taps
+from penult.exporters.sources.finding import source_names
+from penult.exporters.sources.hints import Hints
+from penult.exporters.sources.source_network import ExportRequest
 
 __all__ = [
     "Backbone",

@@ -18,8 +18,8 @@ from google.protobuf.message import DecodeError
 from penult.errors import BackboneError, MissingFileError, UnknownNameError
 from penult.exporters.card import Card, Tap
 from penult.exporters.fingerprint import fingerprint_of
+from penult.exporters.graph.pruning import pruned
 from penult.exporters.plain import from_plain
-from penult.exporters.pruning import pruned
 from penult.exporters.reference import Tolerance, compare, reference_batch
 from penult.exporters.soundness import check_sound
 

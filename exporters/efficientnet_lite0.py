@@ -20,9 +20,9 @@ from penult.errors import BackboneError, MissingFileError
 from penult.exporters.backbone import INPUT, LOGITS, Backbone
 from penult.exporters.card import Card, Normalisation, Preprocessing, Tap
 from penult.exporters.classes import imagenet_classes
-from penult.exporters.flops import flops_up_to
-from penult.exporters.graph_writer import GraphWriter, float_value
-from penult.exporters.shapes import shapes_of
+from penult.exporters.graph.flops import flops_up_to
+from penult.exporters.graph.graph_writer import GraphWriter, float_value
+from penult.exporters.graph.shapes import shapes_of
 from penult.exporters.torch_pickle import read_tensors
 
 __all__ = ["NAME", "WEIGHTS_SHA256", "build", "build_from", "weights_path"]

@@ -8,20 +8,20 @@ from pathlib import Path
 import onnx
 
 from penult.errors import BackboneError
-from penult.exporters.assembly import assembled
 from penult.exporters.backbone import INPUT, LOGITS, Backbone
-from penult.exporters.batching import with_any_batch
 from penult.exporters.card import Card, Tap
 from penult.exporters.classes import imagenet_classes
-from penult.exporters.graph_view import GraphView, network_inputs
-from penult.exporters.half_precision import in_half_precision
-from penult.exporters.landmarks import find_landmarks, planned
-from penult.exporters.modernising import modernised
+from penult.exporters.graph.assembly import assembled
+from penult.exporters.graph.batching import with_any_batch
+from penult.exporters.graph.graph_view import GraphView, network_inputs
+from penult.exporters.graph.half_precision import in_half_precision
+from penult.exporters.graph.landmarks import find_landmarks, planned
+from penult.exporters.graph.modernising import modernised
 from penult.exporters.proof import prove
 from penult.exporters.reference import describe, reference_batch
 from penult.exporters.running import Runner
-from penult.exporters.source_network import Decode, ExportRequest, SourceNetwork
-from penult.exporters.sources import find_source
+from penult.exporters.sources.finding import find_source
+from penult.exporters.sources.source_network import Decode, ExportRequest, SourceNetwork
 
 __all__ = ["export", "export_network"]
 

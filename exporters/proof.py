@@ -17,7 +17,7 @@ from penult.exporters.backbone import INPUT, Backbone
 from penult.exporters.card import Precision, Tap
 from penult.exporters.reference import reference_batch
 from penult.exporters.running import Runner
-from penult.exporters.source_network import Decode, SourceNetwork
+from penult.exporters.sources.source_network import Decode, SourceNetwork
 
 __all__ = ["prove"]
 

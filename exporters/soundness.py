@@ -7,7 +7,7 @@ from onnx import TensorProto
 
 from penult.errors import BackboneError
 from penult.exporters.card import Card
-from penult.exporters.shapes import shapes_of, skeleton
+from penult.exporters.graph.shapes import shapes_of, skeleton
 
 __all__ = ["check_sound", "every_tensor"]
 

@@ -10,14 +10,14 @@ import numpy as np
 
 from penult.errors import InputError, MissingFileError
 from penult.exporters import Backbone
-from penult.pipeline.bundle import bundle
+from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.guesses import original_guesses
-from penult.pipeline.head import Head
-from penult.pipeline.images import ImageFile
-from penult.pipeline.labelling import Labelling
+from penult.pipeline.heads.head import Head
+from penult.pipeline.models.bundle import bundle
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.report import Before, Embedding, Failure, Group, Report, Shown, project, write_report
-from penult.pipeline.train import Trained
+from penult.pipeline.training.labelling import Labelling
+from penult.pipeline.training.train import Trained
 from penult.store import Store
 
 REPORT, MODEL = "report.html", "model.onnx"

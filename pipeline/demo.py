@@ -9,7 +9,7 @@ from penult.exporters import load_backbone
 from penult.pipeline.drawings import draw_collection
 from penult.pipeline.fit import Fitted, fit
 from penult.pipeline.guesses import Guess, original_guesses
-from penult.pipeline.predict import Prediction, predict
+from penult.pipeline.models.predict import Prediction, predict
 from penult.pipeline.progress import Progress, Silent
 
 BACKBONE = "efficientnet-lite0"

@@ -6,10 +6,10 @@ from pathlib import Path
 from penult.exporters import Backbone
 from penult.exporters.card import Precision
 from penult.exporters.export import export as export_source
-from penult.exporters.hints import Hints
-from penult.exporters.source_network import ExportRequest
-from penult.exporters.tap_requests import parse_taps
-from penult.pipeline.decode import decode
+from penult.exporters.graph.tap_requests import parse_taps
+from penult.exporters.sources.hints import Hints
+from penult.exporters.sources.source_network import ExportRequest
+from penult.pipeline.extraction.decode import decode
 
 
 def export(

@@ -12,18 +12,18 @@ import numpy as np
 from penult.errors import InputError
 from penult.exporters import Backbone, load_backbone
 from penult.pipeline.deliver import Delivery, deliver, make_output_folder
-from penult.pipeline.extract import ExtractOptions, extract, find_images
+from penult.pipeline.extraction.extract import ExtractOptions, extract, find_images
+from penult.pipeline.extraction.images import ImageFile
+from penult.pipeline.extraction.receipt import Receipt
 from penult.pipeline.heads.registry import head_maker
-from penult.pipeline.images import ImageFile
-from penult.pipeline.labelling import Labelling, check_trainable, label_images
 from penult.pipeline.progress import Progress, Silent
-from penult.pipeline.receipt import Receipt
-from penult.pipeline.train import Trained, train
+from penult.pipeline.training.labelling import Labelling, check_trainable, label_images
+from penult.pipeline.training.train import Trained, train
 from penult.store import Store, open_store
-from penult.store.datasets import Dataset
+from penult.store.catalog.datasets import Dataset
 from penult.store.keys import key_array
-from penult.store.splits import split_by_key
-from penult.store.table import Table
+from penult.store.tables.splits import split_by_key
+from penult.store.tables.table import Table
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 
 from penult.errors import BackboneError, ImageError
 from penult.exporters import Backbone
-from penult.pipeline.decode import decode
-from penult.pipeline.session import Session
+from penult.pipeline.extraction.decode import decode
+from penult.pipeline.extraction.session import Session
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from penult.errors import InputError, StoreDamagedError, StoreFormatError, Unkno
 from penult.store.durable import make_folder, publish, temporary_name, write_new
 from penult.store.folders import names_in
 from penult.store.opening import open_folder, put_json, read_json, require_no_link
-from penult.store.space import Space
-from penult.store.spacefolder import PARTS, SpaceFolder
-from penult.store.spec import SpaceSpec
+from penult.store.spaces.space import Space
+from penult.store.spaces.spacefolder import PARTS, SpaceFolder
+from penult.store.spaces.spec import SpaceSpec
 
 if TYPE_CHECKING:
     from penult.store.catalog import Catalog

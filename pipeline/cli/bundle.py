@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from penult.pipeline.bundle import bundle as run_bundle
-from penult.pipeline.bundle import check_images_of
 from penult.pipeline.cli.options import json_option, store_option
 from penult.pipeline.cli.output import print_json
 from penult.pipeline.deliver import backbone_of
-from penult.pipeline.saved_heads import saved_head
+from penult.pipeline.heads.saved_heads import saved_head
+from penult.pipeline.models.bundle import bundle as run_bundle
+from penult.pipeline.models.bundle import check_images_of
 from penult.store import open_store
 
 

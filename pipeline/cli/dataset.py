@@ -7,11 +7,11 @@ import click
 
 from penult.pipeline.cli.options import json_option, store_option
 from penult.pipeline.cli.output import print_json, print_table
-from penult.pipeline.relabelling import SplitRule, import_labels, split_dataset
+from penult.pipeline.training.relabelling import SplitRule, import_labels, split_dataset
 from penult.store import open_store
-from penult.store.datasets import Dataset
-from penult.store.leaks import find_contradictions, find_leaks
-from penult.store.tables import write_table
+from penult.store.catalog.datasets import Dataset
+from penult.store.tables.formats import write_table
+from penult.store.tables.leaks import find_contradictions, find_leaks
 
 version_option = click.option("--version", type=click.IntRange(1), help="Which version.  [default: the newest]")
 

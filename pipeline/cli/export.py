@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from penult.exporters.hints import FAMILIES, Hints
-from penult.exporters.sources import source_names
+from penult.exporters.sources.finding import source_names
+from penult.exporters.sources.hints import FAMILIES, Hints
 from penult.pipeline.cli.options import default_of, json_option
 from penult.pipeline.cli.output import print_json
-from penult.pipeline.decode import FILTERS
 from penult.pipeline.export import export as run_export
-from penult.pipeline.images import list_images
+from penult.pipeline.extraction.decode import FILTERS
+from penult.pipeline.extraction.images import list_images
 
 THREE_NUMBERS = "Three numbers from 0 to 255, separated by commas."
 

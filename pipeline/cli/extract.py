@@ -7,7 +7,7 @@ import click
 
 from penult.pipeline.cli.options import backbone_option, extract_options, json_option, made_options, store_option
 from penult.pipeline.cli.output import exit_code_of, print_json, progress
-from penult.pipeline.extract import extract as run_extract
+from penult.pipeline.extraction.extract import extract as run_extract
 
 
 @click.command()

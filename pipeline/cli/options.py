@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from penult.pipeline.extract import ExtractOptions, extract
-from penult.pipeline.providers import EXECUTION_PROVIDERS
+from penult.pipeline.extraction.extract import ExtractOptions, extract
+from penult.pipeline.extraction.providers import EXECUTION_PROVIDERS
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 

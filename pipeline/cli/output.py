@@ -9,9 +9,9 @@ import click
 
 from penult.pipeline.cli.app import DONE, NEW_FAILURES
 from penult.pipeline.deliver import Delivery
+from penult.pipeline.extraction.receipt import Receipt
 from penult.pipeline.progress import Progress, progress_for
-from penult.pipeline.receipt import Receipt
-from penult.pipeline.train import Trained
+from penult.pipeline.training.train import Trained
 
 
 def progress() -> Progress:

@@ -9,11 +9,11 @@ import click
 from penult.pipeline.cli.app import NEW_FAILURES
 from penult.pipeline.cli.options import default_of, json_option, store_option
 from penult.pipeline.cli.output import print_json, progress
-from penult.pipeline.predict import Prediction, Predictions
-from penult.pipeline.predict import predict as run_predict
-from penult.pipeline.prediction_files import prediction_writer
-from penult.pipeline.providers import EXECUTION_PROVIDERS
-from penult.pipeline.sorting import ImageSorter
+from penult.pipeline.extraction.providers import EXECUTION_PROVIDERS
+from penult.pipeline.models.predict import Prediction, Predictions
+from penult.pipeline.models.predict import predict as run_predict
+from penult.pipeline.models.prediction_files import prediction_writer
+from penult.pipeline.models.sorting import ImageSorter
 
 
 @click.command()

@@ -216,7 +216,7 @@ def import_(
 
 
 def _space(store: Store, name: str) -> Space:
-    from penult.pipeline.feature_spaces import choose_spaces
+    from penult.pipeline.training.feature_spaces import choose_spaces
 
     (space,) = choose_spaces(store, name)
     return space

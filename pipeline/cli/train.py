@@ -8,7 +8,7 @@ from penult.errors import InputError
 from penult.pipeline.cli.options import default_of, json_option, store_option
 from penult.pipeline.cli.output import print_json, print_trained, progress
 from penult.pipeline.deliver import deliver
-from penult.pipeline.train import train as run_train
+from penult.pipeline.training.train import train as run_train
 from penult.store import Store, open_store
 
 

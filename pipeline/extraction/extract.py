@@ -11,13 +11,13 @@ from typing import Literal
 
 from penult.errors import ImageError, InputError
 from penult.exporters import Backbone, load_backbone
-from penult.pipeline.images import ImageFile, list_images
-from penult.pipeline.interrupts import Stop, stop_when_interrupted
+from penult.pipeline.extraction.images import ImageFile, list_images
+from penult.pipeline.extraction.interrupts import Stop, stop_when_interrupted
+from penult.pipeline.extraction.receipt import Receipt
+from penult.pipeline.extraction.session import Session, worker_count
+from penult.pipeline.extraction.worker import Outcome, Worker
+from penult.pipeline.extraction.writer import Writer, missing_somewhere
 from penult.pipeline.progress import Progress, Silent, Task
-from penult.pipeline.receipt import Receipt
-from penult.pipeline.session import Session, worker_count
-from penult.pipeline.worker import Outcome, Worker
-from penult.pipeline.writer import Writer, missing_somewhere
 from penult.store import Space, SpaceSpec, Store, open_store
 
 # How many files are looked up in the catalog at once.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from penult.errors import InputError, MissingFileError
 
 if TYPE_CHECKING:
-    from penult.store.sheets import Sheet
+    from penult.store.tables.sheets import Sheet
 
 # How people spell the three splits, as folder names and in tables.
 SPLIT_NAMES = {
@@ -146,7 +146,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _list_table(path: Path) -> Iterator[ImageFile]:
     """Yields the images of a table; relative paths are relative to the table's own folder."""
-    from penult.store.tables import read_table
+    from penult.store.tables.formats import read_table
 
     sheet = read_table(path, kinds={"label": "text"})
     paths = sheet.column("path")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from penult.errors import ProviderError
 from penult.exporters.backbone import Backbone
-from penult.pipeline.providers import EXECUTION_PROVIDERS, Choice, choose_provider
+from penult.pipeline.extraction.providers import EXECUTION_PROVIDERS, Choice, choose_provider
 
 # How many images a run takes. On a CPU larger batches only leave the caches; on a GPU smaller ones leave it idle.
 BATCH_SIZES = {"cpu": 4, "cuda": 64}

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from penult.errors import ImageError
 from penult.exporters.card import Preprocessing
-from penult.pipeline.decode import MAX_BYTES, decode
-from penult.pipeline.images import ImageFile
-from penult.pipeline.session import Runner
+from penult.pipeline.extraction.decode import MAX_BYTES, decode
+from penult.pipeline.extraction.images import ImageFile
+from penult.pipeline.extraction.session import Runner
 from penult.store.keys import key_of
 
 # How many bytes of files a worker holds at once, or one file where it is larger.

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from penult.pipeline.images import ImageFile
-from penult.pipeline.receipt import Receipt
-from penult.pipeline.worker import Outcome
+from penult.pipeline.extraction.images import ImageFile
+from penult.pipeline.extraction.receipt import Receipt
+from penult.pipeline.extraction.worker import Outcome
 from penult.store import Space
 from penult.store.catalog import Catalog
-from penult.store.files import SeenFile
+from penult.store.catalog.files import SeenFile
+from penult.store.catalog.ledger import Failure
 from penult.store.keys import key_array
-from penult.store.ledger import Failure
 
 SHARD_ROWS = 16_384
 SHARD_BYTES = 128 << 20

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import HeadError, MissingFileError, SpaceMismatchError
-from penult.pipeline.feature_spaces import gather
-from penult.pipeline.head_card import HeadCard, SpaceRef
-from penult.pipeline.replacing import replace_file
+from penult.pipeline.heads.head_card import HeadCard, SpaceRef
+from penult.pipeline.models.replacing import replace_file
+from penult.pipeline.training.feature_spaces import gather
 from penult.store import SpaceSpec, Store
 
 __all__ = ["TRUSTED", "Head", "HeadCard", "SpaceRef"]

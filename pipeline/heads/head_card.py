@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from penult.errors import HeadError
-from penult.store.spec import SpaceSpec
+from penult.store.spaces.spec import SpaceSpec
 
 __all__ = ["FORMAT", "MAJOR", "MINOR", "HeadCard", "SpaceRef"]
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from penult.pipeline.head import Head, SpaceRef
+from penult.pipeline.heads.head import Head, SpaceRef
 
 __all__ = ["features_of", "probabilities_of"]
 

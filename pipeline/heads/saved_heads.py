@@ -1,6 +1,6 @@
 """Finds the saved heads of a store by their names."""
 
-from penult.pipeline.head import Head
+from penult.pipeline.heads.head import Head
 from penult.store import Store
 
 __all__ = ["saved_head"]

@@ -14,10 +14,10 @@ import onnx
 import penult
 from penult.errors import BundleMismatchError, HeadError, InputError, MissingFileError, PenultError
 from penult.exporters.backbone import Backbone
-from penult.pipeline.fusion import fuse, opset_of
-from penult.pipeline.head import Head
-from penult.pipeline.model import Model, sealed
-from penult.pipeline.proof import Evidence, Proof
+from penult.pipeline.heads.head import Head
+from penult.pipeline.models.fusion import fuse, opset_of
+from penult.pipeline.models.model import Model, sealed
+from penult.pipeline.models.proof import Evidence, Proof
 from penult.store import Store
 
 __all__ = ["bundle", "check_images_of"]
@@ -75,7 +75,7 @@ def _proven(head: Head, backbone: Backbone, evidence: Evidence) -> tuple[onnx.Mo
 
 
 def _candidates(head: Head, backbone: Backbone, refusals: list[Exception]) -> Iterator[tuple[onnx.ModelProto, str]]:
-    from penult.pipeline.head_graph import PRECISIONS, converted_graph, linear_graph
+    from penult.pipeline.models.head_graph import PRECISIONS, converted_graph, linear_graph
 
     opset, width = opset_of(backbone), sum(space.width for space in head.card.spaces)
     linear = head.linear()

@@ -18,7 +18,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import SVC
 
-from penult.exporters.graph_writer import GraphWriter
+from penult.exporters.graph.graph_writer import GraphWriter
 
 __all__ = ["compared_graph"]
 

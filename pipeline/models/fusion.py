@@ -8,8 +8,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from penult.errors import HeadError, SpaceMismatchError
 from penult.exporters.backbone import Backbone
-from penult.pipeline.head_card import SpaceRef
-from penult.pipeline.ranking import TIE_STEPS
+from penult.pipeline.heads.head_card import SpaceRef
+from penult.pipeline.models.ranking import TIE_STEPS
 
 __all__ = ["FEATURES", "LABEL", "PROBABILITIES", "fuse", "opset_of", "taps_of"]
 

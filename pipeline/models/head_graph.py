@@ -10,10 +10,10 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from penult.errors import HeadError
-from penult.exporters.pruning import pruned
-from penult.pipeline.compared_graph import compared_graph
-from penult.pipeline.fusion import FEATURES, PROBABILITIES
+from penult.exporters.graph.pruning import pruned
 from penult.pipeline.heads.boosted import BoostedTrees
+from penult.pipeline.models.compared_graph import compared_graph
+from penult.pipeline.models.fusion import FEATURES, PROBABILITIES
 
 __all__ = ["PRECISIONS", "converted_graph", "linear_graph"]
 

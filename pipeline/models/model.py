@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from penult.errors import BackboneError, HeadError, InputError, MissingFileError
 from penult.exporters.card import Preprocessing
 from penult.exporters.plain import from_plain
-from penult.pipeline.fusion import LARGEST_BYTES, PROBABILITIES
-from penult.pipeline.providers import choose_provider
-from penult.pipeline.ranking import ranked
-from penult.pipeline.session import Runner
+from penult.pipeline.extraction.providers import choose_provider
+from penult.pipeline.extraction.session import Runner
+from penult.pipeline.models.fusion import LARGEST_BYTES, PROBABILITIES
+from penult.pipeline.models.ranking import ranked
 
 __all__ = ["MODEL_VERSION", "Model", "sealed"]
 

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import InputError, MissingFileError
-from penult.pipeline.head import Head
-from penult.pipeline.images import ImageFile, list_images
-from penult.pipeline.model import Model
-from penult.pipeline.predictors import HeadPredictor, ModelPredictor
+from penult.pipeline.extraction.images import ImageFile, list_images
+from penult.pipeline.extraction.session import worker_count
+from penult.pipeline.heads.head import Head
+from penult.pipeline.heads.saved_heads import saved_head
+from penult.pipeline.models.model import Model
+from penult.pipeline.models.predictors import HeadPredictor, ModelPredictor
+from penult.pipeline.models.ranking import ranked
 from penult.pipeline.progress import Progress, Silent
-from penult.pipeline.ranking import ranked
-from penult.pipeline.saved_heads import saved_head
-from penult.pipeline.session import worker_count
 from penult.store import Store, open_store
 
 __all__ = ["UNSURE", "Prediction", "Predictions", "predict"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from penult.errors import InputError, MissingExtraError, MissingFileError
-from penult.pipeline.predict import Prediction
+from penult.pipeline.models.predict import Prediction
 
 __all__ = ["PredictionWriter", "prediction_writer"]
 

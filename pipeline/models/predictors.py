@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.exporters.card import Preprocessing
-from penult.pipeline.feature_spaces import gather
-from penult.pipeline.fusion import PROBABILITIES, taps_of
-from penult.pipeline.head import Head
-from penult.pipeline.head_input import features_of, probabilities_of
-from penult.pipeline.images import ImageFile
-from penult.pipeline.model import Model
-from penult.pipeline.session import BATCH_SIZES, Runner, Session
-from penult.pipeline.worker import Outcome, Presence, Worker
-from penult.pipeline.writer import missing_somewhere
+from penult.pipeline.extraction.images import ImageFile
+from penult.pipeline.extraction.session import BATCH_SIZES, Runner, Session
+from penult.pipeline.extraction.worker import Outcome, Presence, Worker
+from penult.pipeline.extraction.writer import missing_somewhere
+from penult.pipeline.heads.head import Head
+from penult.pipeline.heads.head_input import features_of, probabilities_of
+from penult.pipeline.models.fusion import PROBABILITIES, taps_of
+from penult.pipeline.models.model import Model
+from penult.pipeline.training.feature_spaces import gather
 from penult.store import Store
-from penult.store.files import FileStat
+from penult.store.catalog.files import FileStat
 from penult.store.keys import key_array
 
 __all__ = ["Found", "HeadPredictor", "ModelPredictor"]

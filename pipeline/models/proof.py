@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from penult.errors import BundleMismatchError, ImageError
 from penult.exporters.backbone import Backbone
-from penult.pipeline.decode import decode
-from penult.pipeline.fusion import LABEL, PROBABILITIES, taps_of
-from penult.pipeline.head import Head
-from penult.pipeline.head_input import features_of, probabilities_of
-from penult.pipeline.providers import Choice
-from penult.pipeline.session import Runner, Session
+from penult.pipeline.extraction.decode import decode
+from penult.pipeline.extraction.providers import Choice
+from penult.pipeline.extraction.session import Runner, Session
+from penult.pipeline.heads.head import Head
+from penult.pipeline.heads.head_input import features_of, probabilities_of
+from penult.pipeline.models.fusion import LABEL, PROBABILITIES, taps_of
 
 __all__ = ["TOLERANCE", "Evidence", "Proof"]
 

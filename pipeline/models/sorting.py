@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from penult.errors import InputError
-from penult.pipeline.predict import Prediction
+from penult.pipeline.models.predict import Prediction
 
 __all__ = ["ImageSorter"]
 

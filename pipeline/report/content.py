@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import InputError
-from penult.pipeline.evaluation import Evaluation
+from penult.pipeline.training.evaluation import Evaluation
 
 PathName = str | PathLike[str]
 

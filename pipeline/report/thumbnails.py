@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image, ImageOps, features
 
 from penult.exporters.card import Decoding
-from penult.pipeline.decode import FORMATS, MAX_PIXELS, upright_rgb
+from penult.pipeline.extraction.decode import FORMATS, MAX_PIXELS, upright_rgb
 
 BUDGET_BYTES = 3_000_000
 LARGE_SIDE, SMALL_SIDE = 208, 144

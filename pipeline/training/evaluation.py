@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from penult.errors import InputError
-from penult.pipeline.intervals import Interval, wilson
+from penult.pipeline.training.intervals import Interval, wilson
 
 __all__ = ["ClassScore", "Evaluation", "Interval", "ReliabilityBin", "evaluate"]
 

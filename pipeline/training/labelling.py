@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from penult.errors import InputError
-from penult.pipeline.images import SPLIT_NAMES, ImageFile
+from penult.pipeline.extraction.images import SPLIT_NAMES, ImageFile
 
 # Of the splits that the same bytes stand in, the one that keeps them: training must not see what is tested.
 PRECEDENCE = ("test", "val", "train")

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import InputError
-from penult.pipeline.evaluation import Evaluation
-from penult.pipeline.intervals import Interval, paired_difference, two_sided
+from penult.pipeline.training.evaluation import Evaluation
+from penult.pipeline.training.intervals import Interval, paired_difference, two_sided
 
 __all__ = ["Comparison", "mcnemar"]
 

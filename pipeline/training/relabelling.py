@@ -8,11 +8,11 @@ import numpy as np
 
 from penult.errors import InputError
 from penult.store import Store
-from penult.store.datasets import Dataset
-from penult.store.joining import join
-from penult.store.splits import split_by_key, split_by_time
-from penult.store.table import Table
-from penult.store.tables import read_table
+from penult.store.catalog.datasets import Dataset
+from penult.store.tables.formats import read_table
+from penult.store.tables.joining import join
+from penult.store.tables.splits import split_by_key, split_by_time
+from penult.store.tables.table import Table
 
 # How many lines of a table a note names.
 NAMED_LINES = 3

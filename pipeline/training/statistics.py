@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from penult.errors import PenultError
 from penult.pipeline.heads.basis import Basis, Moments, moments_of
 from penult.pipeline.heads.blocks import calm_blas, usable_cores
-from penult.pipeline.replacing import replace_file
+from penult.pipeline.models.replacing import replace_file
 
 __all__ = ["Statistics", "StatisticsShelf"]
 

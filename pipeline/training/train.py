@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import InputError
-from penult.pipeline.evaluation import Evaluation, evaluate
-from penult.pipeline.feature_spaces import choose_spaces, gather
-from penult.pipeline.head import Head
-from penult.pipeline.head_card import HeadCard, SpaceRef
-from penult.pipeline.training_rows import TrainingRows, choose_rows
+from penult.pipeline.heads.head import Head
+from penult.pipeline.heads.head_card import HeadCard, SpaceRef
+from penult.pipeline.training.evaluation import Evaluation, evaluate
+from penult.pipeline.training.feature_spaces import choose_spaces, gather
+from penult.pipeline.training.training_rows import TrainingRows, choose_rows
 from penult.store import Space, Store, open_store
 
 if TYPE_CHECKING:  # so that importing this module does not load scikit-learn
@@ -160,7 +160,7 @@ def _basis(
     """Returns the kept basis of the training rows, for estimators that take one and rows enough to be worth it."""
     if "basis" not in recipe.takes or len(inputs) <= inputs.shape[1]:
         return None
-    from penult.pipeline.statistics import StatisticsShelf
+    from penult.pipeline.training.statistics import StatisticsShelf
 
     shelf = StatisticsShelf(store.path, [space.spec.id for space in spaces])
     is_closed = "start" not in recipe.takes

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import InputError
-from penult.store.columns import missing_in
-from penult.store.datasets import Dataset
+from penult.store.catalog.datasets import Dataset
+from penult.store.tables.columns import missing_in
 
 __all__ = ["Samples", "TrainingRows", "choose_rows"]
 

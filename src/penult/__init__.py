@@ -17,15 +17,15 @@ from penult.errors import *  # noqa: F403 - its __all__ is sorted and tested
 if TYPE_CHECKING:
     from penult.exporters import Backbone as Backbone
     from penult.exporters import load_backbone as load_backbone
-    from penult.pipeline.bundle import bundle as bundle
     from penult.pipeline.export import export as export
-    from penult.pipeline.extract import ExtractOptions as ExtractOptions
-    from penult.pipeline.extract import extract as extract
+    from penult.pipeline.extraction.extract import ExtractOptions as ExtractOptions
+    from penult.pipeline.extraction.extract import extract as extract
     from penult.pipeline.fit import fit as fit
-    from penult.pipeline.head import Head as Head
-    from penult.pipeline.model import Model as Model
-    from penult.pipeline.predict import predict as predict
-    from penult.pipeline.train import train as train
+    from penult.pipeline.heads.head import Head as Head
+    from penult.pipeline.models.bundle import bundle as bundle
+    from penult.pipeline.models.model import Model as Model
+    from penult.pipeline.models.predict import predict as predict
+    from penult.pipeline.training.train import train as train
     from penult.store import Space as Space
     from penult.store import SpaceSpec as SpaceSpec
     from penult.store import Store as Store
@@ -35,20 +35,20 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Backbone": "penult.exporters",
-    "ExtractOptions": "penult.pipeline.extract",
-    "Head": "penult.pipeline.head",
-    "Model": "penult.pipeline.model",
+    "ExtractOptions": "penult.pipeline.extraction.extract",
+    "Head": "penult.pipeline.heads.head",
+    "Model": "penult.pipeline.models.model",
     "Space": "penult.store",
     "SpaceSpec": "penult.store",
     "Store": "penult.store",
-    "bundle": "penult.pipeline.bundle",
+    "bundle": "penult.pipeline.models.bundle",
     "export": "penult.pipeline.export",
-    "extract": "penult.pipeline.extract",
+    "extract": "penult.pipeline.extraction.extract",
     "fit": "penult.pipeline.fit",
     "load_backbone": "penult.exporters",
     "open_store": "penult.store",
-    "predict": "penult.pipeline.predict",
-    "train": "penult.pipeline.train",
+    "predict": "penult.pipeline.models.predict",
+    "train": "penult.pipeline.training.train",
 }
 
 __all__ = sorted([*_HOMES, *errors.__all__])  # noqa: PLE0605 - the names are stated once, above

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from penult.exporters import Backbone, Card, Normalisation, Preprocessing, Tap
-from penult.exporters.graph_writer import GraphWriter, float_value
+from penult.exporters.graph.graph_writer import GraphWriter, float_value
 
 Session = Callable[[Backbone, npt.NDArray[np.uint8]], dict[str, npt.NDArray[np.float32]]]
 

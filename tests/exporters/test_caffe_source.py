@@ -11,16 +11,16 @@ from google.protobuf import text_format
 
 from penult.errors import BackboneError, InputError, MissingFileError, PenultError
 from penult.exporters import Backbone
-from penult.exporters.caffe_layers import WRITERS
-from penult.exporters.caffe_numpy import LAYERS
-from penult.exporters.caffe_schema import message
-from penult.exporters.caffe_source import read_caffe
 from penult.exporters.export import export
-from penult.exporters.hints import Hints
 from penult.exporters.reference import reference_batch
 from penult.exporters.running import Runner
-from penult.exporters.source_network import ExportRequest
-from penult.pipeline.decode import decode
+from penult.exporters.sources.caffe_layers import WRITERS
+from penult.exporters.sources.caffe_numpy import LAYERS
+from penult.exporters.sources.caffe_schema import message
+from penult.exporters.sources.caffe_source import read_caffe
+from penult.exporters.sources.hints import Hints
+from penult.exporters.sources.source_network import ExportRequest
+from penult.pipeline.extraction.decode import decode
 
 
 def blob(target: Any, array: npt.NDArray[Any], *, older: bool = False) -> None:
@@ -172,7 +172,7 @@ def test_the_older_format(tmp_path: Path) -> None:
 
 def test_a_blob_written_in_place_bears_its_last_value(tmp_path: Path) -> None:
     """``fc6`` names what comes after the ReLU; what the layer itself gave can be named too."""
-    from penult.exporters.tap_requests import parse_taps
+    from penult.exporters.graph.tap_requests import parse_taps
 
     source = write(tmp_path, V1, V1_WEIGHTS)
     request = ExportRequest(taps=parse_taps("after=fc6,before=fc6 of fc6"))

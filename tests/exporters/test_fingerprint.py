@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from penult.errors import BackboneError
 from penult.exporters import Backbone, Card, Decoding, Normalisation, Preprocessing, Tap
 from penult.exporters.fingerprint import fingerprint_of, value_digests
-from penult.exporters.pruning import pruned
+from penult.exporters.graph.pruning import pruned
 
 UNARY = ("Relu", "Sigmoid", "Neg", "Abs")
 BINARY = ("Add", "Mul", "Sub")

@@ -15,10 +15,10 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 from penult.errors import BackboneError, InputError, UnknownNameError
 from penult.exporters import Backbone
 from penult.exporters.export import export
-from penult.exporters.hints import Hints
-from penult.exporters.source_network import ExportRequest
-from penult.exporters.tap_requests import parse_taps
-from penult.pipeline.decode import decode
+from penult.exporters.graph.tap_requests import parse_taps
+from penult.exporters.sources.hints import Hints
+from penult.exporters.sources.source_network import ExportRequest
+from penult.pipeline.extraction.decode import decode
 from tests.exporters.torchvision_shim import import_or_skip
 
 import_or_skip("torch", "keras")
@@ -89,7 +89,7 @@ class TestRealFiles:
 
 class TestModes:
     def test_every_application_has_one_of_the_known_modes(self) -> None:
-        from penult.exporters.keras_source import _mode, applications
+        from penult.exporters.sources.keras_source import _mode, applications
 
         modes = {name: _mode(name) for name in applications()}
         assert len(modes) >= 38

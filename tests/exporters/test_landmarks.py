@@ -9,10 +9,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from penult.errors import BackboneError, InputError
-from penult.exporters.graph_view import GraphView, network_inputs
-from penult.exporters.landmarks import Landmarks, find_landmarks
-from penult.exporters.modernising import modernised
-from penult.exporters.tap_requests import TapRequest, parse_taps
+from penult.exporters.graph.graph_view import GraphView, network_inputs
+from penult.exporters.graph.landmarks import Landmarks, find_landmarks
+from penult.exporters.graph.modernising import modernised
+from penult.exporters.graph.tap_requests import TapRequest, parse_taps
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 

@@ -22,11 +22,11 @@ from penult.errors import (
 )
 from penult.exporters import Backbone, Card
 from penult.exporters.export import export, export_network
-from penult.exporters.hints import Hints, read_sidecar
-from penult.exporters.onnx_source import read_onnx
-from penult.exporters.source_network import ExportRequest
-from penult.exporters.tap_requests import parse_taps
-from penult.pipeline.decode import decode
+from penult.exporters.graph.tap_requests import parse_taps
+from penult.exporters.sources.hints import Hints, read_sidecar
+from penult.exporters.sources.onnx_source import read_onnx
+from penult.exporters.sources.source_network import ExportRequest
+from penult.pipeline.extraction.decode import decode
 
 Photos = list[tuple[Path, int]]
 Hits = Callable[..., tuple[int, int]]

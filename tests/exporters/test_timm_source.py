@@ -7,10 +7,10 @@ import pytest
 
 from penult.errors import BackboneError, InputError, UnknownNameError
 from penult.exporters.export import export
-from penult.exporters.hints import Hints
-from penult.exporters.source_network import ExportRequest
-from penult.exporters.tap_requests import parse_taps
-from penult.pipeline.decode import decode
+from penult.exporters.graph.tap_requests import parse_taps
+from penult.exporters.sources.hints import Hints
+from penult.exporters.sources.source_network import ExportRequest
+from penult.pipeline.extraction.decode import decode
 from tests.exporters.torchvision_shim import import_or_skip
 
 import_or_skip("torch", "torchvision", "timm")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from penult.exporters.backbone import Backbone
 from penult.exporters.card import Card, Normalisation, Preprocessing, Tap
-from penult.exporters.graph_writer import GraphWriter
+from penult.exporters.graph.graph_writer import GraphWriter
 from penult.exporters.reference import describe
 
 SIDE = 32

@@ -11,14 +11,14 @@ import pytest
 from penult.errors import BundleMismatchError, HeadError, InputError, MissingFileError, SpaceMismatchError
 from penult.exporters.backbone import Backbone
 from penult.exporters.registry import load_backbone
-from penult.pipeline.bundle import bundle, check_images_of
-from penult.pipeline.decode import decode
-from penult.pipeline.extract import ExtractOptions, extract
+from penult.pipeline.extraction.decode import decode
+from penult.pipeline.extraction.extract import ExtractOptions, extract
+from penult.pipeline.extraction.images import ImageFile, list_images
 from penult.pipeline.fit import save_dataset
-from penult.pipeline.head import Head
+from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.registry import head_names
-from penult.pipeline.images import ImageFile, list_images
-from penult.pipeline.train import TrainOptions, train
+from penult.pipeline.models.bundle import bundle, check_images_of
+from penult.pipeline.training.train import TrainOptions, train
 from penult.store import Store, open_store
 
 # One point instead of each head's search, which is not what is tested here.

@@ -18,8 +18,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import SVC
 
-from penult.pipeline.compared_graph import compared_graph
-from penult.pipeline.head_graph import _floored, _with_float32_thresholds, converted_graph, linear_graph
+from penult.pipeline.models.compared_graph import compared_graph
+from penult.pipeline.models.head_graph import _floored, _with_float32_thresholds, converted_graph, linear_graph
 
 WIDTH, OPSET = 10, 17
 

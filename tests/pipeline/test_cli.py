@@ -195,7 +195,7 @@ def test_a_head_without_a_dataset(room: Path) -> None:
 
 
 def test_an_asked_gpu_that_is_not_there(room: Path) -> None:
-    from penult.pipeline.providers import cuda_obstacle
+    from penult.pipeline.extraction.providers import cuda_obstacle
 
     if not cuda_obstacle():
         pytest.skip("this machine has a GPU")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from penult.exporters.backbone import Backbone
-from penult.pipeline.extract import extract
+from penult.pipeline.extraction.extract import extract
 from penult.pipeline.fit import fit
 from penult.store import open_store
 from tests.pipeline.test_cli import PENULT

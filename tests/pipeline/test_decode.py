@@ -10,7 +10,7 @@ from PIL import Image
 
 from penult.errors import ImageError
 from penult.exporters.card import Decoding, Preprocessing
-from penult.pipeline.decode import MAX_PIXELS, decode, resize_and_crop, resized_size
+from penult.pipeline.extraction.decode import MAX_PIXELS, decode, resize_and_crop, resized_size
 
 PLAIN = Preprocessing(resize=256, crop=(224, 224))
 WHOLE = Preprocessing(resize=(8, 8), crop=(8, 8), interpolation="nearest")

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from sklearn import metrics
 
 from penult.errors import InputError
-from penult.pipeline.evaluation import Evaluation, evaluate
-from penult.pipeline.intervals import paired_difference, two_sided, wilson
-from penult.pipeline.paired import mcnemar
+from penult.pipeline.training.evaluation import Evaluation, evaluate
+from penult.pipeline.training.intervals import paired_difference, two_sided, wilson
+from penult.pipeline.training.paired import mcnemar
 
 CLASSES = ("ant", "bee", "wasp")
 

@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import penult.pipeline.extract as extract_module
+import penult.pipeline.extraction.extract as extract_module
 from penult.errors import ImageError, InputError, ProviderError, UnknownNameError
 from penult.exporters.backbone import Backbone
-from penult.pipeline import worker
-from penult.pipeline.decode import decode
-from penult.pipeline.extract import ExtractOptions, extract
-from penult.pipeline.images import ImageFile
-from penult.pipeline.receipt import Receipt
-from penult.pipeline.session import Session
+from penult.pipeline.extraction import worker
+from penult.pipeline.extraction.decode import decode
+from penult.pipeline.extraction.extract import ExtractOptions, extract
+from penult.pipeline.extraction.images import ImageFile
+from penult.pipeline.extraction.receipt import Receipt
+from penult.pipeline.extraction.session import Session
 from penult.store import Store, key_of, open_store
 
 TAPS = ("penultimate", "stage1")
@@ -253,7 +253,7 @@ def test_what_is_asked_wrongly_is_told(collection: Path, tmp_path: Path, small_b
 
 
 def test_an_asked_gpu_that_is_not_there_is_an_error(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
-    from penult.pipeline.providers import cuda_obstacle
+    from penult.pipeline.extraction.providers import cuda_obstacle
 
     if not cuda_obstacle():
         pytest.skip("this machine has a GPU")
@@ -263,17 +263,17 @@ def test_an_asked_gpu_that_is_not_there_is_an_error(collection: Path, tmp_path: 
 
 JOB = """
 import sys, time
-import penult.pipeline.worker as worker
-from penult.pipeline.extract import ExtractOptions, extract
+import penult.pipeline.extraction.worker as worker
+from penult.pipeline.extraction.extract import ExtractOptions, extract
 from penult.exporters import load_backbone
-import penult.pipeline.writer as writer
+import penult.pipeline.extraction.writer as writer
 writer.FIRST_COMMIT_SECONDS = 0.0
 decode = worker.decode
 def slowly(data, preprocessing):
     time.sleep(0.1)
     return decode(data, preprocessing)
 worker.decode = slowly
-import penult.pipeline.extract as module
+import penult.pipeline.extraction.extract as module
 module.LOAD_FILES = 4
 print("ready", flush=True)
 receipt = extract(sys.argv[1], sys.argv[2], backbone=sys.argv[3], options=ExtractOptions(workers=2))

@@ -12,8 +12,8 @@ from PIL import Image
 from penult.errors import InputError, UnknownNameError
 from penult.exporters.backbone import Backbone
 from penult.pipeline.fit import dataset_name, fit
-from penult.pipeline.model import Model
-from penult.pipeline.predict import predict
+from penult.pipeline.models.model import Model
+from penult.pipeline.models.predict import predict
 from penult.store import open_store
 
 

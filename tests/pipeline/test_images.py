@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from penult.errors import InputError, MissingFileError
-from penult.pipeline.images import ImageFile, list_images
+from penult.pipeline.extraction.images import ImageFile, list_images
 
 
 def _touch(root: Path, *names: str) -> None:

@@ -3,8 +3,8 @@
 import pytest
 
 from penult.errors import InputError
-from penult.pipeline.images import ImageFile
-from penult.pipeline.labelling import check_trainable, label_images
+from penult.pipeline.extraction.images import ImageFile
+from penult.pipeline.training.labelling import check_trainable, label_images
 
 
 def _file(name: str, label: str | None, split: str | None = None) -> ImageFile:

@@ -6,13 +6,13 @@ import pytest
 
 from penult.errors import HeadError, InputError, MissingFileError
 from penult.exporters.backbone import Backbone
-from penult.pipeline.bundle import bundle
-from penult.pipeline.decode import decode
-from penult.pipeline.extract import extract
+from penult.pipeline.extraction.decode import decode
+from penult.pipeline.extraction.extract import extract
+from penult.pipeline.extraction.images import list_images
 from penult.pipeline.fit import save_dataset
-from penult.pipeline.images import list_images
-from penult.pipeline.model import DIGEST_KEY, MODEL_VERSION, VERSION_KEY, Model, sealed
-from penult.pipeline.train import train
+from penult.pipeline.models.bundle import bundle
+from penult.pipeline.models.model import DIGEST_KEY, MODEL_VERSION, VERSION_KEY, Model, sealed
+from penult.pipeline.training.train import train
 from penult.store import open_store
 
 

@@ -13,21 +13,21 @@ from click.testing import CliRunner, Result
 
 from penult.errors import InputError, MissingFileError, UnknownNameError
 from penult.exporters.backbone import Backbone
-from penult.pipeline import predict as predict_module
-from penult.pipeline import predictors
-from penult.pipeline.bundle import bundle
 from penult.pipeline.cli.app import app
-from penult.pipeline.extract import extract
+from penult.pipeline.extraction.extract import extract
+from penult.pipeline.extraction.images import ImageFile, list_images
+from penult.pipeline.extraction.session import worker_count
+from penult.pipeline.extraction.worker import Worker
 from penult.pipeline.fit import save_dataset
-from penult.pipeline.head import Head
-from penult.pipeline.images import ImageFile, list_images
-from penult.pipeline.model import Model
-from penult.pipeline.predict import Prediction, predict
-from penult.pipeline.prediction_files import prediction_writer
-from penult.pipeline.session import worker_count
-from penult.pipeline.sorting import ImageSorter
-from penult.pipeline.train import train
-from penult.pipeline.worker import Worker
+from penult.pipeline.heads.head import Head
+from penult.pipeline.models import predict as predict_module
+from penult.pipeline.models import predictors
+from penult.pipeline.models.bundle import bundle
+from penult.pipeline.models.model import Model
+from penult.pipeline.models.predict import Prediction, predict
+from penult.pipeline.models.prediction_files import prediction_writer
+from penult.pipeline.models.sorting import ImageSorter
+from penult.pipeline.training.train import train
 from penult.store import Store, open_store
 
 

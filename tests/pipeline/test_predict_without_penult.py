@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from penult.exporters.registry import load_backbone
-from penult.pipeline.bundle import bundle
-from penult.pipeline.extract import extract
+from penult.pipeline.extraction.extract import extract
+from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.fit import save_dataset
-from penult.pipeline.images import ImageFile
-from penult.pipeline.predict import predict
-from penult.pipeline.train import train
+from penult.pipeline.models.bundle import bundle
+from penult.pipeline.models.predict import predict
+from penult.pipeline.training.train import train
 from penult.store import open_store
 
 # Refuses every package that is installed here, save those that the example names and what they need themselves.

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from penult.errors import InputError
-from penult.pipeline.evaluation import Evaluation, evaluate
 from penult.pipeline.report import (
     Advice,
     Baseline,
@@ -25,6 +24,7 @@ from penult.pipeline.report import (
     project,
     write_report,
 )
+from penult.pipeline.training.evaluation import Evaluation, evaluate
 
 VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
 OPTIONAL_PARTS = {

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from penult.pipeline.evaluation import Evaluation, evaluate
 from penult.pipeline.report import Before, CurvePoint, Embedding, Group, Report, Shown, Suspect, write_report
+from penult.pipeline.training.evaluation import Evaluation, evaluate
 
 FLAGS = [
     "--headless",

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from penult.errors import HeadError, InputError, MissingFileError, SpaceMismatchError, UnknownNameError
-from penult.pipeline.head import Head
 from penult.pipeline.heads import head_names
-from penult.pipeline.train import TrainOptions, train
+from penult.pipeline.heads.head import Head
+from penult.pipeline.training.train import TrainOptions, train
 from penult.store import SpaceSpec, Store, key_of, open_store
-from penult.store.table import Table
+from penult.store.tables.table import Table
 
 PRINT, OTHER = "a" * 64, "b" * 64
 

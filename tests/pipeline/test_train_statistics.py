@@ -8,14 +8,14 @@ import pytest
 from numpy.typing import NDArray
 
 from penult.errors import HeadError, InputError, SpaceMismatchError, UnknownNameError
-from penult.pipeline import statistics
 from penult.pipeline.heads.basis import Basis, moments_of
 from penult.pipeline.heads.logistic import LogisticPath
 from penult.pipeline.heads.ridge import RidgePath
-from penult.pipeline.statistics import StatisticsShelf
-from penult.pipeline.train import TrainOptions, train
+from penult.pipeline.training import statistics
+from penult.pipeline.training.statistics import StatisticsShelf
+from penult.pipeline.training.train import TrainOptions, train
 from penult.store import SpaceSpec, Store, key_of, open_store
-from penult.store.table import Table
+from penult.store.tables.table import Table
 
 WIDTH = 24
 Keys = NDArray[np.uint8]

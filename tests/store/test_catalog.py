@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from penult.errors import InputError, StoreDamagedError, UnknownNameError
 from penult.store.catalog import Catalog
-from penult.store.files import FileStat, SeenFile
-from penult.store.ledger import Failure
+from penult.store.catalog.files import FileStat, SeenFile
+from penult.store.catalog.ledger import Failure
 
 quick = settings(deadline=None, max_examples=30)
 
@@ -64,8 +64,8 @@ def test_recording_again_replaces_and_forgetting_removes(catalog: Catalog) -> No
 
 
 def test_all_files_come_back_in_order_over_many_blocks(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penult.store.files.BLOCK", 3)
-    monkeypatch.setattr("penult.store.paths.BLOCK", 3)
+    monkeypatch.setattr("penult.store.catalog.files.BLOCK", 3)
+    monkeypatch.setattr("penult.store.catalog.paths.BLOCK", 3)
     rows = [seen(f"{place}-{name}", size=place) for place in range(3) for name in NAMES]
     catalog.files.record(rows)
     found = list(catalog.files.all())
@@ -112,7 +112,7 @@ def test_the_ledger_keeps_the_first_sight_and_renews_the_last(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter(f"2026-01-0{day}T00:00:00+00:00" for day in range(1, 9))
-    monkeypatch.setattr("penult.store.ledger.now", lambda: next(times))
+    monkeypatch.setattr("penult.store.catalog.ledger.now", lambda: next(times))
     assert catalog.ledger.record([Failure("a", 1, 2, "truncated"), Failure("b\udce9", 1, 2, "no image")]) == 2
     assert catalog.ledger.record([Failure("a", 9, 9, "still truncated"), Failure("c", 1, 2, "empty")]) == 1
     rows = {row.path: row for row in catalog.ledger.failures()}

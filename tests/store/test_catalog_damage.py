@@ -11,10 +11,10 @@ import pytest
 
 from penult.errors import PenultError, StoreDamagedError, UnknownNameError
 from penult.store.catalog import Catalog
-from penult.store.files import FileStat, SeenFile
+from penult.store.catalog.files import FileStat, SeenFile
+from penult.store.catalog.ledger import Failure
 from penult.store.keys import key_array, key_of
-from penult.store.ledger import Failure
-from penult.store.table import Table
+from penult.store.tables.table import Table
 
 NAMES = [f"/images/{place:03d}.jpg" for place in range(60)]
 STATS = [FileStat(name, 10, 5) for name in NAMES]
@@ -223,7 +223,7 @@ def test_what_is_in_the_log_only_is_carried_over(tmp_path: Path) -> None:
 def test_a_table_out_of_order_is_reported_and_not_read_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penult.store.paths.BLOCK", 10)
+    monkeypatch.setattr("penult.store.catalog.paths.BLOCK", 10)
     path = tmp_path / "catalog.sqlite"
     with Catalog(path) as catalog:
         catalog.files.record(SeenFile(*stat, key) for stat, key in zip(STATS, KEYS, strict=True))

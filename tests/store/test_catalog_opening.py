@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 
 from penult.errors import MissingFileError, StoreDamagedError, StoreFormatError, StoreWriteError
-from penult.store import schema
-from penult.store.catalog import Catalog
-from penult.store.files import FileStat, SeenFile
-from penult.store.table import Table
+from penult.store.catalog import Catalog, schema
+from penult.store.catalog.files import FileStat, SeenFile
+from penult.store.tables.table import Table
 
 GOLDEN = Path(__file__).parent / "golden_catalog"
 SEEN = SeenFile("a.jpg", 10, 5, b"k" * 16)
@@ -56,9 +55,9 @@ def as_nobody(script: str, folder: Path) -> str:
         import os, tempfile
         from pathlib import Path
         from penult.errors import StoreWriteError
-        from penult.store import schema
+        from penult.store.catalog import schema
         from penult.store.catalog import Catalog
-        from penult.store.files import FileStat
+        from penult.store.catalog.files import FileStat
         schema.expected(1)
         os.getuid() or os.setuid(65534)
         path = Path({str(folder / "catalog.sqlite")!r})
@@ -83,7 +82,7 @@ def test_another_journal_serves_where_it_does_not_and_a_note_says_so(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     direct(path, "PRAGMA journal_mode = DELETE")
-    monkeypatch.setattr("penult.store.database._ask_for_wal", lambda _: "delete")
+    monkeypatch.setattr("penult.store.catalog.database._ask_for_wal", lambda _: "delete")
     with Catalog(path) as catalog:
         catalog.files.record([SeenFile("b.jpg", 1, 1, b"l" * 16)])
         assert catalog.files.known([STAT]) == [b"k" * 16]
@@ -281,8 +280,8 @@ WRITER = """
     from pathlib import Path
     import numpy as np
     from penult.store.catalog import Catalog
-    from penult.store.files import SeenFile
-    from penult.store.table import Table
+    from penult.store.catalog.files import SeenFile
+    from penult.store.tables.table import Table
     catalog = Catalog(Path(sys.argv[1]))
     start = len(catalog.jobs.all())
     for turn in range(start, start + 10_000):
@@ -321,7 +320,7 @@ def test_kill_at_any_moment_leaves_all_that_was_done(tmp_path: Path) -> None:
 
 
 def test_another_process_that_holds_it_too_long_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penult.store.database.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("penult.store.catalog.database.BUSY_SECONDS", 0.05)
     holder = sqlite3.connect(path, isolation_level=None)
     with Catalog(path) as catalog:
         holder.execute("BEGIN IMMEDIATE")

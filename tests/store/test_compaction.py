@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from penult.errors import StoreWriteError
-from penult.store import Space, compaction
+from penult.store import Space
+from penult.store.spaces import compaction
 from tests.store.rig.samples import add, batches_in, keys_of, rows_of
 
 
@@ -93,7 +94,8 @@ def test_files_of_dead_writers_are_collected_and_those_of_living_ones_stay(space
 GROWTH = """
 import resource, sys
 import numpy as np
-from penult.store import SpaceSpec, compaction, open_store
+from penult.store import SpaceSpec, open_store
+from penult.store.spaces import compaction
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

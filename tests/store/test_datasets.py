@@ -17,15 +17,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from penult.errors import InputError, UnknownNameError
-from penult.store import blocks
-from penult.store.catalog import Catalog
-from penult.store.columns import KINDS, Kind, as_column, kind_of, missing_in
-from penult.store.datasets import Dataset
-from penult.store.differences import difference
-from penult.store.encoding import decode, encode
-from penult.store.files import SeenFile
+from penult.store.catalog import Catalog, blocks
+from penult.store.catalog.datasets import Dataset
+from penult.store.catalog.encoding import decode, encode
+from penult.store.catalog.files import SeenFile
 from penult.store.keys import key_array, key_of
-from penult.store.table import Table
+from penult.store.tables.columns import KINDS, Kind, as_column, kind_of, missing_in
+from penult.store.tables.differences import difference
+from penult.store.tables.table import Table
 
 quick = settings(deadline=None, max_examples=30)
 
@@ -386,7 +385,7 @@ def test_two_writers_of_one_dataset_each_get_their_version(tmp_path: Path) -> No
         from pathlib import Path
         import numpy as np
         from penult.store.catalog import Catalog
-        from penult.store.table import Table
+        from penult.store.tables.table import Table
         with Catalog(Path(sys.argv[1])) as catalog:
             for turn in range(12):
                 table = Table(np.zeros((2, 16), np.uint8), ("a", "b"), {"who": [sys.argv[2]] * 2, "turn": [turn] * 2})

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from penult.errors import StoreDamagedError, StoreWriteError
 from penult.store import Space, open_store
-from penult.store.container import open_container
-from penult.store.lookup import Lookup
+from penult.store.spaces.container import open_container
+from penult.store.spaces.lookup import Lookup
 from tests.store.rig.powerloss import lose_power_everywhere
 from tests.store.rig.samples import SPEC, add, batches_in, keys_of, rows_of
 from tests.store.rig.shim import run_under

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from penult.store import Space, index, indexing, open_store
-from penult.store.index import Index
+from penult.store import Space, open_store
 from penult.store.keys import halves, key_of
-from penult.store.keytable import ABSENT
+from penult.store.spaces import index, indexing
+from penult.store.spaces.index import Index
+from penult.store.spaces.keytable import ABSENT
 from tests.store.rig.samples import SPEC, rows_of
 
 

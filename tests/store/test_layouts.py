@@ -21,15 +21,15 @@ from penult.errors import (
     StoreWriteError,
     UnknownNameError,
 )
-from penult.store import rows as rows_module
-from penult.store.columns import as_column, kind_of
-from penult.store.files import SeenFile
+from penult.store.catalog.files import SeenFile
 from penult.store.keys import key_array, key_of
 from penult.store.layouts import LAYOUTS, export_store, import_store, layout_named
-from penult.store.space import Space
-from penult.store.spec import FeatureType, SpaceSpec
+from penult.store.layouts import rows as rows_module
+from penult.store.spaces.space import Space
+from penult.store.spaces.spec import FeatureType, SpaceSpec
 from penult.store.stores import Store, open_store
-from penult.store.table import Table
+from penult.store.tables.columns import as_column, kind_of
+from penult.store.tables.table import Table
 
 WIDTH = 7
 ARROW = ("parquet", "clip")
@@ -209,7 +209,7 @@ def test_the_plain_file_is_read_in_one_line(tmp_path: Path) -> None:
 
 def test_the_layout_of_clip_retrieval_is_read_as_it_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
-    monkeypatch.setattr("penult.store.layout_arrow.SHARD_ROWS", 10)
+    monkeypatch.setattr("penult.store.layouts.arrow.SHARD_ROWS", 10)
     table = table_of(23)
     store, space = filled(tmp_path / "store", table)
     export_store(store, tmp_path / "out", layout="clip", dataset=table)
@@ -491,12 +491,12 @@ def test_memory_is_that_of_a_block_whatever_is_exported(layout: str, tmp_path: P
         import resource, sys
         from pathlib import Path
         import numpy as np
-        import penult.store.rows
+        import penult.store.layouts.rows
         from penult.store.layouts import export_store, import_store
-        from penult.store.spec import SpaceSpec
+        from penult.store.spaces.spec import SpaceSpec
         from penult.store.stores import open_store
-        from penult.store.table import Table
-        penult.store.rows.BLOCK_BYTES = 4 << 20
+        from penult.store.tables.table import Table
+        penult.store.layouts.rows.BLOCK_BYTES = 4 << 20
         folder, layout, rows = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
         store = open_store(folder / "store")
         space = store.space(SpaceSpec("x", "0" * 64, "penultimate", 1024))

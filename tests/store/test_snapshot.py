@@ -7,8 +7,8 @@ import pytest
 
 from penult.errors import StoreDamagedError
 from penult.store import Space, open_store
-from penult.store.manifests import Manifest
-from penult.store.spacefolder import SpaceFolder
+from penult.store.spaces.manifests import Manifest
+from penult.store.spaces.spacefolder import SpaceFolder
 from tests.store.rig.samples import SPEC, add, batches_in
 
 
@@ -114,7 +114,7 @@ def test_a_merged_shard_without_a_manifest_waits_and_is_taken_up(space: Space, m
         raise DiedError
 
     with monkeypatch.context() as patch:
-        patch.setattr("penult.store.compaction.checkpoint", die)
+        patch.setattr("penult.store.spaces.compaction.checkpoint", die)
         with pytest.raises(DiedError):
             space.compact()
     assert len(list((space.path / "shards").iterdir())) == 3

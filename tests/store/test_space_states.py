@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from numpy.typing import NDArray
 
-from penult.store import Space, index, indexing, open_store
-from penult.store.checksums import row_sums
+from penult.store import Space, open_store
+from penult.store.spaces import index, indexing
+from penult.store.spaces.checksums import row_sums
 from tests.store.rig.samples import SPEC, keys_of, rows_of
 
 KEYS = keys_of(0, 12)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from penult.errors import InputError
 from penult.store.keys import key_array, key_of
-from penult.store.leaks import find_contradictions, find_divided_groups, find_leaks
-from penult.store.splits import split_by_column, split_by_key, split_by_time, split_in_proportion
+from penult.store.tables.leaks import find_contradictions, find_divided_groups, find_leaks
+from penult.store.tables.splits import split_by_column, split_by_key, split_by_time, split_in_proportion
 
 quick = settings(deadline=None, max_examples=50)
 

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from penult.errors import InputError, MissingExtraError, MissingFileError
-from penult.store.columns import KINDS, Kind, as_column, kind_of
-from penult.store.joining import join
 from penult.store.keys import key_array, key_of
-from penult.store.table import Table
-from penult.store.tables import read_table, table_of, write_table
+from penult.store.tables.columns import KINDS, Kind, as_column, kind_of
+from penult.store.tables.formats import read_table, table_of, write_table
+from penult.store.tables.joining import join
+from penult.store.tables.table import Table
 
 quick = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

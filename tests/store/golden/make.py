@@ -9,8 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from penult.store import SpaceSpec, indexing, open_store
+from penult.store import SpaceSpec, open_store
 from penult.store.opening import MAJOR, MINOR
+from penult.store.spaces import indexing
 from tests.store.rig.samples import keys_of, rows_of
 
 FOLDER = Path(__file__).parent

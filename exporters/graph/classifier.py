@@ -1,0 +1,93 @@
+"""Finds the last classifier of a network and what it takes: the penultimate features.
+
+The classifier may be a Gemm, a MatMul with an Add, or a convolution, before or after the global pool; around it may
+stand Softmax, Flatten, Reshape, Squeeze, Dropout and the like.
+"""
+
+from dataclasses import dataclass
+
+import onnx
+
+from penult.errors import BackboneError
+from penult.exporters.graph.flops import flops_up_to
+from penult.exporters.graph.graph_view import GraphView
+
+__all__ = ["Classifier", "find_classifier", "passed"]
+
+_RESHAPING = {"Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Dropout", "Cast", "Transpose"}
+_SCORING = {"Softmax", "LogSoftmax", "Sigmoid"}
+_POOLING = {"GlobalAveragePool", "AveragePool", "ReduceMean"}
+_SHIFTING = {"Add", "Sub", "Mul", "Div", "Relu", "Clip", "BatchNormalization"}
+# A convolution before the pool is a classifier only if something says so: else it is the last layer of features.
+_CLASS_COUNTS = {1000, 1001, 11821, 21841, 21843}
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """``scores`` before the softmax, and ``features``, what the classifier takes; both are names of values."""
+
+    scores: str
+    features: str
+
+
+def find_classifier(view: GraphView, classes: int | None = None) -> Classifier | None:
+    """Gives the classifier that the most work leads to, or None where no output is a classifier's.
+
+    ``classes`` is how many classes there are, where that is known.
+    """
+    found = [each for output in view.graph.output if (each := _of_output(view, output.name, classes))]
+    if not found:
+        return None
+    return max(found, key=lambda each: flops_up_to(view.graph, each.features, view.shapes) or 0)
+
+
+def passed(view: GraphView, value: str, kinds: set[str]) -> tuple[str, set[str]]:
+    """Goes up from ``value`` through nodes of these kinds; gives where that ends, and the kinds that were met."""
+    met = set()
+    while (node := view.makers.get(value)) is not None and node.op_type in kinds:
+        data = view.data_inputs(node)
+        if len(data) != 1:
+            break
+        met.add(node.op_type)
+        value = data[0]
+    return value, met
+
+
+def _of_output(view: GraphView, output: str, classes: int | None) -> Classifier | None:
+    scores, met = passed(view, output, _RESHAPING | _SCORING)
+    weighing, between = passed(view, scores, _RESHAPING | _POOLING | _SHIFTING)
+    node = view.makers.get(weighing)
+    if node is None or len(view.data_inputs(node)) != 1:
+        return None
+    if node.op_type in ("Gemm", "MatMul"):
+        return None if "BatchNormalization" in between else Classifier(scores, _features(view, node))
+    if node.op_type != "Conv" or "BatchNormalization" in between:
+        return None
+    counts = _CLASS_COUNTS if classes is None else {classes}
+    if met & _SCORING or view.width(weighing) in counts:
+        return Classifier(scores, _features(view, node))
+    return None
+
+
+def _features(view: GraphView, node: onnx.NodeProto) -> str:
+    """Gives what a classifier takes, from before what only passes numbers on unchanged."""
+    value = view.data_inputs(node)[0]
+    while True:
+        maker = view.makers.get(value)
+        if maker is None or maker.op_type not in _RESHAPING or len(view.data_inputs(maker)) != 1:
+            return value
+        before = view.data_inputs(maker)[0]
+        if maker.op_type not in ("Identity", "Dropout", "Cast") and not _is_vector(view, before):
+            return value
+        value = before
+
+
+def _is_vector(view: GraphView, value: str) -> bool:
+    shape = view.shapes.get(value)
+    if shape is None:
+        raise BackboneError(
+            f"The shape of the graph's value {value!r} cannot be known",
+            expected="a network whose shapes follow from the size of its input",
+            remedy="name the penultimate tensor",
+        )
+    return len(shape) == 2 or (len(shape) == 4 and shape[2:] == (1, 1))

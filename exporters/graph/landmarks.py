@@ -1,0 +1,91 @@
+"""What in a network is of use: its penultimate features, the ends of its stages, its scores."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from penult.errors import BackboneError, UnknownNameError
+from penult.exporters.card import Pooling
+from penult.exporters.graph.classifier import find_classifier
+from penult.exporters.graph.graph_view import GraphView, network_inputs
+from penult.exporters.graph.pooling import TapPlan
+from penult.exporters.graph.stages import find_stages
+from penult.exporters.graph.tap_requests import TapRequest
+
+__all__ = ["Landmarks", "find_landmarks", "planned"]
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """The names of values that a source knows, or that were found by reading the graph."""
+
+    penultimate: str | None = None
+    logits: str | None = None
+
+
+def find_landmarks(
+    view: GraphView, known: Landmarks, size: tuple[int, int], classes: int | None
+) -> tuple[list[TapPlan], str | None, list[str]]:
+    """Gives the plans of all taps that were found, the value of the scores, and notes for the card."""
+    notes = []
+    features, scores = known.penultimate, known.logits
+    for name in (features, scores):
+        if name is not None:
+            _refuse_unknown(view, name)
+    if features is None:
+        classifier = find_classifier(view, classes)
+        if classifier is not None:
+            features, scores = classifier.features, scores or classifier.scores
+        else:
+            features = _only_output(view)
+            notes.append("No classifier was found in the graph: its output is taken as the features.")
+    (source,) = network_inputs(view.graph)
+    stages = find_stages(view, source.name, features, size)
+    plans = [TapPlan(f"stage{i}", s.tensor, "avg", i, s.reduction) for i, s in enumerate(stages, 1)]
+    sides = view.sides(features)
+    reduction = 2 ** max(0, round(math.log2(size[0] / sides[0]))) if sides and min(sides) > 1 else None
+    return [*plans, TapPlan("penultimate", features, _default_pooling(view, features), None, reduction)], scores, notes
+
+
+def planned(view: GraphView, found: Sequence[TapPlan], asked: Sequence[TapRequest] | None) -> list[TapPlan]:
+    """Gives the plans of the asked taps, and of ``penultimate`` always; all that were found where none is asked."""
+    if asked is None:
+        return list(found)
+    known = {plan.name: plan for plan in found}
+    plans = {}
+    for request in asked:
+        plan = known.get(request.tensor)
+        if plan is None:
+            if request.tensor not in view.varying:
+                raise UnknownNameError.among("tap or tensor", request.tensor, {*known, *view.varying})
+            plan = TapPlan(request.name or request.tensor, request.tensor, _default_pooling(view, request.tensor))
+        name = request.name or plan.name
+        if name in plans:
+            raise BackboneError(f"Two taps are called {name!r}", expected="names that differ", remedy="NAME=TENSOR")
+        plans[name] = TapPlan(name, plan.tensor, request.pooling or plan.pooling, plan.stage, plan.reduction)
+    return [*plans.values(), *([] if "penultimate" in plans else [known["penultimate"]])]
+
+
+def _default_pooling(view: GraphView, value: str) -> Pooling:
+    shape = view.shapes.get(value)
+    if shape is None or len(shape) not in (2, 3, 4):
+        raise BackboneError(
+            f"The value {value!r} has the shape {shape}",
+            expected="a vector, tokens or a feature map for each image",
+        )
+    return "none" if len(shape) == 2 or (len(shape) == 4 and shape[2:] == (1, 1)) else "avg"
+
+
+def _only_output(view: GraphView) -> str:
+    if len(view.graph.output) != 1:
+        raise BackboneError(
+            f"No classifier was found, and the graph has {len(view.graph.output)} outputs",
+            expected="a classifier, or one output",
+            remedy="name the penultimate tensor",
+        )
+    return str(view.graph.output[0].name)
+
+
+def _refuse_unknown(view: GraphView, name: str) -> None:
+    if name not in view.varying:
+        raise UnknownNameError.among("tensor", name, view.varying)

@@ -1,0 +1,111 @@
+"""Finds the ends of a network's stages: the last value at each resolution that everything after it goes through."""
+
+import math
+from dataclasses import dataclass
+
+from penult.exporters.graph.graph_view import GraphView, attribute
+
+__all__ = ["Stage", "find_stages"]
+
+_POINTWISE = {
+    "Relu", "Clip", "BatchNormalization", "HardSwish", "HardSigmoid", "Sigmoid", "Mul", "PRelu", "LeakyRelu", "Elu",
+    "Gelu", "Mish", "Add", "Sub", "Identity", "Dropout", "Pad",
+}  # fmt: skip
+_AVERAGING = {"GlobalAveragePool", "AveragePool", "ReduceMean"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """``tensor`` is the end of a stage whose sides are ``reduction`` times smaller than the image's."""
+
+    tensor: str
+    reduction: int
+
+
+def find_stages(view: GraphView, source: str, features: str, size: tuple[int, int]) -> list[Stage]:
+    """Gives the stages between the value ``source`` and the penultimate ``features``, from the first on.
+
+    One whose average is already the penultimate vector is left out.
+    """
+    levels: dict[int, list[str]] = {}
+    for value in _passed_by_all(view, source, features):
+        sides = view.sides(value)
+        if sides is None or min(sides) < 2 or not _same_aspect(sides, size):
+            continue
+        level = round(math.log2(size[0] / sides[0]))
+        if level >= 1:
+            levels.setdefault(level, []).append(value)
+    pooled = _pooled_into(view, features)
+    ends = []
+    for level, values in sorted(levels.items()):
+        inner = values[-1] == pooled or _narrows_next(view, values[-1])
+        end = _before_widening(view, values) if inner else values[-1]
+        if end != pooled:
+            ends.append(Stage(end, 2**level))
+    return ends
+
+
+def _passed_by_all(view: GraphView, source: str, features: str) -> list[str]:
+    """Gives the values that every path from ``source`` to ``features`` goes through, in order.
+
+    Those are the values that, when they are made, are the only ones still needed later.
+    """
+    nodes = view.behind([features])
+    uses: dict[str, int] = {features: 1}
+    for node in nodes:
+        for name in set(view.data_inputs(node)):
+            uses[name] = uses.get(name, 0) + 1
+    live, found = {source}, []
+    for node in nodes:
+        for name in set(view.data_inputs(node)):
+            uses[name] -= 1
+            if not uses[name]:
+                live.discard(name)
+        live.update(name for name in node.output if uses.get(name))
+        if len(live) == 1 and node.output[0] in live:
+            found.append(node.output[0])
+    return found
+
+
+def _same_aspect(sides: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Tells a feature map from other values of four sides."""
+    return abs(math.log2((size[0] / sides[0]) / (size[1] / sides[1]))) < 0.5
+
+
+def _pooled_into(view: GraphView, features: str) -> str:
+    """Gives the feature map whose average is ``features``, or ``features`` itself."""
+    value = features
+    while (node := view.makers.get(value)) is not None and node.op_type in {
+        "Flatten",
+        "Reshape",
+        "Squeeze",
+        "Identity",
+    }:
+        value = view.data_inputs(node)[0]
+    node = view.makers.get(value)
+    return view.data_inputs(node)[0] if node is not None and node.op_type in _AVERAGING else features
+
+
+def _narrows_next(view: GraphView, value: str) -> bool:
+    """Tells whether a depthwise convolution takes ``value``: then it is the inside of an inverted residual block."""
+    for node in view.graph.node:
+        if value not in node.input:
+            continue
+        if node.op_type == "Pad":
+            return _narrows_next(view, node.output[0])
+        if node.op_type == "Conv" and attribute(node, "group", 1) == view.width(value):
+            return True
+    return False
+
+
+def _before_widening(view: GraphView, values: list[str]) -> str:
+    """Gives the narrower value that a 1x1 convolution widened into the last one, or the last one."""
+    for value in reversed(values):
+        node = view.makers[value]
+        if node.op_type == "Conv" and attribute(node, "kernel_shape", [1, 1]) == [1, 1]:
+            before = view.data_inputs(node)[0]
+            narrower = (view.width(before) or 0) < (view.width(values[-1]) or 0)
+            return before if before in values and narrower else values[-1]
+        if node.op_type not in _POINTWISE:
+            break
+    return values[-1]

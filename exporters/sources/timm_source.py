@@ -1,0 +1,173 @@
+"""The source ``timm:NAME``: a network of timm, with the preprocessing of its pretrained configuration."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, cast
+
+from penult.errors import BackboneError, InputError, MissingExtraError
+from penult.exporters.card import Interpolation, Preprocessing
+from penult.exporters.classes import imagenet_classes
+from penult.exporters.sources.addresses import Address, file_facts, refuse_unknown
+from penult.exporters.sources.source_network import ExportRequest, Provenance, SourceNetwork
+from penult.exporters.sources.torch_network import TorchSource, source_network
+from penult.exporters.sources.torch_weights import class_count, misfit, read_state, seeded
+
+__all__ = ["read_timm"]
+
+
+def read_timm(rest: str, request: ExportRequest) -> SourceNetwork:
+    """Reads ``ARCHITECTURE``, ``ARCHITECTURE.TAG`` or ``NAME@FILE``."""
+    timm = _timm()
+    address = Address.of(rest, request)
+    if address.weights is not None:  # timm's own word for weights is the tag behind the dot
+        raise InputError(
+            f"The weights of {address.name} are {address.weights!r}",
+            expected="random, or a file that is there",
+            remedy=f"timm:{address.name.partition('.')[0]}.{address.weights} names weights of timm's own",
+        )
+    refuse_unknown("network of timm", address.name.partition(".")[0], timm.list_models())
+    if "." in address.name:
+        refuse_unknown("pretrained network of timm", address.name, _pretrained(timm, address.name))
+    facts: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    parameters = _sized(timm, address.name, request)
+    if address.is_random:
+        network = seeded(lambda: timm.create_model(address.name, **parameters))
+        facts, notes = {"name": "random"}, ("The weights are random: only the architecture is timm's.",)
+    elif address.file is not None:
+        network = _from_file(timm, address, parameters)
+        facts = file_facts(address.file)
+        notes = ("Preprocessing is that of timm's own weights of this name: the file does not say its own.",)
+    else:
+        if not _pretrained(timm, address.name):
+            raise InputError(f"timm has no weights of {address.name}", expected="a file, or random")
+        network = _downloaded(timm, address.name, parameters)
+        facts = _facts(network.pretrained_cfg)
+    own = network.pretrained_cfg
+    config = _configured(timm, network, request)
+    named = address.file is None and not address.is_random
+    source = TorchSource(
+        network=network,
+        transform=timm.data.create_transform(**config, is_training=False),
+        penultimate=lambda batch: network.forward_head(network.forward_features(batch), pre_logits=True),
+        preprocessing=_preprocessing(config, request),
+        mean=config["mean"],
+        std=config["std"],
+        framework=f"timm {timm.__version__}",
+    )
+    full_name = f"{own['architecture']}.{own['tag']}" if own.get("tag") and named else address.name
+    return source_network(
+        source,
+        full_name,
+        Provenance(
+            source=f"timm {full_name}",
+            licence=(own.get("license") or "unknown") if named else "unknown",
+            weights=facts,
+            notes=notes,
+        ),
+        imagenet_classes() if named and "in1k" in full_name and network.num_classes == 1000 else None,
+    )
+
+
+def _timm() -> Any:
+    try:
+        import timm
+    except ImportError:
+        raise MissingExtraError.of("timm", "torch", "Exporting a network of timm") from None
+    return timm
+
+
+def _sized(timm: Any, name: str, request: ExportRequest) -> dict[str, Any]:
+    """Tells a network with a fixed size, such as one with position embeddings, the size that is asked."""
+    config = timm.models.get_pretrained_cfg(name)
+    fixed = config is not None and config.fixed_input_size
+    return {"img_size": request.size} if request.size is not None and fixed else {}
+
+
+def _pretrained(timm: Any, name: str) -> list[str]:
+    architecture = name.partition(".")[0]
+    full = [each for each in timm.list_pretrained() if each.partition(".")[0] == architecture]
+    return [*full, *([architecture] if full else [])]
+
+
+def _from_file(timm: Any, address: Address, parameters: Mapping[str, Any]) -> Any:
+    path = address.file
+    assert path is not None
+    state = read_state(path)
+    count = class_count(timm.create_model(address.name, **parameters), state)
+    classes = {"num_classes": count} if count else {}
+    try:
+        return timm.create_model(
+            address.name,
+            pretrained=True,
+            pretrained_cfg_overlay={"state_dict": state, **classes},
+            **classes,
+            **parameters,
+        )
+    except (RuntimeError, KeyError, AttributeError) as reason:  # of load_state_dict, and of timm's filters before it
+        raise misfit(path.name, reason) from reason
+
+
+def _downloaded(timm: Any, name: str, parameters: Mapping[str, Any]) -> Any:
+    try:
+        return timm.create_model(name, pretrained=True, **parameters)
+    except Exception as reason:  # the hub, the network, the disk and the unpickler raise what they like
+        facts = _facts(dict(timm.models.get_pretrained_cfg(name).to_dict()))
+        raise BackboneError(
+            f"The weights {facts.get('file')} of timm's {name} cannot be had from {facts.get('url')}: "
+            f"{str(reason).strip().splitlines()[0]}",
+            expected="a network connection, or the file in the cache of the hub",
+            remedy=f"get the file elsewhere and name it: timm:{name}@FILE",
+        ) from reason
+
+
+def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives what a card says of timm's own weights."""
+    name = f"{config.get('architecture')}.{config.get('tag')}" if config.get("tag") else config.get("architecture")
+    if config.get("hf_hub_id"):
+        file = config.get("hf_hub_filename") or "model.safetensors"
+        return {"name": name, "file": file, "url": f"https://huggingface.co/{config['hf_hub_id']}"}
+    url = str(config.get("url") or "")
+    return {"name": name, "file": url.rpartition("/")[2], "url": url}
+
+
+def _configured(timm: Any, network: Any, request: ExportRequest) -> dict[str, Any]:
+    """Gives timm's own configuration of the data, with what the user asks otherwise."""
+    hints = request.hints
+    asked: dict[str, Any] = {}
+    size = request.size or hints.crop
+    if size is not None:
+        high, wide = (size, size) if isinstance(size, int) else size
+        asked["input_size"] = (3, high, wide)
+    if hints.interpolation is not None:
+        asked["interpolation"] = hints.interpolation
+    if (normalisation := hints.normalisation()) is not None:
+        asked["mean"] = tuple(level / 255 for level in normalisation.mean)
+        asked["std"] = tuple(level / 255 for level in normalisation.std)
+    config = dict(timm.data.resolve_model_data_config(network, args=asked))
+    high, wide = config["input_size"][1:]
+    if isinstance(hints.resize, tuple):
+        config |= {"crop_mode": "squash", "crop_pct": high / hints.resize[0]}
+    elif hints.resize is not None:
+        config |= {"crop_mode": "center", "crop_pct": high / hints.resize}
+    return config
+
+
+def _preprocessing(config: Mapping[str, Any], request: ExportRequest) -> Preprocessing:
+    """Says the same as timm's own transform does, in the card's words."""
+    high, wide = config["input_size"][1:]
+    mode = config["crop_mode"]
+    if mode not in ("center", "squash") or (mode == "center" and high != wide):
+        raise InputError(
+            f"timm prepares images for this network with crop_mode {mode!r} to {high} x {wide}",
+            expected="crop_mode center to a square, or squash: what a card can say",
+            remedy="say with --resize how images reach that size instead",
+        )
+    sides = math.floor(high / config["crop_pct"]), math.floor(wide / config["crop_pct"])
+    if request.hints.resize is not None and request.hints.resize not in (sides, sides[0]):
+        raise InputError(
+            f"timm cannot resize to {request.hints.resize}", expected="a size with the proportions of the input"
+        )
+    return Preprocessing(
+        sides if mode == "squash" else sides[0], (high, wide), cast("Interpolation", config["interpolation"])
+    )

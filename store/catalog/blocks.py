@@ -1,0 +1,120 @@
+"""Tables as blocks in the catalog: each is named by the SHA-256 of its bytes, so versions share what is equal."""
+
+import zlib
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from itertools import pairwise
+from sqlite3 import Connection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penult.store.catalog.encoding import decode, encode
+from penult.store.tables.columns import kind_of
+from penult.store.tables.table import Table
+
+CUT_EVERY, LARGEST = 8_192, 65_536
+"""Rows of a block on average, and at most."""
+
+_LARGEST_BYTES = 2**30
+
+Contents = dict[str, Any]
+"""Plain data: ``rows``, ``cuts`` (row numbers from 0 to rows), and of each column the kind and the blocks' digests."""
+
+
+def put(connection: Connection, table: Table) -> Contents:
+    """Stores the blocks of ``table`` that are not there yet, and returns where all of them are."""
+    cuts = _cuts(table.keys)
+    columns: dict[str, Any] = {}
+    for name, kind, values in _columns(table):
+        digests = []
+        for start, end in pairwise(cuts):
+            data = values[start:end].tobytes() if kind == "key" else encode(values[start:end], kind)
+            digest = sha256(data).digest()
+            digests.append(digest.hex())
+            if not connection.execute("SELECT 1 FROM blocks WHERE digest = ?", (digest,)).fetchone():
+                # Level 1: labels and paths shrink many times over, and a million rows take a second.
+                packed = zlib.compress(data, 1)
+                connection.execute("INSERT INTO blocks VALUES (?, ?, ?)", (digest, len(data), packed))
+        columns[name] = {"kind": kind, "blocks": digests}
+    return {"rows": len(table), "cuts": cuts, "columns": columns}
+
+
+def get(connection: Connection, contents: Contents) -> Table:
+    """Returns the table at ``contents``; raises ValueError where a block is missing or not what its name says."""
+    cuts: list[int] = contents["cuts"]
+    columns: dict[str, NDArray[Any]] = {}
+    for name in ["key", "path", *contents["order"]]:
+        kind, digests = contents["columns"][name]["kind"], contents["columns"][name]["blocks"]
+        parts = [
+            _key_rows(data) if kind == "key" else decode(data, kind, end - start)
+            for data, (start, end) in zip(_blocks(connection, digests), pairwise(cuts), strict=True)
+        ]
+        columns[name] = np.concatenate(parts) if parts else np.empty(0, object)
+    keys, paths = columns.pop("key"), columns.pop("path")
+    return Table(keys, tuple(paths), columns)
+
+
+def copy(source: Connection, target: Connection, contents: Contents) -> None:
+    """Copies the blocks of ``contents`` from one catalog into another."""
+    for digest in sorted(_named(contents)):
+        row = source.execute("SELECT digest, size, data FROM blocks WHERE digest = ?", (digest,)).fetchone()
+        target.execute("INSERT OR IGNORE INTO blocks VALUES (?, ?, ?)", row)
+
+
+def keep_only(connection: Connection, kept: Iterable[Contents]) -> None:
+    """Deletes the blocks that none of ``kept`` names."""
+    named = {digest for contents in kept for digest in _named(contents)}
+    there = {digest for (digest,) in connection.execute("SELECT digest FROM blocks")}
+    connection.executemany("DELETE FROM blocks WHERE digest = ?", ((digest,) for digest in there - named))
+
+
+def _named(contents: Contents) -> set[bytes]:
+    return {bytes.fromhex(digest) for column in contents["columns"].values() for digest in column["blocks"]}
+
+
+def _columns(table: Table) -> Iterator[tuple[str, Any, Any]]:
+    yield "key", "key", table.keys
+    yield "path", "text", table.paths
+    for name, values in table.columns.items():
+        yield name, kind_of(values), values
+
+
+def _cuts(keys: NDArray[np.uint8]) -> list[int]:
+    """Returns where the blocks begin and end.
+
+    A block ends after a row whose key says so, so that rows put in between change their own block and no other.
+    """
+    tails = np.ascontiguousarray(keys[:, 14:]).view("<u2")[:, 0]
+    cuts = [0]
+    for end in [*(np.flatnonzero(tails % CUT_EVERY == 0) + 1).tolist(), len(keys)]:
+        cuts += range(cuts[-1] + LARGEST, end, LARGEST)
+        if end > cuts[-1]:
+            cuts.append(end)
+    return cuts
+
+
+def _key_rows(data: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(data, np.uint8).reshape(-1, 16)
+
+
+def _blocks(connection: Connection, digests: Iterable[str]) -> Iterator[bytes]:
+    for digest in digests:
+        row = connection.execute("SELECT size, data FROM blocks WHERE digest = ?", (bytes.fromhex(digest),)).fetchone()
+        if row is None:
+            raise ValueError("a block of rows is not there")
+        yield _unpacked(row[0], row[1], digest)
+
+
+def _unpacked(size: int, packed: bytes, digest: str) -> bytes:
+    # The size is checked first: a stranger's block must not unpack to more than it says, nor say more than is sane.
+    if not 0 <= size <= _LARGEST_BYTES:
+        raise ValueError(f"a block of rows claims {size} bytes")
+    try:
+        data = zlib.decompressobj().decompress(packed, size + 1)
+    except zlib.error as error:
+        raise ValueError(f"a block of rows cannot be unpacked: {error}") from error
+    if len(data) != size or sha256(data).hexdigest() != digest:
+        raise ValueError("a block of rows fails its checksum")
+    return data

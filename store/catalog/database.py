@@ -1,0 +1,273 @@
+"""One connection to the catalog's SQLite file: opened as well as the file system allows, its errors translated."""
+
+import logging
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import RLock
+
+from penult.errors import MissingFileError, StoreDamagedError, StoreError, StoreFormatError, StoreWriteError
+from penult.store.catalog import schema
+from penult.store.durable import publish_if_absent, temporary_name
+
+BUSY_SECONDS = 30.0
+"""How long a writer waits for another process's transaction."""
+
+_log = logging.getLogger(__name__)
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_IOERR_READ}
+_UNWRITABLE = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+}
+
+
+class Database:
+    """A catalog file, open. Threads may share it: each transaction has it alone."""
+
+    def __init__(self, path: Path, *, readonly: bool) -> None:
+        if sqlite3.sqlite_version_info < (3, 37):
+            raise StoreError(
+                f"This Python carries SQLite {sqlite3.sqlite_version}",
+                expected="3.37 or newer",
+                remedy="a newer Python",
+            )
+        self.path = path
+        self.notes: list[str] = []
+        self.readonly = readonly
+        self._lock = RLock()
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+        with translated(path):
+            self._connection = self._open()
+        try:
+            with translated(path):
+                schema.check(self._connection, path)
+                if schema.version_of(self._connection) < len(schema.MIGRATIONS):
+                    self._migrate()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def journal_mode(self) -> str:
+        """Says how the file is journaled: ``wal``, or what the file system allows."""
+        return str(self._connection.execute("PRAGMA journal_mode").fetchone()[0])
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Gives the connection inside one durable transaction, which is taken back on any exception."""
+        if self.readonly:
+            raise StoreWriteError(
+                "; ".join(self.notes) or f"{self.path} is open for reading only",
+                expected="a catalog that may be written",
+                remedy="free space if the disk is full, ask its owner for the right to write, or copy the store",
+            )
+        with self._lock, translated(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Gives the connection with the state of one moment."""
+        with self._lock, translated(self.path):
+            if self._connection.in_transaction:
+                yield self._connection
+                return
+            self._connection.execute("BEGIN")
+            try:
+                yield self._connection
+            finally:
+                with suppress(sqlite3.Error):
+                    self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Closes the file; SQLite folds its log into it."""
+        with self._lock:
+            self._connection.close()
+            if self._copy is not None:
+                self._copy.cleanup()
+
+    def __del__(self) -> None:
+        # Newer versions of Python warn of a connection that is left to the garbage collector.
+        with suppress(AttributeError, sqlite3.Error):
+            self.close()
+
+    def _open(self) -> sqlite3.Connection:
+        if not self.path.exists():
+            if self.readonly:
+                raise MissingFileError(f"{self.path} does not exist", remedy="run extract, which makes a catalog")
+            if self.path.parent.is_dir() and not os.access(self.path.parent, os.W_OK):
+                self._fall_back("there is none, and none can be made in this folder")
+                return _nothing()
+            _create(self.path)
+        if not self.path.is_file():
+            raise StoreFormatError(f"{self.path} is no file", expected="a catalog")
+        if self.path.stat().st_size == 0:
+            raise damaged(self.path, "it is empty")
+        if not self.readonly and not self._may_be_written():
+            self._fall_back("the file or its folder may not be written")
+        if not self.readonly:
+            try:
+                return self._open_writable()
+            except sqlite3.OperationalError as error:
+                if _code(error) & 0xFF not in _UNWRITABLE:
+                    raise
+                self._fall_back(str(error))
+        return self._open_readonly()
+
+    def _open_writable(self) -> sqlite3.Connection:
+        connection = connect(self.path, "mode=rw")
+        try:
+            mode = _ask_for_wal(connection)
+            # Every commit reaches the disk: a dataset that save() returned is there after a power cut.
+            connection.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            connection.close()
+            raise
+        if mode != "wal":
+            self._note(f"the file system of {self.path} allows no write-ahead log: readers and writers wait in turn")
+        return connection
+
+    def _open_readonly(self) -> sqlite3.Connection:
+        log = self.path.with_name(self.path.name + "-wal")
+        log_is_empty = not log.exists() or log.stat().st_size == 0
+        # Where it may, SQLite tidies up its log and its shared memory at the end. On a medium that cannot be written
+        # it makes no shared memory for a log, and without a log none is needed.
+        ways = ["mode=rw"] if self._may_be_written() else ["mode=ro"]
+        for way in [*ways, "mode=ro&immutable=1"] if log_is_empty else ways:
+            try:
+                connection = connect(self.path, way)
+            except sqlite3.OperationalError:
+                continue
+            connection.execute("PRAGMA query_only = ON")
+            return connection
+        return self._open_copy()
+
+    def _open_copy(self) -> sqlite3.Connection:
+        self._copy = tempfile.TemporaryDirectory(prefix="penult-catalog-")
+        for suffix in ("", "-wal"):
+            source = self.path.with_name(self.path.name + suffix)
+            if source.exists():
+                shutil.copyfile(source, Path(self._copy.name) / source.name)
+        self._note(f"{self.path} is read from a copy")
+        return connect(Path(self._copy.name) / self.path.name, "mode=rw")
+
+    def _may_be_written(self) -> bool:
+        return os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
+
+    def _migrate(self) -> None:
+        if self.readonly and self._copy is None:
+            self._connection.close()
+            self._connection = self._open_copy()
+        schema.migrate(self._connection)
+
+    def _fall_back(self, reason: str) -> None:
+        self.readonly = True
+        self._note(f"{self.path} is open for reading only: {reason}")
+
+    def _note(self, text: str) -> None:
+        self.notes.append(text)
+        _log.warning(text)
+
+
+def damaged(path: Path, what: str) -> StoreDamagedError:
+    """Makes the error for a catalog whose contents are not what was written."""
+    return StoreDamagedError(
+        f"The catalog {path} is damaged: {what}",
+        expected="a whole SQLite file",
+        remedy="the features are safe: move the catalog aside, run extract again, and import the datasets again "
+        "from their exports or label files",
+    )
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turns the errors of SQLite into those of penult."""
+    try:
+        yield
+    except UnicodeDecodeError as error:  # SQLite's own message, with a damaged name in it
+        raise damaged(path, "a name in it is no text") from error
+    except sqlite3.Error as error:
+        code = _code(error)
+        if code in _DAMAGED or code & 0xFF in _DAMAGED:
+            raise damaged(path, str(error)) from error
+        if code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            raise StoreWriteError(
+                f"Another process has held {path} for more than {BUSY_SECONDS:g} s", remedy="wait for it, or end it"
+            ) from error
+        if code & 0xFF in _UNWRITABLE:
+            raise StoreWriteError(
+                f"{path} cannot be written: {error}", remedy="free space, or check who may write there"
+            ) from error
+        raise
+
+
+def _code(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", None) or 0)
+
+
+def connect(path: Path, options: str) -> sqlite3.Connection:
+    """Opens an SQLite file with what every catalog needs, and sees that it can be read."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?{options}",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    # A damaged text must reach the check of its seal instead of failing in the driver.
+    connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+    try:
+        for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "cache_size = -65536", "mmap_size = 0"):
+            connection.execute(f"PRAGMA {pragma}")
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _ask_for_wal(connection: sqlite3.Connection) -> str:
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+        except sqlite3.OperationalError as error:
+            # The busy timeout does not cover this statement when two processes open a new file at once.
+            if _code(error) & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _nothing() -> sqlite3.Connection:
+    """Returns an empty catalog in memory, for a store that was left without one on a medium that cannot be written."""
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    schema.migrate(connection)
+    return connection
+
+
+def _create(path: Path) -> None:
+    """Makes an empty catalog under another name and links it into place, so that a half-made one is never seen."""
+    draft = temporary_name(path.parent, ".sqlite.tmp")
+    try:
+        connection = sqlite3.connect(draft, isolation_level=None)
+        try:
+            schema.migrate(connection)
+        finally:
+            connection.close()
+        publish_if_absent(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)

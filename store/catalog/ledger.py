@@ -1,0 +1,104 @@
+"""The ledger: images that could not be used, why, and when that was first and last seen."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from penult.store.catalog.database import Database, damaged
+from penult.store.catalog.files import Stat
+from penult.store.catalog.jobs import now
+from penult.store.catalog.paths import BLOCK, loaded_path, rows_at, scan, stored_path
+from penult.store.catalog.seals import row_seal
+
+_COLUMNS = "size, mtime_ns, reason, first_seen, last_seen, seal"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An image that could not be used just now, and the reason."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """A failure as the ledger keeps it; the times are UTC in ISO 8601."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    reason: str
+    first_seen: str
+    last_seen: str
+
+
+class Ledger:
+    """The table of failures, one row for each path."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __len__(self) -> int:
+        with self._database.reading() as connection:
+            return int(connection.execute("SELECT count(*) FROM ledger").fetchone()[0])
+
+    def record(self, failures: Iterable[Failure]) -> int:
+        """Enters failures; a path that has a row keeps its first sight. Returns how many rows are new."""
+        moment = now()
+        remaining, new = iter(failures), 0
+        while block := list({failure.path: failure for failure in islice(remaining, BLOCK)}.values()):
+            with self._database.writing() as connection:
+                paths = [failure.path for failure in block]
+                first = dict(rows_at(connection, "ledger", "first_seen", paths))
+                connection.executemany(
+                    "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (_stored(failure, first.get(place, moment), moment) for place, failure in enumerate(block)),
+                )
+            new += len(block) - len(first)
+        return new
+
+    def known(self, stats: Sequence[Stat]) -> list[str | None]:
+        """Returns the reason for each file that failed before and has not changed since, else None."""
+        with self._database.reading() as connection:
+            if not connection.execute("SELECT EXISTS (SELECT 1 FROM ledger)").fetchone()[0]:
+                return [None] * len(stats)
+        reasons: list[str | None] = []
+        for start in range(0, len(stats), BLOCK):
+            block = stats[start : start + BLOCK]
+            found: list[str | None] = [None] * len(block)
+            with self._database.reading() as connection:
+                for place, *values in rows_at(connection, "ledger", _COLUMNS, [stat.path for stat in block]):
+                    row = LedgerRow(block[place].path, *values[:-1])
+                    is_unchanged = (row.size, row.mtime_ns) == (block[place].size, block[place].mtime_ns)
+                    if is_unchanged and values[-1] == _seal(row):
+                        found[place] = row.reason
+            reasons += found
+        return reasons
+
+    def failures(self) -> list[LedgerRow]:
+        """Returns all rows in the order of their paths."""
+        rows = []
+        for stored, *values in scan(self._database, "ledger", _COLUMNS):
+            row = LedgerRow(loaded_path(stored), *values[:-1])
+            if values[-1] != _seal(row):
+                raise damaged(self._database.path, f"the ledger's row of {row.path!r} fails its checksum")
+            rows.append(row)
+        return rows
+
+    def forget(self, paths: Iterable[str]) -> None:
+        """Drops the rows of ``paths``: these images can be used now, or are to be tried again."""
+        with self._database.writing() as connection:
+            connection.executemany("DELETE FROM ledger WHERE path = ?", ((stored_path(path),) for path in paths))
+
+
+def _stored(failure: Failure, first_seen: str, last_seen: str) -> tuple[str | bytes | int, ...]:
+    reason = failure.reason.encode("utf-8", "backslashreplace").decode()
+    row = LedgerRow(failure.path, failure.size, failure.mtime_ns, reason, first_seen, last_seen)
+    return stored_path(row.path), row.size, row.mtime_ns, row.reason, first_seen, last_seen, _seal(row)
+
+
+def _seal(row: LedgerRow) -> int:
+    return row_seal(row.path, row.size, row.mtime_ns, row.reason, row.first_seen, row.last_seen)

@@ -1,0 +1,1 @@
+"""Rows under keys, durably: spaces, their shards, and what keeps them whole."""

@@ -1,0 +1,101 @@
+"""Compaction: many small shards become few large ones, so that opening and reading stay quick; no answer changes."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xxhash import xxh3_128
+
+from penult.errors import StoreDamagedError, StoreWriteError
+from penult.store.durable import publish, remove
+from penult.store.folders import open_plain
+from penult.store.spaces.checkpoint import checkpoint
+from penult.store.spaces.newshard import NewShard
+from penult.store.spaces.reading import Reader
+from penult.store.spaces.shardlist import ShardList
+from penult.store.spaces.shards import ShardName, room_for
+from penult.store.spaces.snapshot import take
+from penult.store.spaces.spacefolder import SpaceFolder
+
+TARGET_BYTES = 1 << 28
+TILE_BYTES = 1 << 20
+
+Progress = Callable[[int, int], None]
+"""Called with what is done and what there is to do."""
+
+
+@dataclass(frozen=True)
+class Compaction:
+    """What a compaction changed: how many shards there were, and how many there are."""
+
+    shards_before: int
+    shards_after: int
+
+
+def compact(folder: SpaceFolder, *, target_bytes: int = TARGET_BYTES, progress: Progress | None = None) -> Compaction:
+    """Merges shards of less than half of ``target_bytes``, as many at once as fill it.
+
+    The shards that were merged stay in the folder until they are collected. Memory is needed for one merged shard.
+    """
+    before = take(folder).live
+    groups = list(_groups(before, max(target_bytes // folder.spec.row_bytes, 1)))
+    for done, group in enumerate(groups):
+        if progress:
+            progress(done, len(groups))
+        _merge(folder, group)
+    if progress and groups:
+        progress(len(groups), len(groups))
+    return Compaction(len(before), len(checkpoint(folder).shards))
+
+
+def _groups(names: Sequence[str], target_rows: int) -> Iterator[tuple[str, ...]]:
+    group: list[str] = []
+    rows = 0
+    small = [(shard.rows, name) for name in names if (shard := ShardName.known(name)).rows * 2 < target_rows]
+    for count, name in sorted(small):
+        if group and rows + count > target_rows:
+            yield tuple(group)
+            group, rows = [], 0
+        group.append(name)
+        rows += count
+    if len(group) > 1:
+        yield tuple(group)
+
+
+def _merge(folder: SpaceFolder, group: tuple[str, ...]) -> None:
+    """Publishes a shard that holds the rows of some others, unless these have been merged by another meanwhile."""
+    shards = ShardList(folder, group)
+    try:
+        table = shards.table()
+        keys, rows = table.keys(), room_for(folder.spec, len(table))
+        Reader(shards, keys, rows).read(table.positions)
+    except FileNotFoundError:
+        return
+    merged = NewShard(folder.spec, keys, lambda first, end: rows[first:end], replaces=group)
+    temporary = folder.write(".h5", merged.parts())
+    if digest_on_disk(temporary) != ShardName.known(merged.name).digest:
+        remove(temporary)
+        raise StoreWriteError(f"The disk gives back other bytes than were written to {temporary}", remedy="check it")
+    if set(group) <= set(take(folder).live):
+        publish(temporary, folder.shards / merged.name)
+    else:
+        remove(temporary)
+
+
+def digest_on_disk(path: Path, progress: Callable[[int], None] | None = None) -> str:
+    """Reads a whole file and returns its XXH3-128; asks the system to read the disk and not its own memory."""
+    digest, tile = xxh3_128(), memoryview(bytearray(TILE_BYTES))
+    descriptor = open_plain(path)
+    try:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        while count := os.readv(descriptor, [tile]):
+            digest.update(tile[:count])
+            if progress:
+                progress(count)
+    except OSError as error:
+        raise StoreDamagedError(f"{path} cannot be read: {error.strerror}", remedy="check the disk") from error
+    finally:
+        os.close(descriptor)
+    return digest.hexdigest()

@@ -1,0 +1,90 @@
+"""Salvage: what can still be read of damaged and of superseded shards, row by row."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penult.errors import StoreError
+from penult.store.folders import names_in
+from penult.store.keys import Keys, no_keys
+from penult.store.spaces import index
+from penult.store.spaces.checksums import Stored, row_sums
+from penult.store.spaces.index import Index
+from penult.store.spaces.keytable import ABSENT
+from penult.store.spaces.lookup import Lookup
+from penult.store.spaces.newshard import NewShard
+from penult.store.spaces.shardlist import ShardList
+from penult.store.spaces.shards import Shard, room_for
+from penult.store.spaces.spacefolder import SpaceFolder
+
+
+@dataclass(frozen=True)
+class Salvage:
+    """What can be read of a shard: sound rows under their keys, and the keys whose rows are damaged."""
+
+    keys: Keys
+    rows: Stored
+    damaged: Keys
+
+
+def salvage(path: Path, folder: SpaceFolder) -> Salvage | None:
+    """Reads the rows of a shard one by one, or returns None if not even its keys can be read."""
+    spec = folder.spec
+    try:
+        with Shard.open(path, spec) as shard:
+            keys = shard.keys()
+            rows = room_for(spec, len(keys))
+            is_sound = _read_sound_rows(shard, keys, rows)
+    except (FileNotFoundError, StoreError):
+        return None
+    return Salvage(keys[is_sound], rows[is_sound], keys[~is_sound])
+
+
+def _read_sound_rows(shard: Shard, keys: Keys, rows: Stored) -> NDArray[np.bool_]:
+    is_read = np.ones(len(rows), dtype=np.bool_)
+    try:
+        shard.read_rows(0, rows)
+    except (FileNotFoundError, StoreError):
+        # One bad sector fails the whole read: the rows beside it may be fine.
+        for i in range(len(rows)):
+            try:
+                shard.read_rows(i, rows[i : i + 1])
+            except (FileNotFoundError, StoreError):
+                rows[i], is_read[i] = 0, False
+    is_sound: NDArray[np.bool_] = is_read & (row_sums(keys, rows) == shard.row_sums())
+    return is_sound
+
+
+def indexed_keys(folder: SpaceFolder, name: str) -> Keys:
+    """Returns the keys that an index still knows of a shard which cannot be read."""
+    for file_name in sorted(names_in(folder.index), reverse=True):
+        try:
+            if index.NAME.fullmatch(file_name):
+                found = Index.open(folder.index / file_name, folder.spec.id)
+                if name in found.shards:
+                    return _keys_of(found, ShardList(folder, found.shards), name)
+        except (FileNotFoundError, StoreError):
+            continue
+    return no_keys()
+
+
+def _keys_of(found: Index, shards: ShardList, name: str) -> Keys:
+    place = shards.names.index(name)
+    keys = [no_keys()]
+    for table in found.tables():
+        is_in = (table.positions >= shards.starts[place]) & (table.positions < shards.starts[place + 1])
+        keys.append(table.keys()[is_in])
+    return np.concatenate(keys)
+
+
+def bring_back(folder: SpaceFolder, path: Path, others: Lookup | None = None) -> None:
+    """Commits anew the sound rows of a shard, only those whose keys ``others`` do not hold if such are given."""
+    found = salvage(path, folder)
+    if found is None:
+        return
+    is_wanted = others.find(found.keys) == ABSENT if others else np.ones(len(found.keys), dtype=np.bool_)
+    if is_wanted.any():
+        rows = found.rows[is_wanted]
+        folder.put_shard(NewShard(folder.spec, found.keys[is_wanted], lambda first, end: rows[first:end]))

@@ -1,0 +1,1 @@
+"""Tables of samples: read, written, joined, compared and split, in memory."""
