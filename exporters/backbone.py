@@ -74,7 +74,11 @@ class Backbone:
                 raise BackboneError(f"{path} is {path.stat().st_size} bytes long", expected=f"at most {_LARGEST_FILE}")
             data = path.read_bytes()
         except FileNotFoundError:
-            raise MissingFileError(f"There is no backbone file {path}") from None
+            raise MissingFileError(
+                f"There is no backbone file {path}",
+                expected="the ONNX file of a backbone, or the name of a built-in one",
+                remedy="look for a typo; 'penult backbones' lists the names, and 'penult export' makes a file",
+            ) from None
         except OSError as reason:
             raise BackboneError(
                 f"{path} cannot be read: {reason}", expected="a backbone, which is one file"

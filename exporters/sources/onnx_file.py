@@ -24,7 +24,11 @@ def read_onnx_file(path: Path) -> onnx.ModelProto:
         model = onnx.ModelProto()
         model.ParseFromString(path.read_bytes())
     except FileNotFoundError:
-        raise MissingFileError(f"There is no ONNX file {path}") from None
+        raise MissingFileError(
+            f"There is no ONNX file {path}",
+            expected="an ONNX file of a classifier",
+            remedy="look for a typo in the path",
+        ) from None
     except OSError as reason:
         raise BackboneError(f"{path} cannot be read: {reason}", expected="an ONNX file") from reason
     except DecodeError as reason:

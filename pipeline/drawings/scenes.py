@@ -129,7 +129,7 @@ def _stripes(size: Size, rng: Random) -> Image.Image:
     angle, step, share = rng.uniform(0, pi), rng.uniform(12, 70), rng.uniform(0.2, 0.6)
     across = _bands(size, angle, step, share)
     if rng.random() < 0.4:
-        across = (across + _bands(size, angle + pi / 2, step, share)) / 2
+        across = (across + _bands(size, angle + pi / 2, step, share)) / np.float32(2)
     return _between(across, *_colours(rng))
 
 
@@ -137,7 +137,8 @@ def _bands(size: Size, angle: float, step: float, share: float) -> _Field:
     """Returns 1 within and 0 between bands that are ``share`` of a ``step`` wide, their edges a pixel soft."""
     x, y = (np.arange(length, dtype=np.float32) for length in size)
     along = (np.float32(cos(angle)) * x[None, :] + np.float32(sin(angle)) * y[:, None]) % np.float32(step)
-    return np.clip(np.minimum(along, np.float32(share * step) - along), 0, 1)
+    bands: _Field = np.clip(np.minimum(along, np.float32(share * step) - along), 0, 1).astype(np.float32)
+    return bands
 
 
 def _tiles(size: Size, rng: Random) -> Image.Image:

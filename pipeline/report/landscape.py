@@ -105,7 +105,8 @@ def _fitted(coordinates: NDArray[np.float64]) -> NDArray[np.int64]:
     room = np.array([WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN])
     placed = MARGIN + share * room
     placed[:, 1] = HEIGHT - placed[:, 1]
-    return np.rint(placed).astype(np.int64)
+    whole: NDArray[np.int64] = np.rint(placed).astype(np.int64)
+    return whole
 
 
 def _range(coordinates: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

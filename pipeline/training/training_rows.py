@@ -153,7 +153,7 @@ def _check(dataset: Dataset, rows: TrainingRows) -> None:
     single = sorted(name for name, count in counts.items() if count == 1)
     if single:
         raise InputError(
-            f"{len(single)} classes of {dataset.name!r} have one training image: {', '.join(single[:5])}",
+            f"In {dataset.name!r}, these classes have only one training image: {', '.join(single[:5])}",
             expected="two images per class at least",
             remedy="add images, or leave these classes out",
         )

@@ -8,6 +8,7 @@
 Each public name is loaded when it is first used, so that importing penult costs next to nothing.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from penult.store import open_store as open_store
 
 __version__ = "0.1.0"
+
+# Read by ONNX Runtime when it is loaded: without it, the mere import writes a device id and reports its use.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "Backbone": "penult.exporters",

@@ -29,7 +29,7 @@ def room(tmp_path: Path, collection: Path, small_backbone: Backbone) -> Path:
 @pytest.fixture
 def run(room: Path) -> Run:
     def penult(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-        command = [PENULT, *map(str, arguments), "--store", "store"]
+        command = [str(PENULT), *map(str, arguments), "--store", "store"]
         done = subprocess.run(command, cwd=room, capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stderr
         assert "Traceback" not in done.stderr
