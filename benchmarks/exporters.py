@@ -38,11 +38,11 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("exporters.jsonl"), help="what was found so far")
     parser.add_argument("--again", action="store_true", help="also run what failed before")
     asked = parser.parse_args()
+    os.environ.setdefault("KERAS_BACKEND", "torch")
     if asked.one:
         print("RESULT " + json.dumps(one(asked.one)))
         return
     found = read(asked.results)
-    os.environ.setdefault("KERAS_BACKEND", "torch")
     for library in ("torch", asked.only or "torchvision"):
         with contextlib.suppress(ImportError):
             importlib.import_module(library)

@@ -105,25 +105,37 @@ def _traceable(source: KerasSource, names: Sequence[str]) -> Any:
     return Traceable().eval()
 
 
+# These take sizes and pads, which Keras computes from shapes, and must know them as numbers to be written as ONNX.
+_SIZED = ("avg_pool2d", "conv2d", "layer_norm", "max_pool2d", "pad")
+
+
 @contextmanager
 def _sizes_as_numbers() -> Iterator[None]:
-    """Gives padding and LayerNormalization numbers while a model is traced, where Keras gives them traced sizes."""
+    """Gives torch's functions their sizes as numbers while a model is traced, where Keras gives them traced values."""
     from torch.nn import functional
 
-    layer_norm, pad = functional.layer_norm, functional.pad
-
-    def layer_norm_by(values: Any, normalized_shape: Sequence[Any], *rest: Any, **named: Any) -> Any:
-        return layer_norm(values, [int(side) for side in normalized_shape], *rest, **named)
-
-    def pad_by(values: Any, pad_: Sequence[Any] = (), *rest: Any, **named: Any) -> Any:
-        wanted = named.pop("pad", pad_)
-        return pad(values, [int(side) for side in wanted], *rest, **named)
-
-    functional.layer_norm, functional.pad = layer_norm_by, pad_by
+    real = {name: getattr(functional, name) for name in _SIZED}
+    for name, function in real.items():
+        setattr(functional, name, _with_numbers(function))
     try:
         yield
     finally:
-        functional.layer_norm, functional.pad = layer_norm, pad
+        for name, function in real.items():
+            setattr(functional, name, function)
+
+
+def _with_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
+    import torch
+
+    def plain(value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        return [int(item) if isinstance(item, torch.Tensor) and item.dim() == 0 else item for item in value]
+
+    def call(*given: Any, **named: Any) -> Any:
+        return function(*map(plain, given), **{name: plain(value) for name, value in named.items()})
+
+    return call
 
 
 def _runner(source: KerasSource) -> RunSource:
