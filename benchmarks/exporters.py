@@ -170,7 +170,10 @@ def draw_torch(network: Any, path: Path) -> Path:
             return (spread - 0.5) / 5
         return 0.5 + spread
 
-    torch.save({name: drawn(name, value) for name, value in network.state_dict().items()}, path)
+    state = network.state_dict()
+    for name in list(state):
+        state[name] = drawn(name, state[name])
+    torch.save(state, path)
     return path
 
 

@@ -1,13 +1,14 @@
 """Reads the tensors of a local weights file with torch, never running what the file asks for."""
 
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from penult.errors import BackboneError, MissingExtraError
 
-__all__ = ["class_count", "load_strictly", "misfit", "read_state", "seeded"]
+__all__ = ["called", "class_count", "load_strictly", "misfit", "read_state", "seeded"]
 
 _LARGEST_BYTES = 8 << 30
 _TABLES = ("state_dict", "model")  # where training programs put the table beside their own state
@@ -26,7 +27,17 @@ def read_state(path: Path) -> dict[str, Any]:
         raise BackboneError(
             f"{path} holds no table of tensors", expected="a state dict, alone or under 'state_dict' or 'model'"
         )
-    return {str(name).removeprefix("module."): value for name, value in loaded.items()}
+    return called(loaded, lambda name: name.removeprefix("module."))
+
+
+def called(state: Mapping[str, Any], rename: Callable[[str], str]) -> dict[str, Any]:
+    """Gives the tensors under other names, with the notes of torch on the version of each part: MNASNet needs them."""
+    renamed: OrderedDict[str, Any] = OrderedDict((rename(str(name)), value) for name, value in state.items())
+    notes = getattr(state, "_metadata", None)
+    if isinstance(notes, Mapping):
+        kept = OrderedDict((rename(f"{name}.").rstrip("."), note) for name, note in notes.items())
+        setattr(renamed, "_metadata", kept)  # noqa: B010 - no attribute that a type checker knows; torch has it so
+    return renamed
 
 
 def _safe_tensors(path: Path) -> Any:
@@ -70,8 +81,8 @@ def class_count(network: Any, state: Mapping[str, Any]) -> int | None:
 def load_strictly(network: Any, state: Mapping[str, Any], path: Path | str) -> None:
     """Puts every tensor in its place, or says what is missing, left over or of another shape."""
     try:
-        network.load_state_dict(dict(state), strict=True)
-    except RuntimeError as reason:
+        network.load_state_dict(state, strict=True)
+    except (RuntimeError, ValueError) as reason:
         raise misfit(path, reason) from reason
 
 

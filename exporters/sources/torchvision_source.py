@@ -12,7 +12,7 @@ from penult.exporters.sources.addresses import Address, file_facts, refuse_unkno
 from penult.exporters.sources.source_network import ExportRequest, Provenance, SourceNetwork
 from penult.exporters.sources.torch_network import TorchSource, source_network
 from penult.exporters.sources.torch_parts import Watch, last_weighing
-from penult.exporters.sources.torch_weights import class_count, load_strictly, read_state, seeded
+from penult.exporters.sources.torch_weights import called, class_count, load_strictly, read_state, seeded
 
 __all__ = ["architectures", "read_torchvision"]
 
@@ -116,8 +116,7 @@ def _loaded(name: str, state: Mapping[str, Any], origin: str, **parameters: Any)
         has_sides = any("aux" in key.lower() for key in state)
         parameters |= {"aux_logits": has_sides, "transform_input": True}
     network = _built(name, **parameters)
-    state = {_OLD_DENSENET.sub(r"\1\2", key): value for key, value in state.items()}
-    load_strictly(network, state, origin)
+    load_strictly(network, called(state, lambda key: _OLD_DENSENET.sub(r"\1\2", key)), origin)
     return network
 
 

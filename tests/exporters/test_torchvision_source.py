@@ -211,3 +211,13 @@ def test_a_network_that_was_trained_further_keeps_its_own_number_of_classes(tmp_
         assert backbone.tap("penultimate").width == 512
         assert backbone.card.classes is None
         assert "logits" in backbone.card.proof["outputs"]
+
+
+def test_weights_whose_version_matters_load_from_a_file(tmp_path: Path) -> None:
+    import torch
+    import torchvision
+
+    with torch.random.fork_rng():
+        torch.save(torchvision.models.mnasnet0_5().state_dict(), tmp_path / "mine.pth")
+    backbone = export(f"torchvision:mnasnet0_5@{tmp_path / 'mine.pth'}", decode=decode)
+    assert backbone.tap("penultimate").width == 1280
