@@ -85,6 +85,9 @@ def repeats(high: Halves, low: Halves) -> NDArray[np.bool_]:
 def distinct(keys: Keys) -> Keys:
     """Returns the keys, each once, in the order in which they first come."""
     high, low = halves(keys)
+    order = order_of(high, low)
+    if not repeats(high[order], low[order]).any():
+        return keys
     order = np.lexsort((low, high))
     first = order[~repeats(high[order], low[order])]
     return keys[np.sort(first)]

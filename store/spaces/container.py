@@ -7,6 +7,7 @@ offsets: no foreign metadata is parsed, files open in microseconds, and threads 
 import errno
 import io
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class Section:
     @property
     def size_bytes(self) -> int:
         """The bytes of the array."""
-        return np.dtype(self.dtype).itemsize * int(np.prod(self.shape, dtype=object))
+        return int(self.dtype[2:]) * math.prod(self.shape)
 
 
 @dataclass(frozen=True)

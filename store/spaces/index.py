@@ -1,6 +1,7 @@
 """The index of a space: a file of sorted keys and positions, derived from the shards and never trusted unchecked.
 
-It is read a few blocks at a time and not kept in memory, so that a space may have more rows than memory has room for.
+It is read a few blocks at a time, so that a space may have more rows than memory has room for; one of up to sixteen
+million keys is kept in memory once many of them have been asked.
 """
 
 import re
@@ -22,6 +23,8 @@ MAJOR, MINOR = 1, 0
 NAME = re.compile(r"([0-9]{12})\.h5")
 BLOCK_KEYS = 8192
 RUN_BLOCKS = 32
+KEPT_KEYS = 1 << 24
+KEPT_SHARE = 4
 
 Entries = NDArray[np.uint64]
 """Three rows: first halves of keys, second halves, and positions."""
@@ -88,7 +91,7 @@ def _sum(block: Entries) -> int:
 
 
 class Index:
-    """An open index; keeps no more than three words of each block in memory. Closed when it is let go."""
+    """An open index; closed when it is let go."""
 
     def __init__(self, file: OpenContainer) -> None:
         self._file = file
@@ -99,6 +102,7 @@ class Index:
         self._guide: Guide = file.array("guide")
         if xxh3_128_hexdigest(self._guide.data) != fields["guide_xxh3"]:
             raise damaged(file.path, "has a guide that fails its checksum")
+        self._kept: Entries | None = None
         self._blocks = -(-self._size // BLOCK_KEYS)
         self._first_high = np.ascontiguousarray(self._guide[: self._blocks, 0])
         self._first_low = self._guide[: self._blocks, 1]
@@ -120,6 +124,12 @@ class Index:
         found = np.full(len(high), ABSENT, dtype=np.int64)
         order = order_of(high, low)
         high, low = high[order], low[order]
+        if self._kept is None and self._is_worth_keeping(high):
+            self._kept = self._read(0, self._blocks)
+        if self._kept is not None:
+            places = search(self._kept[0], self._kept[1], high, low)
+            found[order] = np.where(places == ABSENT, ABSENT, self._kept[2].view(np.int64)[places])
+            return found
         blocks = np.searchsorted(self._first_high, high, side="right") - 1
         while True:
             # The block may begin with a key of the same first half that comes after the wanted one.
@@ -134,6 +144,10 @@ class Index:
             hits = np.flatnonzero(places != ABSENT)
             found[order[start + hits]] = entries[2, places[hits]]
         return found
+
+    def _is_worth_keeping(self, high: Halves) -> bool:
+        touched = len(np.unique(np.searchsorted(self._first_high, high)))
+        return 0 < self._size <= KEPT_KEYS and touched * KEPT_SHARE > self._blocks
 
     def tables(self) -> Iterator[KeyTable]:
         """Reads all keys and positions in order, some at a time."""

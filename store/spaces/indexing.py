@@ -15,10 +15,12 @@ from penult.store.spaces.index import Index
 from penult.store.spaces.keytable import KeyTable
 from penult.store.spaces.manifests import Manifest
 from penult.store.spaces.shardlist import ShardList
+from penult.store.spaces.shards import rows_of
 from penult.store.spaces.spacefolder import SpaceFolder
 
 WORTH_ROWS = 1 << 16
 STALE_SHARE = 8
+STALE_SHARDS = 256
 RANGE_KEYS = 1 << 20
 
 
@@ -41,8 +43,10 @@ def refresh_index(folder: SpaceFolder, manifest: Manifest) -> None:
     if shards.rows < WORTH_ROWS:
         return
     present = open_index(folder, manifest.shards)
-    if present and shards.rows - ShardList(folder, present.shards).rows < shards.rows // STALE_SHARE:
-        return
+    if present and len(shards.names) - len(present.shards) <= STALE_SHARDS:
+        unknown = manifest.shards.difference(present.shards)
+        if sum(map(rows_of, unknown)) < shards.rows // STALE_SHARE:
+            return
     parts = index.index_parts(folder.spec.id, shards.names, shards.rows, sorted_tables(shards))
     try:
         temporary = folder.write(".h5", parts)

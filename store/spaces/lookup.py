@@ -30,7 +30,7 @@ class Lookup:
         added = sorted(live - before._live)
         if not added:
             return before
-        shards = ShardList(folder, before.shards.names + tuple(added))
+        shards = ShardList(folder, before.shards.names + tuple(added), before.shards.starts)
         return cls(shards, before._index, shards.table(before._recent, len(before.shards.names)))
 
     def find(self, keys: Keys) -> Positions:

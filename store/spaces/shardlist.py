@@ -8,18 +8,19 @@ from numpy.typing import NDArray
 from penult.store.keys import halves
 from penult.store.spaces.checksums import Sums
 from penult.store.spaces.keytable import EMPTY_TABLE, KeyTable, Positions
-from penult.store.spaces.shards import ShardName
+from penult.store.spaces.shards import rows_of
 from penult.store.spaces.spacefolder import SpaceFolder
 
 
 class ShardList:
     """Some shards of a space; a position counts the rows through all of them."""
 
-    def __init__(self, folder: SpaceFolder, names: Sequence[str]) -> None:
+    def __init__(self, folder: SpaceFolder, names: Sequence[str], starts: NDArray[np.int64] | None = None) -> None:
         self.folder = folder
         self.names = tuple(names)
-        rows = (ShardName.known(name).rows for name in self.names)
-        self.starts = np.cumsum([0, *rows], dtype=np.int64)
+        known = np.zeros(1, dtype=np.int64) if starts is None else starts
+        rows = np.fromiter(map(rows_of, self.names[len(known) - 1 :]), dtype=np.int64)
+        self.starts = np.concatenate([known, known[-1] + np.cumsum(rows)])
 
     @property
     def rows(self) -> int:

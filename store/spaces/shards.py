@@ -49,6 +49,16 @@ class ShardName:
         return found
 
 
+def rows_of(name: str) -> int:
+    """Returns the rows that a shard's name tells, without looking at the rest of the name.
+
+    >>> rows_of("0" * 32 + "-16384-" + "0" * 32 + ".h5")
+    16384
+    """
+    digits = name[33:].split("-", 1)[0]
+    return int(digits) if digits.isdecimal() else ShardName.known(name).rows
+
+
 class Shard:
     """An open shard, for use in a ``with``; its methods may be called from several threads."""
 

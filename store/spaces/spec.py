@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal, Self, cast
 
@@ -61,7 +62,7 @@ class SpaceSpec:
             "dtype": self.dtype,
         }
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The space's name on disk: 16 hexadecimal digits of the SHA-256 of its identity as canonical JSON."""
         canonical = json.dumps(self.identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -77,12 +78,12 @@ class SpaceSpec:
             parts.append(self.dtype)
         return ":".join(parts)
 
-    @property
+    @cached_property
     def stored_type(self) -> "np.dtype[np.floating[Any]]":
         """The little-endian type of the numbers on disk."""
         return np.dtype("<f2" if self.dtype == "float16" else "<f4")
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
         """The bytes of one row on disk."""
         return self.width * self.stored_type.itemsize
