@@ -158,7 +158,7 @@ def progress_for(stream: TextIO) -> Progress:
 def spell_seconds(seconds: float) -> str:
     """Spells a duration as people say it.
 
-    >>> spell_seconds(3.21), spell_seconds(75), spell_seconds(7300)
+    >>> spell_seconds(3.21), spell_seconds(75), spell_seconds(7320)
     ('3.2 s', '1 min 15 s', '2 h 2 min')
     """
     if seconds < 60:

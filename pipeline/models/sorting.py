@@ -49,7 +49,7 @@ def folder_name(label: str) -> str:
     """Returns a name for the folder of a class that leads nowhere else, whatever the class is called.
 
     >>> folder_name("ants"), folder_name("../../etc"), folder_name("a/b"), folder_name("")
-    ('ants', '_.__.._etc', 'a_b', '_')
+    ('ants', '_._.._etc', 'a_b', '_')
     """
     safe = "".join("_" if letter in FORBIDDEN or ord(letter) < 32 else letter for letter in label)
     if safe.startswith(".") or not safe:

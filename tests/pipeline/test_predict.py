@@ -120,7 +120,7 @@ def test_the_number_of_workers_changes_nothing(
     found = list(predict(model_path, files))
     assert [one.path for one in found] == [file.path for file in files]
     assert found[:30] == found[30:60]
-    assert found[60].error == "the file cannot be read: No such file or directory."
+    assert found[60].error == "the file cannot be read: No such file or directory"
 
 
 def test_an_endless_listing_is_answered_as_it_comes(model_path: Path, collection: Path) -> None:

@@ -226,7 +226,7 @@ def test_groups_on_both_sides_are_told_and_held_out_whole(store: Store) -> None:
         ({"label": lambda i, label: "zero"}, "have zero: 300"),
         (
             {"label": lambda i, label: "rare" if i == 1 else label},
-            "1 classes of 'numbers' have one training image: rare",
+            "In 'numbers', these classes have only one training image: rare",
         ),
         ({"split": lambda i, split: "train"}, r"no images to test on; its splits are train: 450"),
         ({"label": lambda i, label: None if i % 3 == 0 else label}, "no image of the split test"),
