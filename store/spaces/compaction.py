@@ -11,6 +11,7 @@ from penult.errors import StoreDamagedError, StoreWriteError
 from penult.store.durable import publish, remove
 from penult.store.folders import open_plain
 from penult.store.spaces.checkpoint import checkpoint
+from penult.store.spaces.checksums import Stored
 from penult.store.spaces.newshard import NewShard
 from penult.store.spaces.reading import Reader
 from penult.store.spaces.shardlist import ShardList
@@ -18,7 +19,8 @@ from penult.store.spaces.shards import ShardName, room_for
 from penult.store.spaces.snapshot import take
 from penult.store.spaces.spacefolder import SpaceFolder
 
-TARGET_BYTES = 1 << 28
+TARGET_BYTES = 1 << 30
+PIECE_BYTES = 1 << 25
 TILE_BYTES = 1 << 20
 
 Progress = Callable[[int, int], None]
@@ -36,7 +38,7 @@ class Compaction:
 def compact(folder: SpaceFolder, *, target_bytes: int = TARGET_BYTES, progress: Progress | None = None) -> Compaction:
     """Merges shards of less than half of ``target_bytes``, as many at once as fill it.
 
-    The shards that were merged stay in the folder until they are collected. Memory is needed for one merged shard.
+    The shards that were merged stay in the folder until they are collected. Memory is needed for some of the rows.
     """
     before = take(folder).live
     groups = list(_groups(before, max(target_bytes // folder.spec.row_bytes, 1)))
@@ -68,12 +70,17 @@ def _merge(folder: SpaceFolder, group: tuple[str, ...]) -> None:
     shards = ShardList(folder, group)
     try:
         table = shards.table()
-        keys, rows = table.keys(), room_for(folder.spec, len(table))
-        Reader(shards, keys, rows).read(table.positions)
+        keys = table.keys()
+
+        def rows_between(first: int, end: int) -> Stored:
+            rows = room_for(folder.spec, end - first)
+            Reader(shards, keys[first:end], rows).read(table.positions[first:end])
+            return rows
+
+        merged = NewShard(folder.spec, keys, rows_between, replaces=group, piece_bytes=PIECE_BYTES)
+        temporary = folder.write(".h5", merged.parts())
     except FileNotFoundError:
         return
-    merged = NewShard(folder.spec, keys, lambda first, end: rows[first:end], replaces=group)
-    temporary = folder.write(".h5", merged.parts())
     if digest_on_disk(temporary) != ShardName.known(merged.name).digest:
         remove(temporary)
         raise StoreWriteError(f"The disk gives back other bytes than were written to {temporary}", remedy="check it")

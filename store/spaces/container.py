@@ -5,16 +5,14 @@ offsets: no foreign metadata is parsed, files open in microseconds, and threads 
 """
 
 import errno
-import io
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_128_hexdigest
@@ -22,7 +20,6 @@ from xxhash import xxh3_128_hexdigest
 from penult.errors import StoreDamagedError, StoreFormatError
 from penult.store.folders import open_plain
 
-ALIGNMENT = 4096
 SMALLEST_BLOCK = 4096
 LARGEST_BLOCK = 1 << 26
 OPENING = b"penult %02d %08d %s\n"
@@ -31,7 +28,6 @@ BLOCK_VERSION = 1
 TYPES = ("|u1", "<u4", "<u8", "<f2", "<f4")
 
 Array = NDArray[Any]
-Attributes = Mapping[str, str | int]
 
 
 @dataclass(frozen=True)
@@ -55,70 +51,6 @@ class Layout:
     fields: Mapping[str, Any]
     sections: Mapping[str, Section]
     size_bytes: int
-
-
-def draft(
-    fields: Mapping[str, Any], attributes: Attributes, shapes: Mapping[str, tuple[str, tuple[int, ...]]]
-) -> tuple[bytes, Layout]:
-    """Lays out a file whose arrays have these types and shapes.
-
-    Returns all its bytes but the arrays' own (the file begins with them; what lies between arrays is zero) and where
-    the arrays go. The same arguments give the same bytes.
-    """
-    block_bytes = SMALLEST_BLOCK
-    while True:
-        skeleton, offsets = _skeleton(block_bytes, attributes, shapes)
-        sections = {name: Section(offsets[name], *shapes[name]) for name in shapes}
-        size = max([len(skeleton), *(section.offset + section.size_bytes for section in sections.values())])
-        layout = Layout(fields, sections, size)
-        block = _block(layout)
-        if len(block) <= block_bytes:
-            return block.ljust(block_bytes, b"\0") + skeleton[block_bytes:], layout
-        block_bytes *= 2
-
-
-def gaps(skeleton: bytes, layout: Layout) -> Iterator[tuple[int, bytes]]:
-    """Yields those of the bytes of a draft that lie before, between and after the arrays, with their places."""
-    position = 0
-    for section in sorted(layout.sections.values(), key=lambda section: section.offset):
-        yield position, skeleton[position : section.offset].ljust(section.offset - position, b"\0")
-        position = section.offset + section.size_bytes
-    if position < layout.size_bytes:
-        yield position, skeleton[position:]
-
-
-def _block(layout: Layout) -> bytes:
-    sections = {name: [part.offset, part.dtype, part.shape] for name, part in layout.sections.items()}
-    content = {**layout.fields, "size": layout.size_bytes, "sections": sections}
-    text = json.dumps(content, separators=(",", ":")).encode()
-    return OPENING % (BLOCK_VERSION, len(text), xxh3_128_hexdigest(text).encode()) + text
-
-
-def _skeleton(
-    block_bytes: int, attributes: Attributes, shapes: Mapping[str, tuple[str, tuple[int, ...]]]
-) -> tuple[bytes, dict[str, int]]:
-    # HDF5 lays the file out, but the arrays' own bytes never pass through it: they are put in at their offsets.
-    buffer = io.BytesIO()
-    offsets: dict[str, int] = {}
-    with h5py.File(
-        buffer,
-        "w",
-        libver=("v110", "v110"),
-        userblock_size=block_bytes,
-        alignment_threshold=1,
-        alignment_interval=ALIGNMENT,
-    ) as file:
-        for name, value in attributes.items():
-            file.attrs[name] = value
-        for name, (dtype, shape) in shapes.items():
-            layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-            layout.set_layout(h5py.h5d.CONTIGUOUS)
-            layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-            layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-            layout.set_obj_track_times(False)
-            kind, space = h5py.h5t.py_create(np.dtype(dtype), logical=True), h5py.h5s.create_simple(shape)
-            offsets[name] = h5py.h5d.create(file.id, name.encode(), kind, space, layout).get_offset()
-    return buffer.getvalue(), offsets
 
 
 class OpenContainer:

@@ -15,7 +15,8 @@ from xxhash import xxh3_64_intdigest, xxh3_128_hexdigest
 
 from penult.store.durable import Part
 from penult.store.keys import Halves, order_of
-from penult.store.spaces.container import Layout, OpenContainer, damaged, draft, gaps, open_container
+from penult.store.spaces.container import OpenContainer, damaged, open_container
+from penult.store.spaces.drafting import Draft, draft
 from penult.store.spaces.keytable import ABSENT, KeyTable, Positions, search
 
 FORMAT = "penult-index"
@@ -40,7 +41,7 @@ def file_name(number: int) -> str:
 
 def index_parts(space_id: str, shards: tuple[str, ...], room: int, tables: Iterable[KeyTable]) -> Iterator[Part]:
     """Turns tables that follow on each other, of ``room`` keys at most, into the parts of an index file."""
-    layout = _draft(space_id, shards, room, 0, "")[1]
+    layout = _draft(space_id, shards, room, 0, "").layout
     start, end = layout.sections["entries"].offset, layout.size_bytes
     guide: Guide = np.zeros(layout.sections["guide"].shape, dtype="<u8")
     size = 0
@@ -51,12 +52,12 @@ def index_parts(space_id: str, shards: tuple[str, ...], room: int, tables: Itera
         size += block.shape[1]
     if size < room:
         yield end - 8, bytes(8)
-    skeleton, layout = _draft(space_id, shards, room, size, xxh3_128_hexdigest(guide.data))
-    yield from gaps(skeleton, layout)
-    yield layout.sections["guide"].offset, guide.data.cast("B")
+    drafted = _draft(space_id, shards, room, size, xxh3_128_hexdigest(guide.data))
+    yield from drafted.gaps
+    yield drafted.layout.sections["guide"].offset, guide.data.cast("B")
 
 
-def _draft(space_id: str, shards: tuple[str, ...], room: int, size: int, guide_digest: str) -> tuple[bytes, Layout]:
+def _draft(space_id: str, shards: tuple[str, ...], room: int, size: int, guide_digest: str) -> Draft:
     # What is known only at the end takes the same room before, so that the layout stays.
     fields = {
         "kind": "index",
