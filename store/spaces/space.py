@@ -16,7 +16,8 @@ from penult.store.spaces.compaction import Compaction, Progress, compact
 from penult.store.spaces.keytable import ABSENT
 from penult.store.spaces.lookup import Lookup
 from penult.store.spaces.newshard import NewShard
-from penult.store.spaces.reading import Features, Reader
+from penult.store.spaces.reading import Reader
+from penult.store.spaces.readtask import Features
 from penult.store.spaces.repair import repair as repair_space
 from penult.store.spaces.snapshot import ATTEMPTS, take
 from penult.store.spaces.spacefolder import SpaceFolder

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -227,9 +228,6 @@ ADDITIONS = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 2)), min_size=
 QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture]
 
 
-# Known to fail with most seeds (--hypothesis-seed=1): the two answers hold different keys. It is open whether the store
-# or the reuse of one folder by many examples is at fault; until that is known it is run by `make test-slow` alone.
-@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=QUIET)
 @given(st.data())
 def test_the_same_rows_give_the_same_answer_whatever_order_names_or_compaction_produced_it(
@@ -237,14 +235,14 @@ def test_the_same_rows_give_the_same_answer_whatever_order_names_or_compaction_p
 ) -> None:
     keys, answers = keys_of(0, 12), []
     batches = data.draw(st.lists(ADDITIONS, min_size=1, max_size=5))
-    for name in ("one", "other"):
-        space = open_store(memory_path / name).space(SPEC)
+    for _ in ("one", "other"):
+        # A new folder each time: an example that Hypothesis gives up halfway leaves its folder behind.
+        space = open_store(memory_path / uuid4().hex).space(SPEC)
         for batch in data.draw(st.permutations(batches)):
             for key, variant in data.draw(st.permutations(batch)):
                 space.add(keys[[key]], rows_of(keys[[key]]) + variant)
             if data.draw(st.booleans()):
                 space.compact()
         answers.append(space.load())
-        shutil.rmtree(memory_path / name)
     assert np.array_equal(answers[0].keys, answers[1].keys)
     assert np.array_equal(answers[0].features, answers[1].features)
