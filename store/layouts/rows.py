@@ -57,7 +57,7 @@ class Outgoing:
         self.spec = space.spec
         self._space, self._files = space, files
         self._table = table
-        self._keys = every_key(space) if table is None else table.keys
+        self._keys = space.keys() if table is None else table.keys
         self._progress = progress or (lambda _done, _all: None)
         self._done = 0
 
@@ -102,11 +102,6 @@ class Outgoing:
 def block_rows(width: int) -> int:
     """Returns how many rows of ``width`` numbers are handled at once."""
     return max(1, min(BLOCK_ROWS, BLOCK_BYTES // (4 * width)))
-
-
-def every_key(space: Space) -> Keys:
-    """Returns the keys of all rows of a space, sorted, without reading a feature."""
-    return space._at_one_moment(lambda lookup: lookup.everything().keys())
 
 
 def feature_type(dtype: np.dtype[Any], shape: tuple[int, ...], where: str) -> FeatureType:

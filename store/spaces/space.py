@@ -136,6 +136,10 @@ class Space:
         wanted = key_array(keys)
         return distinct(wanted[self._at_one_moment(lambda lookup: lookup.find(wanted)) == ABSENT])
 
+    def keys(self) -> Keys:
+        """Returns the keys that have a row, sorted; no row is read for it."""
+        return self._at_one_moment(lambda lookup: lookup.everything().keys())
+
     def __len__(self) -> int:
         return self._at_one_moment(len)
 

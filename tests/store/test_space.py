@@ -37,6 +37,16 @@ def test_everything_comes_back_sorted_by_key(space: Space) -> None:
     assert everything.features.dtype == np.float32
 
 
+def test_keys_tells_which_rows_there_are(space: Space) -> None:
+    keys, rows = some(40)
+    space.add(keys[25:], rows[25:])
+    space.add(keys[:30], rows[:30])
+    space.checkpoint()
+    space.add(keys[:5], rows[:5])
+    found = space.keys()
+    assert [key.tobytes() for key in found] == sorted(key.tobytes() for key in keys)
+
+
 def test_a_key_may_be_asked_more_than_once(space: Space) -> None:
     keys, rows = some(300)
     space.add(keys, rows)
