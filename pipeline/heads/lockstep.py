@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from penult.pipeline.heads.basis import Basis
 from penult.pipeline.heads.blocks import map_stretches
+from penult.pipeline.heads.products import columns_of_rows, sums_of_rows
 
 __all__ = ["Answer", "Frame", "Lockstep"]
 
@@ -119,8 +120,7 @@ class Lockstep:
         for block in blocks:
             rows, codes = self.frame.prepared(self.rows[block]), self.codes[block]
             places = np.arange(len(rows))
-            # Rows first is the faster product; classes first lets all that follows run along rows.
-            chances = np.ascontiguousarray((rows @ slopes).T)
+            chances = columns_of_rows(rows, slopes)
             chances += intercepts
             chances = chances.reshape(n_models, self.n_classes, len(rows))
             chances -= chances.max(axis=1, keepdims=True)
@@ -133,7 +133,7 @@ class Lockstep:
             chances *= (inside / mass)[:, None, :]
             chances[:, codes, places] -= inside
             residual = chances.reshape(columns, len(rows))
-            gradient += residual @ rows
+            gradient += sums_of_rows(residual, rows)
             level += residual.sum(axis=1, dtype=np.float64)
             losses += (loss * inside).sum(axis=1, dtype=np.float64)
             outside += (loss * is_out * self.weights[block]).sum(axis=1, dtype=np.float64)
