@@ -6,8 +6,7 @@ import click
 
 from penult.pipeline.cli.options import json_option, store_option
 from penult.pipeline.cli.output import print_json
-from penult.pipeline.deliver import backbone_of
-from penult.pipeline.heads.saved_heads import saved_head
+from penult.pipeline.heads.saved_heads import backbone_of, saved_head
 from penult.pipeline.models.bundle import bundle as run_bundle
 from penult.pipeline.models.bundle import check_images_of
 from penult.store import open_store

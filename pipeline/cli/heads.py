@@ -1,34 +1,142 @@
 """`penult heads`: the heads of a store, and the kinds that can be trained."""
 
+import importlib
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
+from penult.errors import InputError
 from penult.pipeline.cli.options import json_option, store_option
 from penult.pipeline.cli.output import print_json, print_table
 from penult.store import open_store
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @store_option
 @json_option
-def heads(store: Path, as_json: bool) -> None:
-    """List the heads of a store with what they are worth."""
+@click.pass_context
+def heads(ctx: click.Context, store: Path, as_json: bool) -> None:
+    """List the heads of a store with what they are worth, show or remove one, or list the kinds."""
+    if ctx.invoked_subcommand:
+        ctx.default_map = {ctx.invoked_subcommand: {"store": store}}  # named before the verb, it counts all the same
+        return
     cards = open_store(store, create=False).catalog.heads.all()
     if as_json:
         print_json(cards)
         return
-    rows = [
-        (
-            name,
-            card["kind"],
-            f"{card['dataset']}@{card['dataset_version']}",
-            len(card["classes"]),
-            card["n_train"],
-            card["n_test"],
-            card["metrics"]["accuracy"]["value"],
-            card["created"],
+    columns = (
+        "head",
+        "kind",
+        "dataset",
+        "classes",
+        "train",
+        "test",
+        "accuracy",
+        "95 % interval",
+        "log loss",
+        "created",
+    )
+    print_table(columns, [_row(name, card) for name, card in cards.items()])
+
+
+@heads.command()
+@click.argument("head")
+@store_option
+@json_option
+def show(head: str, store: Path, as_json: bool) -> None:
+    """Show all that is known of one head: what it was trained on, and how well it does."""
+    opened = open_store(store, create=False)
+    card = opened.catalog.heads.get(head)
+    folder = opened.heads_path / head
+    if as_json:
+        print_json(card | {"path": str(folder)})
+        return
+    accuracy = card["metrics"]["accuracy"]
+    spaces = ", ".join("{backbone}:{tap} ({dtype}, {fingerprint:.12})".format(**space) for space in card["spaces"])
+    told = {
+        "kind": card["kind"],
+        "dataset": f"{card['dataset']}, version {card['dataset_version']}",
+        "features": spaces,
+        "classes": f"{len(card['classes']):,}: {', '.join(card['classes'])}",
+        "trained on": f"{card['n_train']:,} images ({', '.join(card['trained_on'])}) in {card['seconds']:.1f} s",
+        "tested on": f"{card['n_test']:,} images ({card['evaluated_on']})",
+        "accuracy": f"{accuracy['value']:.4f} (95 % interval {accuracy['low']:.4f} to {accuracy['high']:.4f})",
+        **{
+            name.replace("_", " "): _figure(value)
+            for name, value in card["metrics"].items()
+            if name not in ("accuracy", "n")
+        },
+        **{f"parameter {name}": _figure(value) for name, value in card["params"].items()},
+        "versions": ", ".join(f"{library} {number}" for library, number in card["versions"].items()),
+        "created": card["created"],
+        "folder": str(folder) if folder.is_dir() else f"{folder}, which is not there any more",
+    }
+    width = max(map(len, told))
+    click.echo(head)
+    for name, value in told.items():
+        click.echo(f"  {name:<{width}}  {value}")
+
+
+@heads.command()
+@click.argument("names", metavar="HEAD...", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@store_option
+def remove(names: tuple[str, ...], yes: bool, store: Path) -> None:
+    """Remove heads for good, with their folders. Features, datasets and bundled models elsewhere stay."""
+    from penult.pipeline.heads.saved_heads import check_removable, remove_head
+
+    opened = open_store(store, create=False)
+    for name in names:
+        check_removable(opened, name)
+    if not yes:
+        _ask(names, opened.heads_path)
+    for name in names:
+        remove_head(opened, name)
+        click.echo(f"{name} is removed.")
+
+
+@heads.command()
+@json_option
+def kinds(as_json: bool) -> None:
+    """List the kinds of heads that can be trained; any scikit-learn classifier can, as module:Class."""
+    registry = importlib.import_module("penult.pipeline.heads.registry")
+    told = {
+        name: (registry.head_maker(name).__doc__ or "").strip().partition("\n")[0] for name in registry.head_names()
+    }
+    if as_json:
+        print_json(told)
+        return
+    print_table(("kind", "what it is"), told.items())
+
+
+def _row(name: str, card: Mapping[str, Any]) -> tuple[Any, ...]:
+    accuracy = card["metrics"]["accuracy"]
+    return (
+        name,
+        card["kind"],
+        f"{card['dataset']}@{card['dataset_version']}",
+        len(card["classes"]),
+        card["n_train"],
+        card["n_test"],
+        accuracy["value"],
+        f"{accuracy['low']:.3f} to {accuracy['high']:.3f}",
+        card["metrics"].get("log_loss", "-"),
+        card["created"],
+    )
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _ask(names: tuple[str, ...], folder: Path) -> None:
+    if not sys.stdin.isatty():
+        raise InputError(
+            f"Nobody can be asked whether {', '.join(names)} may be removed", expected="--yes where no person answers"
         )
-        for name, card in cards.items()
-    ]
-    print_table(("head", "kind", "dataset", "classes", "train", "test", "accuracy", "created"), rows)
+    question = f"Remove {', '.join(names)} from {folder}, with every file there of theirs?"
+    if not click.confirm(question):
+        raise click.exceptions.Exit(1)

@@ -1,12 +1,57 @@
-"""Finds the saved heads of a store by their names."""
+"""Finds and removes the saved heads of a store by their names."""
 
+import shutil
+
+from penult.errors import MissingFileError, UnknownNameError
+from penult.exporters import Backbone
 from penult.pipeline.heads.head import Head
 from penult.store import Store
 
-__all__ = ["saved_head"]
+__all__ = ["backbone_of", "check_removable", "remove_head", "saved_head"]
 
 
 def saved_head(store: Store, name: str) -> Head:
     """Returns the head of this name; a name that no head bears ends in an error with the nearest that does."""
     store.catalog.heads.get(name)
     return Head.load(store.heads_path / name)
+
+
+def check_removable(store: Store, name: str) -> None:
+    """Raises UnknownNameError where nothing of this name is there to remove."""
+    if name not in _listed(store) and name not in _left_over(store):
+        raise UnknownNameError.among("head", name, _listed(store))
+
+
+def remove_head(store: Store, name: str) -> None:
+    """Removes a head for good: its entry in the catalog, and its folder with all that lies in it.
+
+    The entry goes first, so that a removal that is cut short leaves no head that is listed and not there; removing it
+    again ends the work.
+    """
+    check_removable(store, name)
+    if name in _listed(store):
+        store.catalog.heads.remove(name)
+    if name in _left_over(store):
+        shutil.rmtree(store.heads_path / name)
+
+
+def _listed(store: Store) -> set[str]:
+    return set(store.catalog.heads.all())
+
+
+def _left_over(store: Store) -> set[str]:
+    """Returns the names of the folders of heads, listed or not."""
+    return {entry.name for entry in store.heads_path.glob("*") if entry.is_dir()}
+
+
+def backbone_of(store: Store, head: Head) -> Backbone:
+    """Returns the backbone that made a head's features, from the copy that its store keeps."""
+    space = head.card.spaces[0]
+    path = store.backbone_path(space.backbone, space.fingerprint)
+    if not path.is_file():
+        raise MissingFileError(
+            f"The store has lost the backbone {space.backbone} with the fingerprint {space.fingerprint}",
+            expected=f"its file at {str(path)!r}",
+            remedy="run 'penult extract' with that backbone again; it puts the file back and extracts nothing twice",
+        )
+    return Backbone.load(path)

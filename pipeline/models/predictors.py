@@ -14,6 +14,7 @@ from penult.pipeline.extraction.worker import Outcome, Presence, Worker
 from penult.pipeline.extraction.writer import missing_somewhere
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.head_input import features_of, probabilities_of
+from penult.pipeline.heads.saved_heads import backbone_of
 from penult.pipeline.models.fusion import PROBABILITIES, taps_of
 from penult.pipeline.models.model import Model
 from penult.pipeline.training.feature_spaces import gather
@@ -95,8 +96,6 @@ class HeadPredictor:
             return iter(())
         with self._lock:
             if self._computer is None:
-                from penult.pipeline.deliver import backbone_of
-
                 backbone = backbone_of(self._store, self._head)
                 session = Session(backbone, taps_of(self._head.card.spaces, backbone), provider=self._provider)
                 self._computer = _Computer(session, backbone.card.preprocessing, self._is_present)

@@ -24,10 +24,11 @@ class Before:
 
 @dataclass(frozen=True)
 class Baseline:
-    """An accuracy that the head's own is to be held against, on the same test images."""
+    """An accuracy that the head's own is to be held against, on the same test images; ``note`` says how it came."""
 
     name: str
     accuracy: float
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ class Report:
     baselines: Sequence[Baseline] = ()
     before: Sequence[Before] = ()
     receipt: Mapping[str, object] = field(default_factory=dict)
+    backbone: Mapping[str, object] = field(default_factory=dict)
     notes: Sequence[str] = ()
     failed: Sequence[Failure] = ()
     conflicts: Sequence[Group] = ()

@@ -21,7 +21,8 @@ class Finding:
 def findings_of(report: Report, matrix: Matrix) -> list[Finding]:
     """Returns what casts doubt on the data or the figures first, then where the head is weak."""
     found = [*_doubts(report), *_weaknesses(report.evaluation, matrix)]
-    found += [Finding(text) for text in (*report.evaluation.statements, *report.notes)]
+    told = dict.fromkeys((*report.evaluation.statements, *report.notes))  # the notes may hold the statements
+    found += [Finding(text) for text in told]
     return sorted(found, key=lambda finding: not finding.is_warning)
 
 
@@ -51,6 +52,10 @@ def _doubts(report: Report) -> list[Finding]:
     if evaluation.accuracy.low <= evaluation.majority_accuracy and len(evaluation.classes) > 1:
         text = "On this test the head is not surely better than always naming the most frequent class."
         found.append(Finding(text, is_warning=True))
+    for baseline in report.baselines:
+        if evaluation.accuracy.low <= baseline.accuracy:
+            text = f"On this test the head is not surely better than {baseline.name}."
+            found.append(Finding(text, "result"))
     if evaluation.n < 100:
         text = f"The test has only {counted(evaluation.n, 'image')}; more of them would make the figures surer."
         found.append(Finding(text))

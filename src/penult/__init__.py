@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from penult.pipeline.models.bundle import bundle as bundle
     from penult.pipeline.models.model import Model as Model
     from penult.pipeline.models.predict import predict as predict
+    from penult.pipeline.reporting import report as report
     from penult.pipeline.training.train import train as train
     from penult.store import Space as Space
     from penult.store import SpaceSpec as SpaceSpec
@@ -52,6 +53,7 @@ _HOMES = {
     "load_backbone": "penult.exporters",
     "open_store": "penult.store",
     "predict": "penult.pipeline.models.predict",
+    "report": "penult.pipeline.reporting",
     "train": "penult.pipeline.training.train",
 }
 

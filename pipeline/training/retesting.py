@@ -1,0 +1,22 @@
+"""Tests a saved head again on the images that it was tested on, so that a report can be made of it at any time."""
+
+import numpy as np
+
+from penult.pipeline.heads.head import Head
+from penult.pipeline.training.evaluation import evaluate
+from penult.pipeline.training.train import Trained
+from penult.pipeline.training.training_rows import choose_rows
+from penult.store import Store
+
+__all__ = ["retest"]
+
+
+def retest(head: Head, store: Store) -> Trained:
+    """Returns what `train` returned of this head, from the dataset version and the features that it was trained on."""
+    card = head.card
+    rows = choose_rows(store.catalog.datasets.load(card.dataset, card.dataset_version))
+    chances = head.predict_proba(head.gather(store, rows.test.keys))
+    evaluation = evaluate(rows.test.keys, rows.test.labels.tolist(), chances, card.classes)
+    known = np.isin(rows.test.labels.astype(str), card.classes)
+    paths = tuple(path for path, kept in zip(rows.test.paths, known, strict=True) if kept)
+    return Trained(head, evaluation, card.seconds, (*rows.notes, *evaluation.statements), paths)

@@ -1,0 +1,211 @@
+"""A head of a store becomes a report at any time, the same that `fit` wrote; and a head can be shown and removed."""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import penult
+from penult.errors import InputError, MissingExtraError, UnknownNameError
+from penult.exporters.backbone import Backbone
+from penult.exporters.registry import load_backbone
+from penult.pipeline.cli.app import app
+from penult.pipeline.extraction.decode import decode
+from penult.pipeline.extraction.extract import extract
+from penult.pipeline.extraction.images import ImageFile
+from penult.pipeline.extraction.session import Session
+from penult.pipeline.fit import Fitted, fit, save_dataset
+from penult.pipeline.heads.saved_heads import remove_head, saved_head
+from penult.pipeline.report import projection
+from penult.pipeline.reporting import report_of
+from penult.pipeline.training.retesting import retest
+from penult.pipeline.training.train import train
+from penult.pipeline.training.training_rows import choose_rows
+from penult.pipeline.untrained import classifier_of, untrained
+from penult.store import Store, open_store
+
+NAME = "photos-logistic"
+
+
+@pytest.fixture
+def fitted(collection: Path, small_backbone: Backbone, tmp_path: Path) -> Fitted:
+    (collection / "red" / "broken.png").write_bytes(b"no image")
+    return fit(collection, tmp_path / "store", backbone=small_backbone, output=tmp_path / "out")
+
+
+@pytest.fixture
+def store(fitted: Fitted, tmp_path: Path) -> Store:
+    return open_store(tmp_path / "store")
+
+
+def run(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, list(map(str, words)))
+
+
+def test_a_saved_head_is_tested_again_to_the_same_figures(fitted: Fitted, store: Store) -> None:
+    again = retest(saved_head(store, NAME), store)
+    assert again.test_paths == fitted.trained.test_paths
+    assert again.evaluation.to_json() == fitted.trained.evaluation.to_json()
+    assert again.to_json() == fitted.trained.to_json() | {"seconds": again.seconds}
+
+
+def test_the_report_of_a_saved_head_is_the_one_that_fit_wrote(fitted: Fitted, store: Store, tmp_path: Path) -> None:
+    done = run("report", NAME, "-o", tmp_path / "again.html", "--store", store.path, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == {"head": NAME, "report": str(tmp_path / "again.html")}
+    first, again = (_text(path) for path in (fitted.delivery.report, tmp_path / "again.html"))
+    assert again == re.sub(r" Extraction (.*?)(?= Made by)", "", first), "all but the receipt of the extraction"
+    assert "red/broken.png" in again
+    assert penult.report(NAME, store, tmp_path / "third.html").read_bytes() == (tmp_path / "again.html").read_bytes()
+
+
+def _text(path: Path) -> str:
+    page = re.sub(r"<(style|script)[^>]*>.*?</\1>", "", path.read_text(), flags=re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+
+
+def test_the_command_in_the_report_trains_the_same_head(store: Store) -> None:
+    trained = retest(saved_head(store, NAME), store)
+    command = report_of(trained, store, _backbone_of(store)).command
+    assert command.startswith("penult train photos ")
+    before = saved_head(store, NAME)
+    remove_head(store, NAME)
+    done = run(*command.split()[1:])
+    assert done.exit_code == 0, done.output
+    after = saved_head(store, NAME)
+    assert (after.card.spaces, after.card.params) == (before.card.spaces, before.card.params)
+    np.testing.assert_array_equal(after.estimator.coef_, before.estimator.coef_)
+
+
+def _backbone_of(store: Store) -> Backbone:
+    space = store.spaces()[0].spec
+    return Backbone.load(store.backbone_path(space.backbone, space.fingerprint))
+
+
+def test_failed_images_of_other_collections_are_not_this_reports(
+    fitted: Fitted, store: Store, small_backbone: Backbone, tmp_path: Path
+) -> None:
+    (tmp_path / "photos-of-others").mkdir()
+    (tmp_path / "photos-of-others" / "x.png").write_bytes(b"")
+    extract(tmp_path / "photos-of-others", store, backbone=small_backbone)
+    assert len(store.catalog.ledger.failures()) == 2
+    failed = report_of(fitted.trained, store, small_backbone).failed
+    assert [Path(failure.path).name for failure in failed] == ["broken.png"]
+
+
+def test_the_network_alone_answers_the_same_from_rows_as_from_images(
+    fitted: Fitted, store: Store, make_backbone: Callable[[int], Backbone], small_backbone: Backbone
+) -> None:
+    rows = choose_rows(store.catalog.datasets.load("photos"))
+    from_rows = untrained(small_backbone, store, rows)
+    assert from_rows is not None
+    assert (from_rows.tested, from_rows.own_classes) == (len(rows.test), 3)
+    for space in store.spaces():
+        space.load()
+    elsewhere = open_store(store.path.parent / "empty")
+    assert untrained(small_backbone, elsewhere, rows) == from_rows, "no row is there, so the images are run"
+    said = report_of(fitted.trained, store, small_backbone).baselines
+    assert [baseline.accuracy for baseline in said] == [from_rows.accuracy]
+
+
+def test_an_untrained_network_is_as_good_as_its_renamed_classes(shared_data: Path, tmp_path: Path) -> None:
+    """The photos of ImageNet, each a class of its own there, under two made-up labels."""
+    network, store = load_backbone("efficientnet-lite0"), open_store(tmp_path / "store")
+    folder = shared_data / "images" / "hymenoptera" / "val"
+    files = [
+        ImageFile.at(str(path), place, "test" if number % 2 else "train")
+        for place in ("ants", "bees")
+        for number, path in enumerate(sorted((folder / place).iterdir())[:16])
+    ]
+    extract(files, store, backbone=network)
+    save_dataset(store, "insects", files, "insects")
+    rows = choose_rows(store.catalog.datasets.load("insects"))
+    found = untrained(network, store, rows)
+    assert found is not None
+    assert found.accuracy > 0.8, "it knows ants and bees from ImageNet"
+    session = Session(network, ["penultimate", "logits"])
+    graph = classifier_of(network)
+    assert graph is not None
+    import onnxruntime
+
+    part = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    pixels = np.stack([decode(Path(file.path).read_bytes(), network.card.preprocessing) for file in files[:4]])
+    whole = session.run(pixels)
+    (logits,) = part.run(["logits"], {part.get_inputs()[0].name: whole["penultimate"]})
+    np.testing.assert_allclose(logits, whole["logits"], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_map_by_umap_is_reproducible_and_keeps_groups_apart() -> None:
+    pytest.importorskip("umap", reason="the extra [umap] is not installed")
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.eye(3, 20), 20, axis=0) * 8 + rng.normal(size=(60, 20))
+    first, again = (projection.project(groups, "umap") for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    centres = first.reshape(3, 20, 2).mean(axis=1)
+    spread = first.reshape(3, 20, 2).std(axis=1).max()
+    assert min(np.linalg.norm(centres[i] - centres[i - 1]) for i in range(3)) > 3 * spread
+
+
+def test_a_map_that_cannot_be_made_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "umap", None)
+    groups = np.eye(30)
+    with pytest.raises(MissingExtraError, match=r"pip install 'penult\[umap\]'"):
+        projection.project(groups, "umap")
+    with pytest.raises(UnknownNameError, match="pca, umap"):
+        projection.project(groups, "tsne")
+
+
+def test_heads_are_listed_and_shown_with_what_they_are_worth(fitted: Fitted, store: Store) -> None:
+    train(store, dataset="photos", head="lda")
+    listed = run("heads", "--store", store.path)
+    assert re.search(rf"{NAME} +logistic +photos@1 +3 +\d+ +\d+ +1\.000 +0\.\d+ to 1\.000", listed.stdout)
+    shown = run("heads", "show", NAME, "--store", store.path)
+    assert "accuracy           1.0000 (95 % interval 0." in shown.stdout
+    assert "small-0:penultimate (float16, " in shown.stdout
+    card = json.loads(run("heads", "--store", store.path, "show", "photos-lda", "--json").stdout)
+    assert card["kind"] == "lda"
+    assert Path(card["path"]).is_dir()
+    kinds = json.loads(run("heads", "kinds", "--json").stdout)
+    assert kinds["ridge"].startswith("Least squares")
+
+
+def test_a_removed_head_is_nowhere_and_all_else_stays(fitted: Fitted, store: Store, collection: Path) -> None:
+    train(store, dataset="photos", head="lda")
+    asked = run("heads", "remove", NAME, "--store", store.path)
+    assert isinstance(asked.exception, InputError), "nobody is there to be asked"
+    typo = run("heads", "remove", "photos-lda", "photos-logistics", "--yes", "--store", store.path)
+    assert isinstance(typo.exception, UnknownNameError)
+    assert set(store.catalog.heads.all()) == {NAME, "photos-lda"}, "nothing is removed where one name is wrong"
+    done = run("heads", "remove", NAME, "--yes", "--store", store.path)
+    assert (done.exit_code, done.stdout) == (0, f"{NAME} is removed.\n")
+    assert set(store.catalog.heads.all()) == {"photos-lda"}
+    assert [entry.name for entry in store.heads_path.iterdir()] == ["photos-lda"]
+    assert fitted.delivery.model.is_file()
+    assert run("report", NAME, "--store", store.path).exit_code != 0
+    assert [one.label for one in penult.predict("photos-lda", collection / "red" / "1.png", store=store)] == ["red"]
+
+
+def test_a_removal_that_was_cut_short_is_finished_by_the_next(
+    fitted: Fitted, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", fail)
+        with pytest.raises(PermissionError):
+            remove_head(store, NAME)
+    assert store.catalog.heads.all() == {}, "what is half gone is not listed"
+    remove_head(store, NAME)
+    assert list(store.heads_path.iterdir()) == []
+    with pytest.raises(UnknownNameError):
+        remove_head(store, NAME)
+    with pytest.raises(UnknownNameError):
+        remove_head(store, "../spaces")
+    assert store.spaces()
