@@ -3,8 +3,9 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import fields
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -27,6 +28,19 @@ store_option = click.option(
     envvar="PENULT_STORE",
     help="The folder that holds the features. [env: PENULT_STORE]",
 )
+
+
+def store_argument(verb: Verb) -> Verb:
+    """Adds the store, which may be named with or without ``--store``."""
+
+    @wraps(verb)
+    def called(*args: Any, named: Path | None, store: Path, **values: Any) -> Any:
+        return verb(*args, store=named or store, **values)
+
+    argument = click.argument("named", type=click.Path(path_type=Path), required=False, metavar="[STORE]")
+    return cast("Verb", argument(store_option(called)))
+
+
 backbone_option = click.option(
     "--backbone",
     default=default_of(extract, "backbone"),

@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from penult.pipeline.cli.app import FAILED
-from penult.pipeline.cli.options import json_option, store_option
+from penult.pipeline.cli.options import json_option, store_argument, store_option
 from penult.pipeline.cli.output import print_json, print_table, progress
 from penult.store import Space, Store, open_store
+from penult.store.diff import SpaceDiff, diff_stores
 from penult.store.layouts import LAYOUTS, export_store, import_store
 
 
@@ -21,7 +22,7 @@ def store() -> None:
 
 
 @store.command()
-@store_option
+@store_argument
 @json_option
 def info(store: Path, as_json: bool) -> None:
     """Tell what the store holds: spaces, datasets, heads, files seen and images that failed."""
@@ -63,7 +64,7 @@ def _spell(names: list[str]) -> str:
 
 
 @store.command()
-@store_option
+@store_argument
 @json_option
 def failures(store: Path, as_json: bool) -> None:
     """List the images that could not be used, and why."""
@@ -77,7 +78,7 @@ def failures(store: Path, as_json: bool) -> None:
 
 @store.command()
 @click.option("--repair", is_flag=True, help="Set damaged files aside, and keep every row that can still be read.")
-@store_option
+@store_argument
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, /, store: Path, repair: bool, as_json: bool) -> None:
@@ -89,7 +90,7 @@ def verify(ctx: click.Context, /, store: Path, repair: bool, as_json: bool) -> N
     damaged = list(opened.catalog.find_damage())
     reports = []
     for space in opened.spaces():
-        with _bytes_bar(f"Verifying {space.spec.name}") as advance:
+        with _bar(f"Verifying {space.spec.name}", "bytes") as advance:
             reports.append(space.verify(repair=repair, progress=advance))
     if as_json:
         print_json(
@@ -120,13 +121,13 @@ def verify(ctx: click.Context, /, store: Path, repair: bool, as_json: bool) -> N
 
 
 @store.command()
-@store_option
+@store_argument
 @json_option
 def compact(store: Path, as_json: bool) -> None:
     """Merge small shards into large ones, so that reading stays fast; others may read and write meanwhile."""
     done = {}
     for space in open_store(store, create=False).spaces():
-        with _bytes_bar(f"Compacting {space.spec.name}") as advance:
+        with _bar(f"Compacting {space.spec.name}", "merges") as advance:
             done[space.spec.name] = space.compact(progress=advance)
     if as_json:
         print_json({name: asdict(each) for name, each in done.items()})
@@ -136,7 +137,7 @@ def compact(store: Path, as_json: bool) -> None:
 
 
 @store.command()
-@store_option
+@store_argument
 @json_option
 def gc(store: Path, as_json: bool) -> None:
     """Remove what compaction and killed jobs left behind, after a time of grace."""
@@ -147,6 +148,40 @@ def gc(store: Path, as_json: bool) -> None:
     for name, each in done.items():
         freed = f"{each.files_removed:,} files removed ({each.bytes_removed / 1e6:,.1f} MB)"
         click.echo(f"{name}: {each.shards_moved:,} shards moved to the trash, {freed}")
+
+
+@store.command()
+@click.argument("first", type=click.Path(path_type=Path))
+@click.argument("second", type=click.Path(path_type=Path))
+@json_option
+@click.pass_context
+def diff(ctx: click.Context, /, first: Path, second: Path, as_json: bool) -> None:
+    """Tell whether two stores hold the same rows, bit for bit; exits with 1 if they do not.
+
+    In what order, by which machine and in which shards the rows came does not count.
+    """
+    with _bar("Comparing", "rows") as advance:
+        found = diff_stores(open_store(first, create=False), open_store(second, create=False), progress=advance)
+    if as_json:
+        print_json({"equal": all(each.is_empty for each in found), "spaces": [_told(each) for each in found]})
+    for each in () if as_json else found:
+        numbers = {
+            f"only in {first}": each.only_in_first,
+            f"only in {second}": each.only_in_second,
+            "different": each.different,
+        }
+        told = [
+            f"{len(keys):,} {what}, such as {keys[0].tobytes().hex()}" for what, keys in numbers.items() if len(keys)
+        ]
+        click.echo(f"{each.spec.name}: " + "; ".join([f"{each.same:,} rows are the same", *told]))
+    if not all(each.is_empty for each in found):
+        ctx.exit(FAILED)
+
+
+def _told(found: SpaceDiff) -> dict[str, Any]:
+    lists = {name: getattr(found, name) for name in ("only_in_first", "only_in_second", "different")}
+    keys = {name: [key.tobytes().hex() for key in listed] for name, listed in lists.items()}
+    return {"id": found.spec.id, "name": found.spec.name, "same": found.same, **keys}
 
 
 @store.command(name="export")
@@ -162,7 +197,7 @@ def export(destination: Path, layout: str, space: str | None, dataset: str | Non
     """Write features for other tools: one plain HDF5 file, .npy, Parquet, or the layouts of pathology tools."""
     opened = open_store(store, create=False)
     table = None if dataset is None else opened.catalog.datasets.load(dataset)
-    with _bytes_bar("Exporting") as advance:
+    with _bar("Exporting", "rows") as advance:
         done = export_store(
             opened,
             destination,
@@ -199,7 +234,16 @@ def import_(
     as_json: bool,
 ) -> None:
     """Read features that other tools, or another store, wrote."""
-    done = import_store(open_store(store), source, layout=layout, backbone=backbone, images=images, dataset=dataset)
+    with _bar("Importing", "rows") as advance:
+        done = import_store(
+            open_store(store),
+            source,
+            layout=layout,
+            backbone=backbone,
+            images=images,
+            dataset=dataset,
+            progress=advance,
+        )
     summary = {
         "space": done.space.spec.id,
         "layout": done.layout,
@@ -223,9 +267,9 @@ def _space(store: Store, name: str) -> Space:
 
 
 @contextmanager
-def _bytes_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+def _bar(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     """Shows work that tells how much of how much is done."""
-    with progress().task(label, unit="steps") as task:
+    with progress().task(label, unit=unit) as task:
         last = 0
 
         def advance(done: int, total: int) -> None:

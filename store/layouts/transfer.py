@@ -125,6 +125,7 @@ def import_store(
     backbone: str | None = None,
     images: str | Path | None = None,
     dataset: str | None = None,
+    progress: Progress | None = None,
 ) -> Imported:
     """Reads features into the space that the file names, or into one of their own, called after ``backbone``.
 
@@ -138,6 +139,8 @@ def import_store(
     intake = Intake(space, images=None if images is None else Path(images), where=path.name)
     for block in incoming.blocks():
         intake.take(block)
+        if progress:
+            progress(intake.rows, incoming.rows)
     intake.commit()
     space.checkpoint()
     table = intake.table()

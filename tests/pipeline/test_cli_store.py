@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -156,3 +157,19 @@ def test_features_go_out_as_one_file_that_anybody_reads(room: Path, run: Run) ->
     assert "30 rows read" in done.stdout
     refused = run("store", "export", "features.h5", code=1)
     assert "there already" in refused.stderr
+
+
+def test_two_stores_are_compared_and_a_store_is_named_with_or_without_its_option(room: Path) -> None:
+    def penult(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(PENULT), "store", *arguments]
+        return subprocess.run(command, cwd=room, capture_output=True, text=True, check=False)
+
+    shutil.copytree(room / "store", room / "copy")
+    assert penult("diff", "store", "copy").returncode == 0
+    assert penult("info", "copy", "--json").stdout == penult("info", "--store", "copy", "--json").stdout
+    spec = open_store(room / "copy").spaces()[0].spec
+    open_store(room / "copy").space(spec).add([bytes(16)], np.ones((1, spec.width)))
+    done = penult("diff", "store", "copy")
+    assert (done.returncode, "1 only in copy, such as 00000000000000000000000000000000" in done.stdout) == (1, True)
+    told = json.loads(penult("diff", "store", "copy", "--json").stdout)
+    assert (told["equal"], told["spaces"][0]["only_in_second"]) == (False, [bytes(16).hex()])
