@@ -68,6 +68,8 @@ def _objects(values: Sequence[Any]) -> NDArray[Any]:
 
 
 def _from_objects(column: NDArray[Any], name: str) -> NDArray[Any]:
+    if set(map(type, column)) <= {str, type(None)}:  # most columns, and a million rows long
+        return column.copy()
     plain = [_plain(value) for value in column]
     kinds = set(map(type, plain)) - {type(None)}
     if not kinds <= {str} and not kinds <= {bool} and not kinds <= {int, float}:
