@@ -38,7 +38,6 @@ _KERAS_REST = """
     EfficientNetV2B1 EfficientNetV2B2 EfficientNetV2B3 EfficientNetV2S EfficientNetV2M
     ConvNeXtSmall ConvNeXtBase
 """
-_LARGE = "left out beforehand for its size and the time that it takes; smaller ones of its family are in the list"
 # fmt: on
 
 
@@ -49,20 +48,15 @@ def _named(*groups: tuple[str, str]) -> tuple[str, ...]:
 FIRST = _named(("torchvision", _TORCHVISION_FIRST), ("timm", _TIMM_FIRST), ("keras", _KERAS_FIRST))
 CASES = (*FIRST, *_named(("torchvision", _TORCHVISION_REST), ("keras", _KERAS_REST)))
 
+LARGE = _named(
+    ("torchvision", "efficientnet_b7 efficientnet_v2_l convnext_large regnet_x_32gf regnet_y_32gf vit_l_16 vit_l_32"),
+    ("keras", "EfficientNetB7 EfficientNetV2L ConvNeXtLarge ConvNeXtXLarge"),
+)
+
 SKIPPED = {
     **dict.fromkeys(("keras:NASNetMobile", "keras:NASNetLarge"), "Keras itself refuses them on its torch backend"),
     **dict.fromkeys(
-        (
-            "torchvision:vit_h_14", "torchvision:regnet_y_128gf",
-        ),
+        ("torchvision:vit_h_14", "torchvision:regnet_y_128gf"),
         "its weights (2.5 GB) are larger than the 2 GiB that one ONNX file holds: the export refuses it",
     ),
-    **dict.fromkeys(
-        (
-            "torchvision:vit_l_16", "torchvision:vit_l_32", "torchvision:regnet_x_32gf", "torchvision:regnet_y_32gf",
-            "torchvision:convnext_large", "torchvision:efficientnet_b7", "torchvision:efficientnet_v2_l",
-            "keras:EfficientNetB7", "keras:EfficientNetV2L", "keras:ConvNeXtLarge", "keras:ConvNeXtXLarge",
-        ),
-        _LARGE,
-    ),
-}  # fmt: skip
+}

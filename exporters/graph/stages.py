@@ -48,7 +48,8 @@ def find_stages(view: GraphView, source: str, features: str, size: tuple[int, in
 def _passed_by_all(view: GraphView, source: str, features: str) -> list[str]:
     """Gives the values that every path from ``source`` to ``features`` goes through, in order.
 
-    Those are the values that, when they are made, are the only ones still needed later.
+    Those are the values that, when they are made, are the only ones still needed later; of a map with zeros around it,
+    the map itself.
     """
     nodes = view.behind([features])
     uses: dict[str, int] = {features: 1}
@@ -62,7 +63,7 @@ def _passed_by_all(view: GraphView, source: str, features: str) -> list[str]:
             if not uses[name]:
                 live.discard(name)
         live.update(name for name in node.output if uses.get(name))
-        if len(live) == 1 and node.output[0] in live:
+        if len(live) == 1 and node.output[0] in live and node.op_type != "Pad":
             found.append(node.output[0])
     return found
 

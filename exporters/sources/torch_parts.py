@@ -43,23 +43,36 @@ class Watch:
 def named_parts(network: Any, sample: Any) -> list[str]:
     """Gives the names of the parts that run once and give one feature map, list of tokens or vector for each image.
 
-    Of several parts that give the very same tensor, the outermost is named. Convolutions whose BatchNorm is folded into
-    them are left out.
+    Of several parts that give the very same tensor, the outermost is named, and never one that only passes it on.
+    Convolutions whose BatchNorm is folded into them are left out.
     """
     import torch
 
     with torch.no_grad(), Watch(network) as watch:
         network(sample)
     parts = dict(network.named_modules())
+    convolved = {id(value) for name, value in watch.outputs.items() if isinstance(parts[name], torch.nn.Conv2d)}
     norms = torch.nn.modules.batchnorm._BatchNorm
-    normed = {id(given) for name, given in watch.inputs.items() if isinstance(parts[name], norms)}
+    normed = convolved & {id(given) for name, given in watch.inputs.items() if isinstance(parts[name], norms)}
     outermost: dict[int, str] = {}
     for name, output in watch.outputs.items():
+        if _passes_on(parts[name]):
+            continue
         is_single = isinstance(output, torch.Tensor) and output.dim() in (2, 3, 4) and len(output) == len(sample)
         if is_single and watch.runs[name] == 1 and output is not sample and id(output) not in normed:
             outermost.pop(id(output), None)
             outermost[id(output)] = name
     return [*outermost.values()]
+
+
+def _passes_on(part: Any) -> bool:
+    """Tells whether a part, as it is when nothing is trained, gives what it takes."""
+    import torch
+
+    idle = (torch.nn.Identity, torch.nn.modules.dropout._DropoutNd)
+    return isinstance(part, idle) or (
+        isinstance(part, torch.nn.Sequential) and all(isinstance(each, idle) for each in part)
+    )
 
 
 def traceable(network: Any, names: Sequence[str]) -> Any:

@@ -51,7 +51,7 @@ class TestSqueezeNetWithItsWeights:
             ("stage1", "features.1", 64),
             ("stage2", "features.4", 128),
             ("stage3", "features.7", 256),
-            ("penultimate", "classifier.0", 512),
+            ("penultimate", "features", 512),
         ]
         assert set(squeezenet.card.proof["outputs"]) == {"stage1", "stage2", "stage3", "penultimate", "logits"}
         assert max(each["relative_error"] for each in squeezenet.card.proof["outputs"].values()) < 1e-5
