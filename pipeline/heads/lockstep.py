@@ -37,19 +37,19 @@ class Frame:
     """
 
     mean: NDArray[np.float64]
-    axes: NDArray[np.float64]
+    axes: NDArray[np.float32]
     is_shifting: bool
 
     @classmethod
     def of(cls, basis: Basis) -> Self:
         """Takes the frame of a basis, with the scale folded into the axes."""
         is_far = bool(np.abs(basis.mean / basis.scale).max() > FAR)
-        return cls(basis.mean, basis.axes / basis.scale[:, None], is_far)
+        return cls(basis.mean, (basis.axes / basis.scale[:, None]).astype(np.float32), is_far)
 
     @classmethod
     def none(cls, width: int) -> Self:
         """Is the frame of rows that stand in the basis already."""
-        return cls(np.zeros(width), np.empty((0, 0)), False)
+        return cls(np.zeros(width), np.empty((0, 0), np.float32), False)
 
     def prepared(self, block: NDArray[np.floating]) -> NDArray[np.float32]:
         """Returns a block of rows in float32, as the models of ``to_rows`` take them."""
@@ -62,7 +62,7 @@ class Frame:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Turns models in the basis, (m, r) and (m), into models on prepared rows, (m, D) and (m)."""
         if self.axes.size:
-            slopes = slopes @ self.axes.T
+            slopes = (slopes.astype(np.float32) @ self.axes.T).astype(np.float64)
         if not self.is_shifting:
             levels = levels - slopes @ self.mean
         return slopes.astype(np.float32), levels.astype(np.float32)
@@ -71,7 +71,7 @@ class Frame:
         """Turns the gradients (m, D) by models on prepared rows into those by models in the basis, (m, r)."""
         if not self.is_shifting:
             gradient = gradient - np.outer(level, self.mean)
-        return gradient @ self.axes if self.axes.size else gradient
+        return (gradient.astype(np.float32) @ self.axes).astype(np.float64) if self.axes.size else gradient
 
 
 @dataclass(frozen=True)
