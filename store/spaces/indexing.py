@@ -20,7 +20,7 @@ from penult.store.spaces.spacefolder import SpaceFolder
 
 WORTH_ROWS = 1 << 16
 STALE_SHARE = 8
-STALE_SHARDS = 256
+STALE_SHARDS = 128
 RANGE_KEYS = 1 << 20
 
 
