@@ -24,6 +24,7 @@ VERBS = {
     "train": "penult.pipeline.cli.train:train",
     "predict": "penult.pipeline.cli.predict:predict",
     "bundle": "penult.pipeline.cli.bundle:bundle",
+    "serve": "penult.pipeline.cli.serve:serve",
     "report": "penult.pipeline.cli.report:report",
     "export": "penult.pipeline.cli.export:export",
     "backbones": "penult.pipeline.cli.backbones:backbones",

@@ -1,28 +1,29 @@
 """Tells the classes of images, with a model's file alone or with a head and the features that its store holds."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from penult.errors import InputError, MissingFileError
+from penult.errors import InputError
 from penult.pipeline.extraction.images import ImageFile, list_images
 from penult.pipeline.extraction.session import worker_count
 from penult.pipeline.heads.head import Head
-from penult.pipeline.heads.saved_heads import saved_head
 from penult.pipeline.models.model import Model
+from penult.pipeline.models.named import model_or_head
 from penult.pipeline.models.predictors import HeadPredictor, ModelPredictor
 from penult.pipeline.models.ranking import ranked
 from penult.pipeline.progress import Progress, Silent
-from penult.store import Store, open_store
+from penult.store import Store
 
-__all__ = ["UNSURE", "Prediction", "Predictions", "predict"]
+__all__ = ["UNSURE", "Prediction", "Predictions", "check_options", "predict"]
 
 # The label of an image whose best class is less probable than was asked for.
 UNSURE = "unsure"
@@ -48,6 +49,24 @@ class Prediction:
     confidence: float | None = None
     error: str | None = None
 
+    @classmethod
+    def of(
+        cls,
+        path: str,
+        found: NDArray[np.floating] | str,
+        classes: Sequence[str],
+        *,
+        top: int | None = None,
+        min_confidence: float = 0.0,
+    ) -> Self:
+        """Makes the prediction of an image from its probabilities (C), or from the reason why it has none."""
+        if isinstance(found, str):
+            return cls(path, error=found)
+        best = ranked(found)[:top]
+        probabilities = {classes[place]: float(found[place]) for place in best}
+        confidence = float(found[best[0]])
+        return cls(path, classes[best[0]] if confidence >= min_confidence else UNSURE, probabilities, confidence)
+
     def to_json(self) -> dict[str, Any]:
         """Returns ``path``, ``label`` and ``probabilities``, or ``path`` and ``error``."""
         if self.error is not None:
@@ -68,7 +87,7 @@ class Predictions(Iterator[Prediction]):
 
 def predict(
     model: str | Path | Model | Head,
-    images: str | Path | Iterable[ImageFile],
+    images: str | Path | Iterable[str | Path | ImageFile],
     *,
     store: str | Path | Store | None = None,
     top: int | None = None,
@@ -78,29 +97,33 @@ def predict(
 ) -> Predictions:
     """Predicts every image, in the order of their listing; the result is iterated once, while later ones are computed.
 
+    ``images`` are a folder, a table, one image, or any iterable of images, be it endless.
     ``model`` is a model's file or a `Model`, or a head or its name in ``store``: then features that the store holds
     are taken from it, and the others are computed and not kept (`extract` first, if they should be). Images that
     cannot be used are yielded too, with the reason. Memory does not grow with the number of images.
     """
-    _check_options(top, min_confidence)
+    check_options(top, min_confidence)
     predictor = _predictor(model, store, provider)
-    files = list_images(images) if isinstance(images, str | Path) else iter(images)
+    files = list_images(images) if isinstance(images, str | Path) else map(_file, images)
     first = next(files, None)
     if first is None:
         raise InputError(
             f"There is no image in {images if isinstance(images, str | Path) else 'the list'}",
             expected="a folder with images at any depth, a table with a column 'path', or one image",
         )
-    names = np.array(predictor.classes, object)
 
     def finish(load: Sequence[ImageFile]) -> list[Prediction]:
-        return [_prediction(file, found, names, top, min_confidence) for file, found in predictor(load)]
+        return [
+            Prediction.of(file.path, found, predictor.classes, top=top, min_confidence=min_confidence)
+            for file, found in predictor(load)
+        ]
 
     found = _in_order(finish, _chain(first, files), predictor.batch_size, progress or Silent())
     return Predictions(predictor.classes, found)
 
 
-def _check_options(top: int | None, min_confidence: float) -> None:
+def check_options(top: int | None, min_confidence: float) -> None:
+    """Refuses what no prediction could be cut to."""
     if top is not None and top < 1:
         raise InputError(f"top is {top}", expected="1 or more, or nothing for all classes")
     if not 0 <= min_confidence <= 1:
@@ -110,35 +133,12 @@ def _check_options(top: int | None, min_confidence: float) -> None:
 def _predictor(
     model: str | Path | Model | Head, store: str | Path | Store | None, provider: str
 ) -> ModelPredictor | HeadPredictor:
-    if isinstance(model, str | Path) and _names_file(model):
-        model = Model.load(model, provider=provider)
-    if isinstance(model, Model):
-        return ModelPredictor(model)
-    if store is None:
-        raise InputError(
-            f"The head {model!r} was given without its store" if isinstance(model, Head) else f"{model!r} is no file",
-            expected="a model's file, or a head together with the store that it was trained on",
-            remedy="give the store, or bundle the head",
-        )
-    opened = store if isinstance(store, Store) else _open(store, model)
-    head = model if isinstance(model, Head) else saved_head(opened, str(model))
-    return HeadPredictor(head, opened, provider)
+    found = model_or_head(model, store, provider=provider)
+    return ModelPredictor(found) if isinstance(found, Model) else HeadPredictor(*found, provider)
 
 
-def _open(store: str | Path, model: str | Path | Head) -> Store:
-    try:
-        return open_store(store, create=False)
-    except MissingFileError:
-        raise MissingFileError(
-            f"{str(model)!r} is no file, and there is no store at {str(store)!r} that could hold a head of this name",
-            expected="a model's file, or the name of a head in a store",
-            remedy="look for a typo, or name the store with --store",
-        ) from None
-
-
-def _names_file(model: str | Path) -> bool:
-    """Tells a model's file from a head's name: it exists, or is called as files are."""
-    return isinstance(model, Path) or Path(model).is_file() or model.lower().endswith(".onnx")
+def _file(image: str | Path | ImageFile) -> ImageFile:
+    return image if isinstance(image, ImageFile) else ImageFile.at(os.fspath(image))
 
 
 def _chain(first: ImageFile, rest: Iterator[ImageFile]) -> Iterator[ImageFile]:
@@ -177,19 +177,3 @@ def _loads(files: Iterator[ImageFile], first_load: int) -> Iterator[list[ImageFi
     while load := list(islice(files, size)):
         yield load
         size = max(first_load, min(2 * size, LOAD_FILES))
-
-
-def _prediction(
-    file: ImageFile,
-    found: NDArray[np.floating] | str,
-    classes: NDArray[np.object_],
-    top: int | None,
-    min_confidence: float,
-) -> Prediction:
-    if isinstance(found, str):
-        return Prediction(file.path, error=found)
-    best = ranked(found)[:top]
-    probabilities = {classes[place]: float(found[place]) for place in best}
-    confidence = float(found[best[0]])
-    label = classes[best[0]] if confidence >= min_confidence else UNSURE
-    return Prediction(file.path, label, probabilities, confidence)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from penult.pipeline.models.model import Model as Model
     from penult.pipeline.models.predict import predict as predict
     from penult.pipeline.reporting import report as report
+    from penult.pipeline.serving.server import serve as serve
     from penult.pipeline.training.train import train as train
     from penult.store import Space as Space
     from penult.store import SpaceSpec as SpaceSpec
@@ -54,6 +55,7 @@ _HOMES = {
     "open_store": "penult.store",
     "predict": "penult.pipeline.models.predict",
     "report": "penult.pipeline.reporting",
+    "serve": "penult.pipeline.serving.server",
     "train": "penult.pipeline.training.train",
 }
 
