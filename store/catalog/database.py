@@ -18,6 +18,9 @@ from penult.store.durable import publish_if_absent, temporary_name
 BUSY_SECONDS = 30.0
 """How long a writer waits for another process's transaction."""
 
+ROOM_BYTES = 1 << 20
+"""A disk with less free space than this counts as full."""
+
 _log = logging.getLogger(__name__)
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_IOERR_READ}
 _UNWRITABLE = {
@@ -125,7 +128,7 @@ class Database:
             except sqlite3.OperationalError as error:
                 if _code(error) & 0xFF not in _UNWRITABLE:
                     raise
-                self._fall_back(str(error))
+                self._fall_back(_reason(self.path, error))
         return self._open_readonly()
 
     def _open_writable(self) -> sqlite3.Connection:
@@ -210,9 +213,15 @@ def translated(path: Path) -> Iterator[None]:
             ) from error
         if code & 0xFF in _UNWRITABLE:
             raise StoreWriteError(
-                f"{path} cannot be written: {error}", remedy="free space, or check who may write there"
+                f"{path} cannot be written: {_reason(path, error)}", remedy="free space, or check who may write there"
             ) from error
         raise
+
+
+def _reason(path: Path, error: sqlite3.Error) -> str:
+    # SQLite calls a full disk "disk I/O error" where it was its shared memory that found no room.
+    is_full = path.parent.is_dir() and shutil.disk_usage(path.parent).free < ROOM_BYTES
+    return "no space is left on its disk" if is_full else str(error)
 
 
 def _code(error: sqlite3.Error) -> int:

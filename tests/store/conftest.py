@@ -1,5 +1,7 @@
 """What the tests of the store share."""
 
+import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,3 +31,16 @@ def memory_path(tmp_path: Path) -> Iterator[Path]:
     place = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=place if place.is_dir() else tmp_path) as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of two megabytes."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount, unmount = shutil.which("mount"), shutil.which("umount")
+    command = [mount or "", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(path)]
+    if not mount or not unmount or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("a small file system can be mounted by root only")
+    yield path
+    subprocess.run([unmount, str(path)], check=True)

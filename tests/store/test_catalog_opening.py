@@ -330,6 +330,17 @@ def test_another_process_that_holds_it_too_long_is_named(path: Path, monkeypatch
     holder.close()
 
 
+def test_a_disk_that_is_really_full_is_called_so(small_disk: Path) -> None:
+    Catalog(small_disk / "catalog.sqlite").close()
+    (small_disk / "filler").write_bytes(bytes(shutil.disk_usage(small_disk).free - 8192))
+    files = [SeenFile(f"{number:0200}.jpg", 1, 1, b"k" * 16) for number in range(2000)]
+    with (
+        Catalog(small_disk / "catalog.sqlite") as catalog,
+        pytest.raises(StoreWriteError, match="no space is left on its disk"),
+    ):
+        catalog.files.record(files)
+
+
 def test_a_full_disk_takes_back_what_does_not_fit_and_keeps_the_rest(path: Path) -> None:
     with Catalog(path) as catalog:
         connection = catalog._database._connection

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -72,19 +72,6 @@ def test_when_add_returns_its_rows_survive_the_loss_of_power(workload: str, shim
 @pytest.mark.parametrize("workload", ["steps", "steps_after_dead_processes"])
 def test_when_add_returns_its_rows_survive_many_losses_of_power(workload: str, shim: Path, memory_path: Path) -> None:
     lose_power(shim, memory_path, workload, losses=50)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of two megabytes."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    mount, unmount = shutil.which("mount"), shutil.which("umount")
-    command = [mount or "", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(path)]
-    if not mount or not unmount or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("a small file system can be mounted by root only")
-    yield path
-    subprocess.run([unmount, str(path)], check=True)
 
 
 def test_when_add_returns_its_rows_survive_a_disk_that_is_really_full(small_disk: Path) -> None:
