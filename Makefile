@@ -7,10 +7,10 @@ BIN := .venv/bin
 demo: .venv/run.stamp
 	$(BIN)/penult demo
 
-test: .venv/dev.stamp
+test: .venv/dev.stamp .venv/browser.stamp
 	$(BIN)/python -m pytest -m "not slow" -n 2
 
-test-slow: .venv/dev.stamp
+test-slow: .venv/dev.stamp .venv/browser.stamp
 	$(BIN)/python -m pytest -m slow
 
 check: .venv/dev.stamp
@@ -32,5 +32,9 @@ check: .venv/dev.stamp
 	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
 	touch $@ .venv/run.stamp
 
+# What the tests in a browser need. They skip, and say so, where there is no npm or no Chromium.
+.venv/browser.stamp: docs/browser/package-lock.json | .venv/bin/python
+	if npm ci --prefix docs/browser; then touch $@; else echo "npm ci failed: tests in a browser will skip"; fi
+
 clean:
-	rm -rf .venv build dist *.egg-info src/*.egg-info
+	rm -rf docs/browser/node_modules .venv build dist *.egg-info src/*.egg-info

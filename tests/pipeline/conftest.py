@@ -1,6 +1,6 @@
 """A small backbone and a small collection, so that a whole job takes a blink."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from penult.exporters.backbone import Backbone
 from penult.exporters.card import Card, Normalisation, Preprocessing, Tap
 from penult.exporters.graph.graph_writer import GraphWriter
 from penult.exporters.reference import describe
+from tests.pipeline import chromium
 
 SIDE = 32
 CLASSES = ("red", "green", "blue")
@@ -80,3 +81,14 @@ def collection(tmp_path: Path) -> Path:
             pixels[..., channel] += 120
             Image.fromarray(pixels).save(root / name / f"{number}.png")
     return root
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Chromium]:
+    """A headless Chromium with one tab."""
+    program = chromium.program()
+    if program is None:
+        pytest.skip("Chromium is not installed, so nothing can be looked at in a browser")
+    started = chromium.Chromium(program, tmp_path_factory.mktemp("profile"))
+    yield started
+    started.end()

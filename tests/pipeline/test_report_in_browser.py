@@ -1,16 +1,7 @@
-"""The report as a browser shows it; spoken to over Chromium's own debugging pipe, so that no driver is needed."""
+"""The report as a browser shows it."""
 
-import base64
-import io
 import json
-import os
-import select
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,115 +9,9 @@ from PIL import Image
 
 from penult.pipeline.report import Before, CurvePoint, Embedding, Group, Report, Shown, Suspect, write_report
 from penult.pipeline.training.evaluation import Evaluation, evaluate
+from tests.pipeline.chromium import Chromium
 
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-    "--remote-debugging-pipe",
-]
-# The browser listens on descriptor 3 and speaks on 4; either end may already bear one of these numbers.
-HAND_OVER = """
-import fcntl, os, sys
-low, high = (fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3])
-os.dup2(low, 3)
-os.dup2(high, 4)
-os.execv(sys.argv[3], sys.argv[3:])
-"""
-SECONDS = 60
 CLASSES = ["ants", "<script>alert(1)</script>"]
-
-
-class Chromium:
-    """One headless browser with one tab, and what it said."""
-
-    def __init__(self, program: str, profile: Path) -> None:
-        theirs_in, self._write = os.pipe()
-        self._read, theirs_out = os.pipe()
-
-        ends = (theirs_in, theirs_out)
-        command = [sys.executable, "-c", HAND_OVER, *map(str, ends), program, *FLAGS, f"--user-data-dir={profile}"]
-        quiet = subprocess.DEVNULL
-        self._process = subprocess.Popen(command, pass_fds=ends, stdout=quiet, stderr=quiet)
-        os.close(theirs_in)
-        os.close(theirs_out)
-        self._buffer = b""
-        self._count = 0
-        self._session: str | None = None
-        self.events: list[dict[str, Any]] = []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self.call(f"{domain}.enable")
-
-    def call(self, method: str, **params: Any) -> dict[str, Any]:
-        self._count += 1
-        message = {"id": self._count, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._write, json.dumps(message).encode() + b"\0")
-        while (answer := self._next()).get("id") != message["id"]:
-            self.events.append(answer)
-        assert "error" not in answer, answer
-        result: dict[str, Any] = answer["result"]
-        return result
-
-    def _next(self) -> dict[str, Any]:
-        while b"\0" not in self._buffer:
-            assert select.select([self._read], [], [], SECONDS)[0], "the browser does not answer"
-            data = os.read(self._read, 1 << 20)
-            assert data, "the browser has ended"
-            self._buffer += data
-        line, _, self._buffer = self._buffer.partition(b"\0")
-        message: dict[str, Any] = json.loads(line)
-        return message
-
-    def open(self, path: Path) -> None:
-        self.events.clear()
-        self.call("Page.navigate", url=path.as_uri())
-        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
-            self.events.append(self._next())
-
-    def look(self, code: str) -> Any:
-        answer = self.call("Runtime.evaluate", expression=code, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    def resize(self, width: int, scheme: str = "light") -> None:
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
-        )
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-
-    def picture(self) -> Image.Image:
-        data = self.call("Page.captureScreenshot", format="png")["data"]
-        return Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
-
-    def said(self, *methods: str) -> list[dict[str, Any]]:
-        return [event["params"] for event in self.events if event.get("method") in methods]
-
-    def end(self) -> None:
-        self._session = None
-        self.call("Browser.close")
-        self._process.wait(SECONDS)
-        os.close(self._write)
-        os.close(self._read)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("Chromium is not installed, so the report cannot be looked at")
-    chromium = Chromium(program, tmp_path_factory.mktemp("profile"))
-    yield chromium
-    chromium.end()
 
 
 @pytest.fixture(scope="module")
