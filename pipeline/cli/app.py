@@ -14,7 +14,7 @@ import click
 import penult
 from penult.errors import MissingFileError, PenultError, UnknownNameError
 
-DONE, FAILED, USAGE, NEW_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED, USAGE, NEW_FAILURES, OUT_OF_TIME, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 # Each verb's module is loaded when the verb is called, so that `penult --version` loads none.
 VERBS = {

@@ -80,6 +80,30 @@ def extract_options(verb: Verb) -> Verb:
     return verb
 
 
+def job_options(verb: Verb) -> Verb:
+    """Adds those options of `ExtractOptions` that only a job has which may end before it has all images."""
+    for option in (
+        click.option(
+            "--max-seconds",
+            type=click.FloatRange(0, min_open=True),
+            help="Stop in time, with all committed; exits with 4, and the next run goes on.",
+        ),
+        click.option(
+            "--shard",
+            metavar="I/N",
+            help="Take the I-th of N equal parts of the images; N runs with 1/N to N/N take each image once.",
+        ),
+        click.option(
+            "--metrics",
+            type=click.Path(dir_okay=False),
+            help="Keep the job's figures in this file as OpenMetrics text, written every ten seconds.",
+        ),
+    ):
+        verb = option(verb)
+    return verb
+
+
 def made_options(values: dict[str, Any]) -> ExtractOptions:
-    """Takes the options of `extract_options` out of a verb's keywords."""
-    return ExtractOptions(**{field.name: values.pop(field.name) for field in fields(ExtractOptions)})
+    """Takes the options of `extract_options` and `job_options` out of a verb's keywords."""
+    names = [field.name for field in fields(ExtractOptions) if field.name in values]
+    return ExtractOptions(**{name: values.pop(name) for name in names})

@@ -1,14 +1,18 @@
 """What a job did, in figures that a person and a scheduler can check."""
 
+import time
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from penult.pipeline.progress import spell_seconds
 
 
 @dataclass
 class Receipt:
-    """The end of one run of `extract`. ``found`` = ``new`` + ``reused`` + ``failed``, unless it was stopped early."""
+    """The end of one run of `extract`. ``found`` = ``new`` + ``reused`` + ``failed``, unless it was stopped early.
+
+    ``stopped`` tells why it was: ``interrupted``, ``max_seconds`` or ``error``; it is empty where all was done.
+    """
 
     found: int = 0
     new: int = 0
@@ -22,11 +26,40 @@ class Receipt:
     workers: int = 0
     provider: str = ""
     is_complete: bool = False
+    stopped: str = ""
+
+    def __post_init__(self) -> None:
+        self._began = time.perf_counter()
+
+    def now(self) -> Self:
+        """Returns this receipt with the time that has passed so far."""
+        self.seconds = time.perf_counter() - self._began
+        return self
+
+    @property
+    def done(self) -> int:
+        """How many images have come to an end so far."""
+        return self.new + self.reused + self.failed
 
     @property
     def images_per_second(self) -> float:
         """How many new images were extracted in a second of the whole job."""
         return self.new / self.seconds if self.seconds else 0.0
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Each stage's share of the time in which workers and writer were busy."""
+        total = sum(self.stage_seconds.values())
+        return {stage: seconds / total for stage, seconds in self.stage_seconds.items()} if total else {}
+
+    def spell_shares(self) -> str:
+        """Spells the shares, the largest first.
+
+        >>> Receipt(stage_seconds={"read": 0.5, "decode": 6.0, "session": 3.5}).spell_shares()
+        'decode 60 %, session 35 %, read 5 %'
+        """
+        ordered = sorted(self.shares.items(), key=lambda share: -share[1])
+        return ", ".join(f"{stage} {share * 100:.0f} %" for stage, share in ordered)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the receipt as plain data."""
@@ -39,7 +72,12 @@ class Receipt:
     def __str__(self) -> str:
         took = f"in {spell_seconds(self.seconds)}"
         rate = f", {self.images_per_second:,.0f} images/s on {self.provider}" if self.new else ""
-        return (
+        text = (
             f"{self.found:,} images found: {self.new:,} new, {self.reused:,} reused, {self.failed:,} failed; "
             f"{self.rows:,} rows committed {took}{rate}"
         )
+        if self.new:
+            text += f"\nbusy with: {self.spell_shares()}"
+        if self.stopped == "max_seconds":
+            text += f"\nThe time was over; {self.found - self.done:,} images are left for the next run."
+        return text

@@ -5,7 +5,7 @@ A row without its file in the catalog costs one hash at the next run; a file wit
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -26,16 +26,20 @@ SHARD_BYTES = 128 << 20
 FIRST_COMMIT_SECONDS = 2.0
 LAST_COMMIT_SECONDS = 60.0
 
+# Where other jobs wait for what this one has claimed, it keeps nothing back for long.
+SHARED_COMMIT_SECONDS = 5.0
+
 
 class Writer:
     """Takes outcomes one after the other, from one thread, and keeps the receipt's counts.
 
     ``in_flight`` is how many batches are under way at once: so many outcomes back, two workers may have met the same
-    bytes without knowing of each other.
+    bytes without knowing of each other. ``committed`` is called with the paths of files that have come to their end.
     """
 
     def __init__(self, spaces: dict[str, Space], catalog: Catalog, receipt: Receipt, *, in_flight: int) -> None:
         self._spaces, self._catalog, self._receipt = spaces, catalog, receipt
+        self.committed: Callable[[Sequence[str]], object] = lambda paths: None
         self._recent: deque[set[bytes]] = deque(maxlen=in_flight + 1)
         self._interval_seconds = FIRST_COMMIT_SECONDS
         self._reset()
@@ -61,6 +65,18 @@ class Writer:
         if len(self._keys) >= SHARD_ROWS or self._bytes >= SHARD_BYTES or time.monotonic() >= self._due:
             self.commit()
 
+    def finish(self) -> None:
+        """Commits the rest, and writes down what the spaces hold, so that a shard lost from then on is noticed."""
+        self.commit()
+        if self._receipt.rows:
+            for space in self._spaces.values():
+                space.checkpoint()
+
+    def hasten(self) -> None:
+        """Sees to it that others do not wait long for what is taken and not committed yet."""
+        self._interval_seconds = min(self._interval_seconds, SHARED_COMMIT_SECONDS / 2)
+        self._due = min(self._due, time.monotonic() + SHARED_COMMIT_SECONDS)
+
     def _take_rows(self, outcome: Outcome) -> None:
         fresh = []
         self._recent.append(set())
@@ -84,11 +100,15 @@ class Writer:
             for tap, space in self._spaces.items():
                 space.add(keys, np.concatenate(self._rows[tap]))
                 self._receipt.rows += len(keys)
-        self._catalog.files.record(self._files)
-        self._catalog.ledger.forget([seen.path for seen in self._files])
-        # What was known of a failed file is not true any more, even if its size and time are what they were.
-        self._catalog.files.forget([failure.path for failure in self._failures])
-        self._receipt.newly_failed += self._catalog.ledger.record(self._failures)
+        seen, failed = [file.path for file in self._files], [failure.path for failure in self._failures]
+        if seen:
+            self._catalog.files.record(self._files)
+            self._catalog.ledger.forget(seen)
+        if failed:
+            # What was known of a failed file is not true any more, even if its size and time are what they were.
+            self._catalog.files.forget(failed)
+            self._receipt.newly_failed += self._catalog.ledger.record(self._failures)
+        self.committed([*seen, *failed])
         self._receipt.stage_seconds["store"] = (
             self._receipt.stage_seconds.get("store", 0.0) + time.perf_counter() - began
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import penult.pipeline.extraction.extract as extract_module
+import penult.pipeline.extraction.job as job_module
 from penult.errors import ImageError, InputError, ProviderError, UnknownNameError
 from penult.exporters.backbone import Backbone
 from penult.pipeline.extraction import worker
@@ -65,7 +65,7 @@ def test_a_second_run_opens_no_file(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extract(collection, tmp_path / "store", backbone=small_backbone)
-    monkeypatch.setattr(extract_module, "Session", None)  # to open a session, or a worker, would fail
+    monkeypatch.setattr(job_module, "Session", None)  # to open a session, or a worker, would fail
     assert _counts(extract(collection, tmp_path / "store", backbone=small_backbone)) == (30, 0, 30, 0)
 
 
@@ -273,7 +273,7 @@ def slowly(data, preprocessing):
     time.sleep(0.1)
     return decode(data, preprocessing)
 worker.decode = slowly
-import penult.pipeline.extraction.extract as module
+import penult.pipeline.extraction.job as module
 module.LOAD_FILES = 4
 print("ready", flush=True)
 receipt = extract(sys.argv[1], sys.argv[2], backbone=sys.argv[3], options=ExtractOptions(workers=2))
@@ -318,4 +318,6 @@ def test_a_job_leaves_its_receipt_in_the_catalog(collection: Path, tmp_path: Pat
     receipt = extract(collection, store, backbone=small_backbone)
     (job,) = store.catalog.jobs.all()
     assert job.kind == "extract"
+    assert receipt.is_complete
+    assert not receipt.stopped
     assert job.receipt == receipt.to_json()

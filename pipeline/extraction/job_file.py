@@ -1,0 +1,141 @@
+"""A job as one TOML file: sources, backbones, taps and every option, so that a scheduler runs one file."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from penult.errors import InputError, MissingFileError, UnknownNameError
+from penult.pipeline.extraction.options import ExtractOptions
+
+
+@dataclass(frozen=True)
+class BackboneRequest:
+    """A backbone of the job, and which of its taps are wanted."""
+
+    name: str
+    taps: tuple[str, ...] = ("penultimate",)
+
+
+@dataclass(frozen=True)
+class JobFile:
+    """What the file asks for. Paths in it count from its own folder."""
+
+    images: tuple[str, ...]
+    store: str = "penult-store"
+    backbones: tuple[BackboneRequest, ...] = (BackboneRequest("efficientnet-lite0"),)
+    options: ExtractOptions = field(default_factory=ExtractOptions)
+
+
+def read_job_file(path: str | Path) -> JobFile:
+    """Reads and checks a job; whatever is wrong with it is told with its line.
+
+    The file bears the names of `ExtractOptions`, and ``images``, ``store``, ``backbone`` and ``taps``.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(text)
+    except FileNotFoundError:
+        raise MissingFileError(f"There is no job file {path}", expected="a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path.name} is no TOML: {error}", expected='lines such as images = "photos"') from None
+    return _Reader(path, text).job(content)
+
+
+class _Reader:
+    """Checks the content of one file."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path, self._lines = path, text.splitlines()
+
+    def job(self, content: Mapping[str, Any]) -> JobFile:
+        names = {"images", "store", "backbone", "taps", *(each.name for each in fields(ExtractOptions))}
+        for key in content:
+            self._require_known("option", key, names)
+        if not content.get("images"):
+            raise InputError(f"{self._path.name} names no images", expected='images = "photos", or a list of such')
+        images = self._texts("images", content["images"])
+        kinds = get_type_hints(ExtractOptions)
+        values = {key: self._option(key, content[key], kinds[key]) for key in content if key in kinds}
+        if "metrics" in values:
+            values["metrics"] = self._placed(values["metrics"])
+        try:
+            options = ExtractOptions(**values)
+        except InputError as error:
+            named = next((key for key in values if f"{key} " in str(error)), "")
+            raise InputError(f"{self._where(named)}{error}") from None
+        return JobFile(
+            images=tuple(image if "://" in image else self._placed(image) for image in images),
+            store=self._placed(self._text("store", content.get("store", JobFile.store))),
+            backbones=self._backbones(content),
+            options=options,
+        )
+
+    def _backbones(self, content: Mapping[str, Any]) -> tuple[BackboneRequest, ...]:
+        taps = self._texts("taps", content.get("taps", BackboneRequest.taps))
+        asked = content.get("backbone", JobFile.backbones[0].name)
+        if not isinstance(asked, list) or not asked or not isinstance(asked[0], dict):
+            return tuple(BackboneRequest(self._backbone(name), taps) for name in self._texts("backbone", asked))
+        requests = []
+        for number, table in enumerate(asked):
+            for key in table:
+                self._require_known("part of a backbone", key, {"name", "taps"}, number)
+            if "name" not in table:
+                raise InputError(
+                    f"{self._where('backbone', number)}the backbone has no name", expected='name = "efficientnet-lite0"'
+                )
+            own = self._texts("taps", table["taps"], number) if "taps" in table else taps
+            requests.append(BackboneRequest(self._backbone(self._text("name", table["name"], number)), own))
+        return tuple(requests)
+
+    def _backbone(self, name: str) -> str:
+        return self._placed(name) if name.endswith(".onnx") else name
+
+    def _placed(self, name: str) -> str:
+        return str(self._path.absolute().parent / Path(name).expanduser())
+
+    def _option(self, key: str, value: Any, kind: Any) -> Any:
+        allowed = [each for each in get_args(kind) or (kind,) if each is not type(None)]
+        if all(isinstance(each, str) for each in allowed):  # the members of a Literal
+            fits, expected = value in allowed, f"one of {', '.join(map(repr, allowed))}"
+        else:
+            number = isinstance(value, int) and not isinstance(value, bool)
+            fits = type(value) in allowed or (number and float in allowed)
+            words = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
+            expected = " or ".join(words[each] for each in allowed)
+        if not fits:
+            raise InputError(f"{self._where(key)}{key} is {value!r}", expected=expected)
+        return value
+
+    def _text(self, key: str, value: Any, table: int | None = None) -> str:
+        if not isinstance(value, str) or not value:
+            raise InputError(f"{self._where(key, table)}{key} is {value!r}", expected="text in quotes")
+        return value
+
+    def _texts(self, key: str, value: Any, table: int | None = None) -> tuple[str, ...]:
+        values = value if isinstance(value, list | tuple) else [value]
+        if not values or not all(isinstance(each, str) and each for each in values):
+            raise InputError(
+                f"{self._where(key, table)}{key} is {value!r}", expected="text in quotes, or a list of such"
+            )
+        return tuple(values)
+
+    def _require_known(self, kind: str, key: str, names: set[str], table: int | None = None) -> None:
+        if key not in names:
+            error = UnknownNameError.among(kind, key, names)
+            raise UnknownNameError(f"{self._where(key, table)}{error}")
+
+    def _where(self, key: str, table: int | None = None) -> str:
+        """Returns the file's name and the line of a key: of the n-th ``[[backbone]]``, or outside of any."""
+        current: int | None = None
+        count = 0
+        for number, line in enumerate(self._lines, start=1):
+            if re.match(r"\s*\[", line):
+                current, count = count, count + 1
+            is_head = table is not None and current == table and key == "backbone"
+            if is_head or (current == table and re.match(rf"""\s*["']?{re.escape(key)}["']?\s*=""", line)):
+                return f"{self._path.name}, line {number}: "
+        return f"{self._path.name}: "

@@ -1,0 +1,39 @@
+"""How a job runs, as plain values that stand in the catalog with its receipt."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from penult.errors import InputError
+from penult.pipeline.extraction.sharding import parse_shard
+
+Dtype = Literal["float16", "float32"]
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """How a job runs. None of it changes a feature, save ``dtype``, which is part of the space.
+
+    ``shard`` is ``i/n``, the i-th of n parts of the images; ``metrics`` a file for figures of the running job.
+    """
+
+    provider: str = "auto"
+    workers: int | None = None
+    batch_size: int | None = None
+    dtype: Dtype = "float16"
+    strict: bool = False
+    retry_failed: bool = False
+    rehash: bool = False
+    limit: int | None = None
+    max_seconds: float | None = None
+    shard: str | None = None
+    metrics: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "batch_size", "limit"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise InputError(f"The option {name} is {number}", expected="1 or more, or None")
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise InputError(f"The option max_seconds is {self.max_seconds}", expected="more than 0, or None")
+        if self.shard is not None:
+            parse_shard(self.shard)
