@@ -78,8 +78,9 @@ def _nearest(path: Path) -> str:
 
 def _list_folder(root: Path) -> Iterator[ImageFile]:
     splits = split_folders(root)
+    start = len(os.path.join(root, ""))  # noqa: PTH118 - ends in a separator
     for path in _walk(str(root)):
-        parts = Path(path).relative_to(root).parts
+        parts = path[start:].split(os.sep)  # noqa: PTH206 - a Path each would take most of the time
         split = splits.get(parts[0])
         depth = 0 if split is None else 1
         label = parts[depth] if len(parts) > depth + 1 else None
