@@ -62,9 +62,10 @@ def deliver(
     make_output_folder(folder)
     delivery = Delivery(folder / REPORT, folder / MODEL)
     backbone = backbone_of(store, trained.head)
+    # The report comes first: some heads cannot be written as a model, and what they are worth is known all the same.
     with progress.task("Report and model", total=2, unit="files") as task:
-        bundle(trained.head, backbone, delivery.model, check_images=spread(trained.test_paths, CHECK_IMAGES))
-        task.advance()
         write_report(delivery.report, report_of(trained, store, backbone, labelling=labelling, receipt=receipt))
+        task.advance()
+        bundle(trained.head, backbone, delivery.model, check_images=spread(trained.test_paths, CHECK_IMAGES))
         task.advance()
     return delivery

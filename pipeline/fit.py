@@ -11,7 +11,7 @@ import numpy as np
 
 from penult.errors import InputError
 from penult.exporters import Backbone, load_backbone
-from penult.pipeline.deliver import Delivery, deliver, make_output_folder
+from penult.pipeline.deliver import MODEL, REPORT, Delivery, deliver, make_output_folder
 from penult.pipeline.extraction.extract import ExtractOptions, extract, find_images
 from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.extraction.receipt import Receipt
@@ -70,7 +70,8 @@ def fit(
     head_maker(head)  # an unknown head is an error now and not after an hour of extraction
     options = options or ExtractOptions()
     network = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
-    files = find_images(images, progress)
+    own = {str(Path(output).absolute() / name) for name in (REPORT, MODEL)}  # of an earlier fit into the same folder
+    files = [file for file in find_images(images, progress) if file.path not in own]
     check_trainable(sorted({file.label for file in files if file.label is not None}), str(images))
     make_output_folder(Path(output))  # a folder that cannot be written is an error now, likewise
     opened = store if isinstance(store, Store) else open_store(store)

@@ -12,6 +12,7 @@ from penult.pipeline.deliver import Delivery
 from penult.pipeline.extraction.receipt import Receipt
 from penult.pipeline.progress import Progress, progress_for
 from penult.pipeline.training.train import Trained
+from penult.pipeline.training.train_values import TrainedValues
 
 
 def progress() -> Progress:
@@ -61,6 +62,26 @@ def print_trained(trained: Trained, delivery: Delivery, notes: Sequence[str]) ->
         f"{evaluation.majority_accuracy:.1%}), trained on {card.n_train:,} images of {len(card.classes)} classes"
     )
     click.echo(f"report: {delivery.report}\nmodel:  {delivery.model}")
+
+
+def one_line(name: str) -> str:
+    r"""Returns the name of a file or a class on one line: what is not printed, such as a line's end, is spelt out.
+
+    >>> one_line("a\nb"), one_line("grün")
+    ('a\\nb', 'grün')
+    """
+    return "".join(part if part.isprintable() else part.encode("unicode_escape").decode() for part in name)
+
+
+def print_trained_values(trained: TrainedValues) -> None:
+    """Prints what a head for numbers or tags is worth."""
+    card = trained.head.card
+    for note in trained.notes:
+        click.echo(note)
+    click.echo(
+        f"{card.kind} head {card.name!r} for {', '.join(card.target)}: {trained.evaluation.sentence}; "
+        f"{card.n_test:,} test images, trained on {card.n_train:,}"
+    )
 
 
 def exit_code_of(receipt: Receipt) -> int:

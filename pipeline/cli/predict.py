@@ -8,9 +8,9 @@ import click
 
 from penult.pipeline.cli.app import NEW_FAILURES
 from penult.pipeline.cli.options import default_of, json_option, store_option
-from penult.pipeline.cli.output import print_json, progress
+from penult.pipeline.cli.output import one_line, print_json, progress
 from penult.pipeline.extraction.providers import EXECUTION_PROVIDERS
-from penult.pipeline.models.predict import Prediction, Predictions
+from penult.pipeline.models.predict import UNSURE, Prediction, Predictions
 from penult.pipeline.models.predict import predict as run_predict
 from penult.pipeline.models.prediction_files import prediction_writer
 from penult.pipeline.models.sorting import ImageSorter
@@ -67,7 +67,7 @@ def predict(
 def _put_out(found: Predictions, output: Path | None, sort_into: Path | None, *, as_json: bool) -> int:
     """Prints, writes and sorts predictions as they come, and returns how many images failed."""
     failed = 0
-    width = max(len(name) for name in (*found.classes, "unsure"))
+    width = max(len(one_line(name)) for name in (*found.classes, UNSURE))
     with ExitStack() as stack:
         sorter = ImageSorter(sort_into) if sort_into else None
         writer = stack.enter_context(prediction_writer(output, found.classes)) if output else None
@@ -88,6 +88,8 @@ def _put_out(found: Predictions, output: Path | None, sort_into: Path | None, *,
 
 def _print(prediction: Prediction, width: int) -> None:
     if prediction.error is not None:
-        click.echo(f"{prediction.path}: {prediction.error}", err=True)
+        click.echo(f"{one_line(prediction.path)}: {prediction.error}", err=True)
     else:
-        click.echo(f"{prediction.label:<{width}}  {prediction.confidence:>6.1%}  {prediction.path}")
+        label = one_line(prediction.label or "")
+        sure = "" if prediction.confidence is None else f"{prediction.confidence:>6.1%}  "
+        click.echo(f"{label:<{width}}  {sure}{one_line(prediction.path)}")

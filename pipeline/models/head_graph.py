@@ -20,6 +20,8 @@ __all__ = ["PRECISIONS", "converted_graph", "linear_graph"]
 # What converters compute in, the one that agrees with a head's float64 best first; not all of them can.
 PRECISIONS = ("float64", "float32")
 
+LONGEST_REASON = 160  # some converters tell all their numbers
+
 ML_OPSET = 3
 IR_VERSION = 8
 
@@ -138,7 +140,8 @@ def _value(name: str, width: int) -> onnx.ValueInfoProto:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]} …"
 
 
 def _register_lightgbm() -> None:

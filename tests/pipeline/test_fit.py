@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from penult.errors import InputError, UnknownNameError
+from penult.errors import HeadError, InputError, UnknownNameError
 from penult.exporters.backbone import Backbone
 from penult.pipeline.fit import dataset_name, fit
 from penult.pipeline.models.model import Model
@@ -172,3 +172,25 @@ def test_real_collections_reach_what_these_features_give(
     fitted = fit(shared_data / "images" / folder, tmp_path / "store", output=tmp_path)
     assert fitted.trained.evaluation.accuracy.value >= least
     assert fitted.receipt.failed == 0
+
+
+def test_what_a_fit_wrote_among_the_images_is_no_image_of_the_next(collection: Path, small_backbone: Backbone) -> None:
+    for _ in range(2):
+        fitted = fit(collection, collection / "penult-store", backbone=small_backbone, output=collection)
+        assert (fitted.receipt.found, fitted.receipt.failed) == (30, 0)
+    assert {"report.html", "model.onnx"} <= {path.name for path in collection.iterdir()}
+
+
+def test_a_head_that_no_model_can_be_made_of_has_its_report(
+    collection: Path, tmp_path: Path, small_backbone: Backbone
+) -> None:
+    with pytest.raises(HeadError, match="LabelSpreading cannot be written as ONNX"):
+        fit(
+            collection,
+            tmp_path / "store",
+            backbone=small_backbone,
+            output=tmp_path / "out",
+            head="sklearn.semi_supervised:LabelSpreading",
+        )
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.html"]
+    assert list(open_store(tmp_path / "store").catalog.heads.all()) == ["photos-sklearn.semi_supervised.LabelSpreading"]

@@ -301,3 +301,28 @@ def test_bundle_makes_the_file_that_predict_takes(head: Head, store: Store, coll
     assert close(list(predict(output, collection)), list(predict(head, collection, store=store)))
     wrong = CliRunner().invoke(app, ["bundle", "colors", "--store", str(store.path)])
     assert isinstance(wrong.exception, UnknownNameError)
+
+
+def test_paths_may_be_given_one_by_one(model_path: Path, head: Head, store: Store, collection: Path) -> None:
+    paths = sorted((collection / "blue").iterdir())[:3]
+    for given in (paths, [str(path) for path in paths], iter(paths)):
+        found = list(predict(model_path, given))
+        assert [(one.path, one.label) for one in found] == [(str(path), "blue") for path in paths]
+    assert close(list(predict(head, [str(path) for path in paths], store=store)), found)
+    (gone,) = predict(model_path, [collection / "gone.png"])
+    assert gone.error == "the file cannot be read: No such file or directory"
+    with pytest.raises(InputError, match="no image in the list"):
+        predict(model_path, [])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such file names")
+def test_a_line_is_an_image_whatever_its_name(model_path: Path, collection: Path) -> None:
+    place = collection / "odd"
+    place.mkdir()
+    shutil.copy(collection / "red" / "1.png", place / "a\nb\tc.png")
+    (place / "x\ny.png").touch()
+    result = run(model_path, place)
+    assert result.exit_code == 3
+    (line,) = result.stdout.splitlines()
+    assert line.endswith("a\\nb\\tc.png")
+    assert "odd/x\\ny.png: the file is empty." in result.stderr.splitlines()[0]
