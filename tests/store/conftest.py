@@ -43,4 +43,4 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if not mount or not unmount or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("a small file system can be mounted by root only")
     yield path
-    subprocess.run([unmount, str(path)], check=True)
+    subprocess.run([unmount, "-l", str(path)], check=True)
