@@ -31,6 +31,7 @@ VERBS = {
     "heads": "penult.pipeline.cli.heads:heads",
     "dataset": "penult.pipeline.cli.dataset:dataset",
     "store": "penult.pipeline.cli.store:store",
+    "doctor": "penult.pipeline.cli.doctor:doctor",
 }
 
 

@@ -48,6 +48,13 @@ backbone_option = click.option(
     metavar="NAME|FILE",
     help="A built-in backbone, or a backbone's ONNX file. See 'penult backbones'.",
 )
+provider_option = click.option(
+    "--provider",
+    type=click.Choice(["auto", *EXECUTION_PROVIDERS]),
+    default=ExtractOptions.provider,
+    show_default=True,
+    help="Where the backbone runs. One that is asked for and cannot be used is an error.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, for machines.")
 
 
@@ -55,13 +62,7 @@ def extract_options(verb: Verb) -> Verb:
     """Adds the options of `ExtractOptions`; the verb gets them as keywords and gives them to `made_options`."""
     kinds = {field.name: field.default for field in fields(ExtractOptions)}
     for option in (
-        click.option(
-            "--provider",
-            type=click.Choice(["auto", *EXECUTION_PROVIDERS]),
-            default=kinds["provider"],
-            show_default=True,
-            help="Where the backbone runs. One that is asked for and cannot be used is an error.",
-        ),
+        provider_option,
         click.option("--workers", type=click.IntRange(1), help="Threads that decode and run.  [default: the cores]"),
         click.option("--batch-size", type=click.IntRange(1), help="Images a run.  [default: 4 on a CPU, 64 on a GPU]"),
         click.option(

@@ -9,12 +9,13 @@ from itertools import chain, islice
 from penult.errors import ImageError, StoreWriteError
 from penult.exporters import Backbone
 from penult.pipeline.extraction.claims import Claims
+from penult.pipeline.extraction.cores import worker_count
 from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.extraction.interrupts import Stop, stop_when_interrupted
 from penult.pipeline.extraction.metrics import Metrics
 from penult.pipeline.extraction.options import ExtractOptions
 from penult.pipeline.extraction.receipt import Receipt
-from penult.pipeline.extraction.session import Session, worker_count
+from penult.pipeline.extraction.session import Session
 from penult.pipeline.extraction.worker import Outcome, Worker
 from penult.pipeline.extraction.writer import Writer, missing_somewhere
 from penult.pipeline.progress import Task
@@ -129,7 +130,7 @@ class Job:
             backbone, list(self._spaces), provider=self._options.provider, batch_size=self._options.batch_size
         )
         worker = Worker(session, backbone.card.preprocessing, self._options.dtype, self._is_present)
-        self._receipt.provider = session.choice.provider
+        self._receipt.provider, self._receipt.why_not_better = session.choice.provider, session.choice.why
         self._receipt.workers = self._workers
         scope = ",".join(sorted(space.spec.id for space in self._spaces.values()))
         with (

@@ -7,22 +7,33 @@ from typing import Literal
 
 from penult.errors import InputError, ProviderError
 
-Provider = Literal["auto", "cpu", "cuda"]
+Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
 
 # The names that ONNX Runtime gives to its execution providers.
-EXECUTION_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+EXECUTION_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+
+TENSORRT_LIBRARIES = ("nvinfer_10.dll",) if sys.platform == "win32" else ("libnvinfer.so.10",)
 
 
 @dataclass(frozen=True)
 class Choice:
     """The provider that was taken and, in words, why not a better one (empty where it is the best)."""
 
-    provider: Literal["cpu", "cuda"]
+    provider: Literal["cpu", "cuda", "tensorrt"]
     why: str = ""
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the provider computes on a GPU."""
+        return self.provider != "cpu"
 
 
 def choose_provider(asked: str = "auto") -> Choice:
-    """Returns the provider to run on: the asked one, or the fastest that this machine has for ``auto``.
+    """Returns the provider to run on: the asked one, or the best that needs no preparation for ``auto``.
 
     Raises:
         ProviderError: the asked provider cannot work here.
@@ -31,23 +42,41 @@ def choose_provider(asked: str = "auto") -> Choice:
         raise InputError(f"The provider is {asked!r}", expected=f"one of auto, {', '.join(EXECUTION_PROVIDERS)}")
     if asked == "cpu":
         return Choice("cpu")
-    obstacle = cuda_obstacle()
-    if not obstacle:
-        return Choice("cuda")
-    if asked == "cuda":
+    found = obstacle("cuda" if asked == "auto" else asked)
+    if asked == "auto":
+        return Choice("cpu", found) if found else Choice("cuda", _why_not_tensorrt())
+    if found:
         raise ProviderError(
-            f"CUDA was asked for and cannot be used: {obstacle}",
-            expected="an NVIDIA GPU with its driver, and the package onnxruntime-gpu",
-            remedy="mend that, or leave --provider out to run on the CPU",
+            f"{'CUDA' if asked == 'cuda' else 'TensorRT'} was asked for and cannot be used: {found}",
+            expected="an NVIDIA GPU with its driver, and the package onnxruntime-gpu"
+            + (" with TensorRT" if asked == "tensorrt" else ""),
+            remedy="mend that, or leave --provider out to run on what there is",
         )
-    return Choice("cpu", obstacle)
+    return Choice("cuda") if asked == "cuda" else Choice("tensorrt")
+
+
+def _why_not_tensorrt() -> str:
+    return obstacle("tensorrt") or (
+        "TensorRT may be faster, and takes minutes to build its engine the first time: --provider tensorrt does it"
+    )
+
+
+def obstacle(provider: str, *, is_tried: bool = False) -> str:
+    """Returns what stands in the way of a provider in words, or nothing if nothing is known to.
+
+    With ``is_tried``, a small graph is run on it, which finds out what only shows when its libraries are loaded.
+    """
+    found = "" if provider == "cpu" else cuda_obstacle()
+    if not found and provider == "tensorrt":
+        found = _tensorrt_obstacle()
+    return found or (_failure_of(provider) if is_tried else "")
 
 
 def cuda_obstacle() -> str:
     """Returns what stands in the way of CUDA in words, or nothing if nothing is known to."""
     if sys.platform == "darwin":
         return "macOS has no CUDA"
-    devices = _count_cuda_devices()
+    devices = count_gpus()
     if devices is None:
         return "no NVIDIA driver is installed"
     if not devices:
@@ -59,8 +88,21 @@ def cuda_obstacle() -> str:
     return ""
 
 
-def _count_cuda_devices() -> int | None:
-    """Asks the driver itself, since ONNX Runtime lists CUDA wherever it was built with it."""
+def _tensorrt_obstacle() -> str:
+    import onnxruntime
+
+    if EXECUTION_PROVIDERS["tensorrt"] not in onnxruntime.get_available_providers():
+        return "the installed onnxruntime was built without TensorRT"
+    for library in TENSORRT_LIBRARIES:
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            return f"TensorRT's library {library} is not installed; pip install tensorrt"
+    return ""
+
+
+def count_gpus() -> int | None:
+    """Asks the driver itself how many GPUs there are, since ONNX Runtime lists CUDA wherever it was built with it."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -69,3 +111,20 @@ def _count_cuda_devices() -> int | None:
     if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
         return 0
     return count.value
+
+
+def _failure_of(provider: str) -> str:
+    """Runs a small graph on a provider, and returns what went wrong."""
+    import numpy as np
+    from onnx import TensorProto, helper
+
+    from penult.pipeline.extraction.opening import open_session
+
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1]) for name in ("a", "b")]
+    graph = helper.make_graph([helper.make_node("MatMul", ["a", "a"], ["b"])], "small", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    try:
+        open_session(model.SerializeToString(), provider).run(None, {"a": np.ones((1, 1), np.float32)})
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the reason
+        return " ".join(str(error).split())[:300] or type(error).__name__
+    return ""

@@ -25,6 +25,7 @@ class Receipt:
     stage_seconds: dict[str, float] = field(default_factory=dict)
     workers: int = 0
     provider: str = ""
+    why_not_better: str = ""  # why no faster provider was taken
     is_complete: bool = False
     stopped: str = ""
 
@@ -78,6 +79,8 @@ class Receipt:
         )
         if self.new:
             text += f"\nbusy with: {self.spell_shares()}"
+        if self.why_not_better:
+            text += f"\nIt ran on {self.provider}: {self.why_not_better}."
         if self.stopped == "max_seconds":
             text += f"\nThe time was over; {self.found - self.done:,} images are left for the next run."
         return text

@@ -1,0 +1,1 @@
+"""What runs where on this machine, why not faster, and what will be the bottleneck."""

@@ -1,0 +1,91 @@
+"""Puts together what will run where, how fast each part is alone, and which part will be the bottleneck."""
+
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from penult.exporters import Backbone, load_backbone
+from penult.pipeline.doctor.installation import Installation, look_at_installation
+from penult.pipeline.doctor.rates import decode_rate, disk_rate, read_decodable, sample_images, session_rate
+from penult.pipeline.extraction.images import list_images
+from penult.pipeline.extraction.session import Session, worker_count
+
+IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `diagnose` found; rates are in images a second, save ``disk_bytes_per_second``.
+
+    ``expected`` is what a job may come to: on a CPU decoding and the session share the cores, beside a GPU they do not.
+    ``why_not_better`` tells why no faster provider was taken, and is empty where there is none.
+    """
+
+    installation: Installation
+    backbone: str
+    provider: str
+    why_not_better: str
+    workers: int
+    batch_size: int
+    image_bytes: int
+    decode: float
+    session: float
+    disk_bytes_per_second: float
+    rows_per_second: float
+    expected: float
+    bottleneck: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it as plain data."""
+        return asdict(self)
+
+
+def diagnose(
+    images: str | Path | None = None,
+    store: str | Path = "penult-store",
+    *,
+    backbone: str | Path | Backbone = "efficientnet-lite0",
+    provider: str = "auto",
+    seconds: float = 2.0,
+) -> Diagnosis:
+    """Measures this machine with the first images of a folder or table, or with two photos that penult brings.
+
+    Each of decoding and session is measured for ``seconds``, by as many threads as a job would have.
+    """
+    network = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
+    preprocessing = network.card.preprocessing
+    paths = sample_images() if images is None else [Path(file.path) for file in islice(list_images(images), IMAGES)]
+    data = read_decodable(paths, preprocessing)
+    installation = look_at_installation()  # before the measuring, which is a load of its own
+    threads = worker_count()
+    session = Session(network, ["penultimate"], provider=provider)
+    decoding = decode_rate(data, preprocessing, threads, seconds)
+    running = session_rate(session, data, preprocessing, threads, seconds)
+    disk = disk_rate(Path(store))
+    rows = disk / (2 * network.tap("penultimate").width)
+    is_shared = session.choice.provider == "cpu"
+    return Diagnosis(
+        installation=installation,
+        backbone=network.name,
+        provider=session.choice.provider,
+        why_not_better=session.choice.why,
+        workers=threads,
+        batch_size=session.batch_size,
+        image_bytes=sum(map(len, data)) // len(data),
+        decode=decoding,
+        session=running,
+        disk_bytes_per_second=disk,
+        rows_per_second=rows,
+        expected=min(rows, 1 / (1 / decoding + 1 / running) if is_shared else min(decoding, running)),
+        bottleneck=bottleneck_of({"decode": decoding, "session": running, "disk": rows}),
+    )
+
+
+def bottleneck_of(rates: dict[str, float]) -> str:
+    """Returns the slowest part.
+
+    >>> bottleneck_of({"decode": 400.0, "session": 55.0, "disk": 1e5})
+    'session'
+    """
+    return min(rates, key=lambda part: rates[part])

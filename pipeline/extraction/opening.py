@@ -1,0 +1,82 @@
+"""Opens a session of ONNX Runtime on one provider and device, and sees that it really computes there."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import platformdirs
+
+from penult.errors import ProviderError
+from penult.pipeline.extraction.providers import EXECUTION_PROVIDERS
+
+# The operators that make up a network's work. Others may stay on the CPU, where ONNX Runtime puts them on purpose.
+HEAVY = frozenset({"Conv", "ConvTranspose", "FusedConv", "Gemm", "MatMul", "FusedMatMul"})
+
+
+def open_session(graph: bytes, provider: str, device: int = 0):  # type: ignore[no-untyped-def]  # noqa: ANN201 - onnxruntime is untyped
+    """Returns a session that computes on the calling thread alone (CPU) or on one device.
+
+    Raises:
+        ProviderError: ONNX Runtime took another provider, for the whole or for a part of the work.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if provider != "cpu":
+        onnxruntime.preload_dlls()
+    wanted = EXECUTION_PROVIDERS[provider]
+    session = onnxruntime.InferenceSession(graph, options, providers=provider_list(provider, device))
+    if session.get_providers()[0] != wanted:
+        raise ProviderError(
+            f"ONNX Runtime was asked for {wanted} and took {session.get_providers()[0]}",
+            expected="the CUDA and cuDNN libraries that this onnxruntime-gpu was built for",
+            remedy="pip install 'onnxruntime-gpu[cuda,cudnn]', or run with --provider cpu",
+        )
+    refuse_strays(session, {EXECUTION_PROVIDERS[name] for name in (provider, "cuda") if provider != "cpu"} or {wanted})
+    return session
+
+
+def provider_list(provider: str, device: int) -> list[tuple[str, Mapping[str, Any]]]:
+    """Returns what ONNX Runtime is asked for, the best first.
+
+    On CUDA the search for convolution algorithms is exhaustive: batches have one shape, so it is made once.
+    """
+    cuda = (
+        EXECUTION_PROVIDERS["cuda"],
+        {"device_id": str(device), "cudnn_conv_algo_search": "EXHAUSTIVE", "cudnn_conv_use_max_workspace": "1"},
+    )
+    if provider == "cuda":
+        return [cuda]
+    if provider == "tensorrt":
+        cache = platformdirs.user_cache_path("penult") / "tensorrt"
+        cache.mkdir(parents=True, exist_ok=True)
+        kept = {
+            "trt_engine_cache_enable": "True",
+            "trt_engine_cache_path": str(cache),
+            "trt_timing_cache_enable": "True",
+            "trt_timing_cache_path": str(cache),
+        }
+        return [(EXECUTION_PROVIDERS["tensorrt"], {"device_id": str(device), **kept}), cuda]
+    return [(EXECUTION_PROVIDERS["cpu"], {})]
+
+
+def refuse_strays(session: Any, allowed: set[str]) -> None:
+    """Raises ProviderError where some of a network's work was given to another provider than the allowed ones."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):  # ONNX Runtime before 1.24 does not tell
+        return
+    strays = [
+        node.op_type
+        for part in session.get_provider_graph_assignment_info()
+        if part.ep_name not in allowed
+        for node in part.get_nodes()
+        if node.op_type in HEAVY
+    ]
+    if strays:
+        raise ProviderError(
+            f"ONNX Runtime left {len(strays)} operators such as {strays[0]} to another provider",
+            expected=f"all of the network's work on {' or '.join(sorted(allowed))}",
+            remedy="run with --provider cpu, or export the backbone again with a newer onnxruntime",
+        )
