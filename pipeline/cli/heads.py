@@ -13,6 +13,9 @@ from penult.pipeline.cli.options import json_option, store_option
 from penult.pipeline.cli.output import print_json, print_table
 from penult.store import open_store
 
+# By which figure the heads of each task are known.
+WORTHS = ("accuracy", "r2", "mean_average_precision")
+
 
 @click.group(invoke_without_command=True)
 @store_option
@@ -34,7 +37,7 @@ def heads(ctx: click.Context, store: Path, as_json: bool) -> None:
         "classes",
         "train",
         "test",
-        "accuracy",
+        "accuracy" if all("accuracy" in card["metrics"] for card in cards.values()) else "accuracy, R² or mAP",
         "95 % interval",
         "log loss",
         "created",
@@ -54,21 +57,16 @@ def show(head: str, store: Path, as_json: bool) -> None:
     if as_json:
         print_json(card | {"path": str(folder)})
         return
-    accuracy = card["metrics"]["accuracy"]
     spaces = ", ".join("{backbone}:{tap} ({dtype}, {fingerprint:.12})".format(**space) for space in card["spaces"])
     told = {
         "kind": card["kind"],
+        "tells": f"{card.get('task', 'classification')} of {', '.join(card.get('target', ['label']))}",
         "dataset": f"{card['dataset']}, version {card['dataset_version']}",
         "features": spaces,
         "classes": f"{len(card['classes']):,}: {', '.join(card['classes'])}",
         "trained on": f"{card['n_train']:,} images ({', '.join(card['trained_on'])}) in {card['seconds']:.1f} s",
         "tested on": f"{card['n_test']:,} images ({card['evaluated_on']})",
-        "accuracy": f"{accuracy['value']:.4f} (95 % interval {accuracy['low']:.4f} to {accuracy['high']:.4f})",
-        **{
-            name.replace("_", " "): _figure(value)
-            for name, value in card["metrics"].items()
-            if name not in ("accuracy", "n")
-        },
+        **{name.replace("_", " "): _figure(value) for name, value in card["metrics"].items() if name != "n"},
         **{f"parameter {name}": _figure(value) for name, value in card["params"].items()},
         "versions": ", ".join(f"{library} {number}" for library, number in card["versions"].items()),
         "created": card["created"],
@@ -113,22 +111,25 @@ def kinds(as_json: bool) -> None:
 
 
 def _row(name: str, card: Mapping[str, Any]) -> tuple[Any, ...]:
-    accuracy = card["metrics"]["accuracy"]
+    worth = next(name for name in WORTHS if name in card["metrics"])
+    figure = card["metrics"][worth]
     return (
         name,
-        card["kind"],
+        card["kind"] + (f" of {', '.join(card['target'])}" if card.get("target", ["label"]) != ["label"] else ""),
         f"{card['dataset']}@{card['dataset_version']}",
         len(card["classes"]),
         card["n_train"],
         card["n_test"],
-        accuracy["value"],
-        f"{accuracy['low']:.3f} to {accuracy['high']:.3f}",
+        figure["value"],
+        f"{figure['low']:.3f} to {figure['high']:.3f}",
         card["metrics"].get("log_loss", "-"),
         card["created"],
     )
 
 
 def _figure(value: Any) -> str:
+    if isinstance(value, Mapping) and value.keys() == {"value", "low", "high"}:
+        return f"{value['value']:.4f} (95 % interval {value['low']:.4f} to {value['high']:.4f})"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -1,21 +1,50 @@
 """`penult train`: a head on what the store holds."""
 
+from ast import literal_eval
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from penult.errors import InputError
 from penult.pipeline.cli.options import default_of, json_option, store_option
-from penult.pipeline.cli.output import print_json, print_trained, progress
+from penult.pipeline.cli.output import print_json, print_trained, print_trained_values, progress
 from penult.pipeline.deliver import deliver
+from penult.pipeline.training.targets import target_of
+from penult.pipeline.training.train import TrainOptions
 from penult.pipeline.training.train import train as run_train
+from penult.pipeline.training.train_values import train_values
 from penult.store import Store, open_store
 
 
 @click.command()
 @click.argument("dataset", required=False)
 @store_option
-@click.option("--head", default=default_of(run_train, "head"), show_default=True, help="The kind of classifier.")
+@click.option(
+    "--head",
+    default=None,
+    help="The kind of head, or module:Class of scikit-learn. See 'penult heads kinds'.  "
+    f"[default: {default_of(run_train, 'head')}; ridge for a number]",
+)
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Fix a parameter of the head, as in --param C=0.1; again for another.",
+)
+@click.option(
+    "--target",
+    default=default_of(TrainOptions, "target"),
+    show_default=True,
+    help="The column to predict: classes, a number, or several columns of true and false, separated by commas.",
+)
+@click.option(
+    "--task",
+    type=click.Choice(["classification", "regression", "multilabel"]),
+    help="What the target holds, where it could be either: numbers for classes, or tags separated by '|'.",
+)
 @click.option(
     "--features",
     default=default_of(run_train, "features"),
@@ -32,26 +61,50 @@ from penult.store import Store, open_store
 )
 @json_option
 def train(
-    dataset: str | None,
-    store: Path,
-    head: str,
-    features: str,
-    backbone: str | None,
-    name: str | None,
-    output: Path | None,
-    as_json: bool,
+    dataset: str | None, store: Path, output: Path | None, params: tuple[str, ...], as_json: bool, **values: Any
 ) -> None:
-    """Train a head on a dataset of the store (as `penult fit` made it); no image is opened to train."""
+    """Train a head on a dataset of the store (as `penult fit` made it); no image is opened to train.
+
+    A head for numbers or tags is kept in the store and predicts with it; classes also give a report and a model.
+    """
     opened = open_store(store, create=False)
-    trained = run_train(
-        opened, dataset=dataset or _only_dataset(opened), head=head, features=features, backbone=backbone, name=name
-    )
+    called = dataset or _only_dataset(opened)
+    options = TrainOptions(params=_read(params), target=values.pop("target"), task=values.pop("task"))
+    if values["head"] is None:
+        del values["head"]
+    if _holds_values(opened, called, options):
+        told = train_values(opened, dataset=called, target=options.target, options=options, **values)
+        print_json(told.to_json()) if as_json else print_trained_values(told)
+        return
+    trained = run_train(opened, dataset=called, options=options, **values)
     folder = output or opened.heads_path / trained.head.card.name
     delivery = deliver(trained, opened, folder, progress=progress())
     if as_json:
         print_json(trained.to_json() | delivery.to_json())
     else:
         print_trained(trained, delivery, [])
+
+
+def _holds_values(store: Store, dataset: str, options: TrainOptions) -> bool:
+    """Tells whether the target is numbers or tags; labels are classes, whatever they are, unless a task is named."""
+    if (options.target, options.task) == (default_of(TrainOptions, "target"), None):
+        return False
+    table = store.catalog.datasets.load(dataset)
+    return target_of(table, options.target, options.task).task != "classification"
+
+
+def _read(params: Sequence[str]) -> dict[str, Any]:
+    """Reads NAME=VALUE; a value that is written as Python writes one is that, and any other is text."""
+    read: dict[str, Any] = {}
+    for param in params:
+        name, equals, text = param.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{param!r} is no NAME=VALUE", param_hint="--param")
+        try:
+            read[name] = literal_eval(text)
+        except (ValueError, SyntaxError):
+            read[name] = text
+    return read
 
 
 def _only_dataset(store: Store) -> str:

@@ -1,6 +1,5 @@
 """Gradient-boosted trees with the settings that suit dense embeddings, stopped when held-out loss rises."""
 
-from inspect import signature
 from typing import Any, Self
 
 import numpy as np
@@ -10,15 +9,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from penult.errors import HeadError
-from penult.pipeline.heads.blocks import calm_blas, usable_cores
+from penult.pipeline.heads.blocks import calm_blas
+from penult.pipeline.heads.boosting import Growth
 from penult.pipeline.heads.folds import assign_folds
 
 __all__ = ["BoostedTrees"]
-
-MOST_TREES = 1000
-PATIENCE = 30
-LITTLE_WORK = 1_000_000
-"""Below so many values the threads of LightGBM wait for each other far longer than they work."""
 
 
 class BoostedTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
@@ -52,13 +47,11 @@ class BoostedTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise HeadError(f"all {len(codes)} rows have one class", expected="two classes at least")
-        folds = assign_folds(codes, groups, n_folds=5, seed=self.random_state)
-        out = folds == 0
+        out = assign_folds(codes, groups, n_folds=5, seed=self.random_state) == 0
+        is_enough = out.any() and len(np.unique(codes[~out])) == len(self.classes_)
         with calm_blas():
-            self.n_trees_ = 100
-            if out.any() and len(np.unique(codes[~out])) == len(self.classes_):
-                self.n_trees_ = self._best_rounds(features, codes, out)
-            self.booster_ = self._trees(self.n_trees_, len(codes)).fit(features, codes)
+            self.booster_ = self._growth().grown(features, codes, out if is_enough else None)
+        self.n_trees_ = int(self.booster_.n_estimators)
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -74,37 +67,11 @@ class BoostedTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         labels: NDArray[Any] = self.classes_[best]
         return labels
 
-    def _best_rounds(self, features: NDArray[np.floating], codes: NDArray[np.intp], out: NDArray[np.bool_]) -> int:
-        from lightgbm import early_stopping
-
-        trees = self._trees(MOST_TREES, int((~out).sum()))
-        # LightGBM 4.7 calls the one way of naming the held-out rows deprecated; 4.5 does not know the other.
-        knows_eval_x = "eval_X" in signature(trees.fit).parameters
-        held_out = (
-            {"eval_X": features[out], "eval_y": codes[out]}
-            if knows_eval_x
-            else {"eval_set": [(features[out], codes[out])]}
-        )
-        trees.fit(features[~out], codes[~out], **held_out, callbacks=[early_stopping(PATIENCE, verbose=False)])
-        return max(1, int(trees.best_iteration_))
-
-    def _trees(self, rounds: int, rows: int) -> Any:
+    def _growth(self) -> Growth:
         from lightgbm import LGBMClassifier
 
-        weight = self.class_weight
+        params = self.get_params(deep=False)
+        weight = params.pop("class_weight")
         if isinstance(weight, dict):
             weight = {i: weight.get(name, 1.0) for i, name in enumerate(self.classes_.tolist())}
-        return LGBMClassifier(
-            n_estimators=rounds,
-            learning_rate=self.learning_rate,
-            num_leaves=self.num_leaves,
-            colsample_bytree=self.feature_fraction,
-            max_bin=63,
-            min_child_samples=max(1, min(50, rows // 40)),
-            class_weight=weight,
-            random_state=self.random_state,
-            n_jobs=self.n_jobs or (1 if rows * self.n_features_in_ < LITTLE_WORK else usable_cores()),
-            deterministic=True,
-            force_row_wise=True,
-            verbose=-1,
-        )
+        return Growth(LGBMClassifier, **params, more=(("class_weight", weight),))

@@ -8,7 +8,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from penult.errors import InputError
 
-__all__ = ["MANY_ROWS", "assign_folds", "sample"]
+__all__ = ["MANY_ROWS", "assign_folds", "number_folds", "sample"]
 
 MANY_ROWS = 8_192
 """From here on one held-out fold measures a loss as closely as five do with a fifth of the rows."""
@@ -47,6 +47,17 @@ def _grouped(codes: NDArray[np.intp], groups: NDArray[Any], n_folds: int, seed: 
     folds = np.empty(len(codes), dtype=np.intp)
     for fold, (_, held_out) in enumerate(splitter.split(np.zeros(len(codes)), codes, groups)):
         folds[held_out] = fold
+    return folds
+
+
+def number_folds(rows: int, groups: ArrayLike | None, *, n_folds: int, seed: int) -> NDArray[np.intp]:
+    """Returns the fold of each row where there are no classes; with ``groups``, no group stands in two folds."""
+    if groups is None:
+        units, count = np.arange(rows), rows
+    else:
+        names, units = np.unique(np.asarray(groups), return_inverse=True)
+        count = len(names)
+    folds: NDArray[np.intp] = (np.random.default_rng(seed).permutation(count) % n_folds)[units]
     return folds
 
 

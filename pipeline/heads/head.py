@@ -25,12 +25,16 @@ TRUSTED = frozenset(
         "collections.OrderedDict",
         "lightgbm.basic.Booster",
         "lightgbm.sklearn.LGBMClassifier",
+        "lightgbm.sklearn.LGBMRegressor",
         "penult.pipeline.heads.boosted.BoostedTrees",
+        "penult.pipeline.heads.boosted_numbers.BoostedNumbers",
         "penult.pipeline.heads.centroid.NearestMean",
+        "penult.pipeline.heads.each_tag.EachTag",
         "penult.pipeline.heads.lda.ShrunkenDiscriminant",
         "penult.pipeline.heads.logistic.LogisticPath",
         "penult.pipeline.heads.machine.LinearMachine",
         "penult.pipeline.heads.ridge.RidgePath",
+        "penult.pipeline.heads.ridge_numbers.RidgeNumbers",
         "sklearn.calibration._CalibratedClassifier",
         "sklearn.calibration._SigmoidCalibration",
         "sklearn.model_selection._split.StratifiedKFold",
@@ -49,28 +53,55 @@ class Head:
     estimator: Any
 
     def predict_proba(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Returns a probability per class, float32 (n, C), of features (n, D) with the spaces side by side."""
+        """Returns a probability per class, float32 (n, C), of features (n, D) with the spaces side by side.
+
+        Of tags each has a probability of its own; a head for a number has none, and refuses.
+        """
+        if self.card.task == "regression":
+            raise HeadError(f"the head {self.card.name!r} tells a number, not classes", remedy="ask predict")
+        rows = self._checked(features)
+        if not len(rows):
+            return np.empty((0, len(self.card.classes)), np.float32)
+        chances: NDArray[np.float32] = np.asarray(self.estimator.predict_proba(rows)).astype(np.float32)
+        return chances
+
+    def _checked(self, features: NDArray[np.floating]) -> NDArray[np.floating]:
         rows = np.asarray(features)
         if rows.ndim != 2 or rows.shape[1] != self.card.width:
             raise SpaceMismatchError(
                 f"the features have the shape {rows.shape}",
                 expected=f"(n, {self.card.width}): " + " + ".join(space.name for space in self.card.spaces),
             )
-        if not len(rows):
-            return np.empty((0, len(self.card.classes)), np.float32)
-        chances: NDArray[np.float32] = self.estimator.predict_proba(rows).astype(np.float32)
-        return chances
+        return rows
 
     def predict(self, features: NDArray[np.floating]) -> NDArray[Any]:
-        """Returns the name of the most probable class of each row."""
-        names: NDArray[Any] = np.array(self.card.classes, dtype=object)[self.predict_proba(features).argmax(axis=1)]
-        return names
+        """Returns of each row the most probable class, or the number, or a tuple of the tags that are probable."""
+        if self.card.task == "regression":
+            rows = self._checked(features)
+            return np.asarray(self.estimator.predict(rows) if len(rows) else np.empty(0), np.float64)
+        chances, names = self.predict_proba(features), np.array(self.card.classes, dtype=object)
+        if self.card.task == "classification":
+            found: NDArray[Any] = names[chances.argmax(axis=1)]
+            return found
+        tags = np.empty(len(chances), object)
+        tags[:] = [tuple(names[row > 0.5]) for row in chances]
+        return tags
+
+    def require_classes(self, purpose: str) -> None:
+        """Refuses what only a head that tells one class of several can be used for."""
+        if self.card.task != "classification":
+            raise HeadError(
+                f"the head {self.card.name!r} is for {self.card.task} of {', '.join(self.card.target)}, and {purpose} "
+                "is of classes",
+                expected="a head trained on classes",
+                remedy="predict with this head and its store",
+            )
 
     def linear(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Returns W (C, D) and b (C) with probabilities = softmax(features @ W.T + b), or None if it is not linear."""
         from penult.pipeline.heads.linear import LinearHead
 
-        if isinstance(self.estimator, LinearHead):
+        if isinstance(self.estimator, LinearHead) and self.card.task == "classification":
             return self.estimator.coef_, self.estimator.intercept_
         return None
 

@@ -1,16 +1,17 @@
 """What a head says about itself, as plain data: its classes and spaces, what it was trained on, how well it does."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Self
 
 from penult.errors import HeadError
+from penult.pipeline.heads.registry import Task
 from penult.store.spaces.spec import SpaceSpec
 
 __all__ = ["FORMAT", "MAJOR", "MINOR", "HeadCard", "SpaceRef"]
 
 FORMAT = "penult-head"
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = 1, 1
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class HeadCard:
     """Everything that is known of a fitted head but its numbers.
 
     ``kind`` is the name under which the registry knows it; ``metrics`` are those of the evaluation split, each a
-    number or None, accuracy with its interval.
+    number or None, accuracy with its interval. ``task`` says what it tells, and ``target`` of which columns of the
+    dataset; a head for a number has no classes, those of one for tags are the tags.
     """
 
     name: str
@@ -60,6 +62,8 @@ class HeadCard:
     versions: Mapping[str, str]
     created: str
     seconds: float
+    task: Task = "classification"
+    target: tuple[str, ...] = ("label",)
 
     @property
     def width(self) -> int:
@@ -75,6 +79,7 @@ class HeadCard:
             "classes": list(self.classes),
             "spaces": [asdict(space) for space in self.spaces],
             "trained_on": list(self.trained_on),
+            "target": list(self.target),
             "params": dict(self.params),
             "metrics": dict(self.metrics),
             "versions": dict(self.versions),
@@ -93,12 +98,15 @@ class HeadCard:
                     expected=f"version {MAJOR}",
                     remedy="upgrade penult" if isinstance(major, int) and major > MAJOR else "train it again",
                 )
-            values = {entry.name: data[entry.name] for entry in fields(cls)}
+            # Cards of version 1.0 know no target: all of their heads tell the label.
+            values = {
+                entry.name: data[entry.name] for entry in fields(cls) if entry.name in data or entry.default is MISSING
+            }
             values["spaces"] = tuple(SpaceRef(**space) for space in data["spaces"])
         except (KeyError, TypeError) as error:
             raise HeadError(
                 f"the card of {origin} is damaged: {error!r}", remedy="train the head again, or copy its folder again"
             ) from error
-        for name in ("classes", "trained_on"):
+        for name in {"classes", "trained_on", "target"} & values.keys():
             values[name] = tuple(values[name])
         return cls(**values)

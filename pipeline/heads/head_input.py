@@ -21,9 +21,12 @@ def features_of(matrices: Mapping[str, NDArray[np.floating]], spaces: Sequence[S
 
 
 def probabilities_of(head: Head, features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Returns the probabilities (N, C) that the head gives, computed in float64.
+    """Returns the probabilities (N, C) that the head gives, computed in float64; of a number, the numbers (N, 1).
 
     In float32 some heads (naive Bayes, above all) lose up to four of their seven digits, so that two ways of computing
     the same thing would not agree.
     """
-    return np.asarray(head.predict_proba(features.astype(np.float64)), np.float64)
+    rows = features.astype(np.float64)
+    if head.card.task == "regression":
+        return head.predict(rows)[:, None]
+    return np.asarray(head.predict_proba(rows), np.float64)

@@ -18,7 +18,7 @@ from penult.pipeline.heads.blocks import calm_blas
 from penult.pipeline.heads.folds import assign_folds, sample
 from penult.pipeline.heads.temperature import mean_log_loss
 
-__all__ = ["Fitted", "HeadOptions", "Recipe"]
+__all__ = ["Fitted", "HeadOptions", "Recipe", "fit_quietly"]
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,15 @@ class Recipe:
         """
         chosen = self._search(X, codes, groups, seed)
         extra = {name: value for name, value in {"groups": groups, **known}.items() if name in self.takes}
-        estimator, notes = _fit(clone(self.estimator).set_params(**chosen), X, codes, extra)
+        estimator, notes = fit_quietly(clone(self.estimator).set_params(**chosen), X, codes, extra)
         if not hasattr(estimator, "predict_proba"):
             estimator, notes = _calibrated(self.estimator, chosen, X, codes, seed), (*notes, CALIBRATED)
-        own = {name: getattr(estimator, name) for name in OWN_CHOICES if hasattr(estimator, name)}
-        return Fitted(estimator, {**chosen, **own}, notes)
+        return Fitted(estimator, {**chosen, **self.own_choices(estimator)}, notes)
+
+    @staticmethod
+    def own_choices(estimator: Any) -> dict[str, Any]:
+        """Returns what an estimator that searches by itself has chosen."""
+        return {name: getattr(estimator, name) for name in OWN_CHOICES if hasattr(estimator, name)}
 
     def _search(
         self, X: NDArray[np.floating], codes: NDArray[np.intp], groups: ArrayLike | None, seed: int
@@ -119,7 +123,9 @@ class Recipe:
         inside: NDArray[np.intp],
         outside: NDArray[np.intp],
     ) -> float:
-        estimator, _ = _fit(clone(self.estimator).set_params(**self.quick, **point), X[inside], codes[inside], {})
+        estimator, _ = fit_quietly(
+            clone(self.estimator).set_params(**self.quick, **point), X[inside], codes[inside], {}
+        )
         if self.scoring == "accuracy":
             return float(np.mean(estimator.predict(X[outside]) == codes[outside]))
         chances = np.clip(estimator.predict_proba(X[outside]), 1e-7, 1)
@@ -132,12 +138,13 @@ OWN_CHOICES = ("C_", "alpha_", "shrinkage_", "temperature_", "n_trees_")
 CALIBRATED = "this estimator gives no probabilities of its own: a sigmoid was fitted to its held-out scores"
 
 
-def _fit(
+def fit_quietly(
     estimator: Any,
     X: NDArray[np.floating],
     codes: NDArray[np.intp],
     extra: Mapping[str, Any],
 ) -> tuple[Any, tuple[str, ...]]:
+    """Fits an estimator, and returns it with what should be said; a refusal of scikit-learn's is a HeadError."""
     with warnings.catch_warnings(record=True) as told, calm_blas():
         warnings.simplefilter("always", ConvergenceWarning)
         try:

@@ -38,6 +38,7 @@ def bundle(head: Head, backbone: Backbone, path: str | Path, *, check_images: Se
         SpaceMismatchError: the head was trained on features of another backbone.
     """
     path = Path(path)
+    head.require_classes("a bundled model")
     _check_place(path)
     evidence = Evidence(head, backbone, check_images)
     graph, proof = _proven(head, backbone, evidence)

@@ -16,11 +16,13 @@ from penult.errors import InputError
 from penult.pipeline.extraction.images import ImageFile, list_images
 from penult.pipeline.extraction.session import worker_count
 from penult.pipeline.heads.head import Head
+from penult.pipeline.heads.registry import Task
 from penult.pipeline.models.model import Model
 from penult.pipeline.models.named import model_or_head
 from penult.pipeline.models.predictors import HeadPredictor, ModelPredictor
 from penult.pipeline.models.ranking import ranked
 from penult.pipeline.progress import Progress, Silent
+from penult.pipeline.training.targets import SEPARATOR
 from penult.store import Store
 
 __all__ = ["UNSURE", "Prediction", "Predictions", "check_options", "predict"]
@@ -40,7 +42,8 @@ class Prediction:
     """What was found for one image: a label with its probability, or the reason why there is none.
 
     ``probabilities`` holds the most probable classes first, as many as were asked for; ``label`` is "unsure" where the
-    best of them, the ``confidence``, is below what was asked for.
+    best of them, the ``confidence``, is below what was asked for. Of a head for tags the label names all that are
+    more probable than not, with ``|`` between them; of one for a number it is the ``value``.
     """
 
     path: str
@@ -48,6 +51,7 @@ class Prediction:
     probabilities: dict[str, float] = field(default_factory=dict)
     confidence: float | None = None
     error: str | None = None
+    value: float | None = None
 
     @classmethod
     def of(
@@ -58,12 +62,18 @@ class Prediction:
         *,
         top: int | None = None,
         min_confidence: float = 0.0,
+        task: Task = "classification",
     ) -> Self:
         """Makes the prediction of an image from its probabilities (C), or from the reason why it has none."""
         if isinstance(found, str):
             return cls(path, error=found)
+        if task == "regression":
+            return cls(path, f"{found[0]:.6g}", value=float(found[0]))
         best = ranked(found)[:top]
         probabilities = {classes[place]: float(found[place]) for place in best}
+        if task == "multilabel":
+            said = [name for name, chance in zip(classes, found, strict=True) if chance > (min_confidence or 0.5)]
+            return cls(path, SEPARATOR.join(said), probabilities)
         confidence = float(found[best[0]])
         return cls(path, classes[best[0]] if confidence >= min_confidence else UNSURE, probabilities, confidence)
 
@@ -71,6 +81,8 @@ class Prediction:
         """Returns ``path``, ``label`` and ``probabilities``, or ``path`` and ``error``."""
         if self.error is not None:
             return {"path": self.path, "error": self.error}
+        if self.value is not None:
+            return {"path": self.path, "value": self.value}
         return {"path": self.path, "label": self.label, "probabilities": self.probabilities}
 
 
@@ -114,7 +126,9 @@ def predict(
 
     def finish(load: Sequence[ImageFile]) -> list[Prediction]:
         return [
-            Prediction.of(file.path, found, predictor.classes, top=top, min_confidence=min_confidence)
+            Prediction.of(
+                file.path, found, predictor.classes, top=top, min_confidence=min_confidence, task=predictor.task
+            )
             for file, found in predictor(load)
         ]
 

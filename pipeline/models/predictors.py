@@ -14,6 +14,7 @@ from penult.pipeline.extraction.worker import Outcome, Presence, Worker
 from penult.pipeline.extraction.writer import missing_somewhere
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.head_input import features_of, probabilities_of
+from penult.pipeline.heads.registry import Task
 from penult.pipeline.heads.saved_heads import backbone_of
 from penult.pipeline.models.fusion import PROBABILITIES, taps_of
 from penult.pipeline.models.model import Model
@@ -33,6 +34,7 @@ class ModelPredictor:
 
     def __init__(self, model: Model) -> None:
         self.classes, self.batch_size = model.classes, model.runner.batch_size
+        self.task: Task = "classification"
         self._computer = _Computer(model.runner, model.preprocessing, lambda keys: [False] * len(keys))
 
     def __call__(self, files: Sequence[ImageFile]) -> list[tuple[ImageFile, Found]]:
@@ -54,6 +56,7 @@ class HeadPredictor:
 
     def __init__(self, head: Head, store: Store, provider: str) -> None:
         self.classes = tuple(str(name) for name in head.card.classes)
+        self.task = head.card.task
         self.batch_size = BATCH_SIZES["cpu"]
         self._head, self._store, self._provider = head, store, provider
         held = {space.spec.id: space for space in store.spaces()}

@@ -50,6 +50,7 @@ class HeadClassifier:
     """Asks a head about the features that its backbone gives; for heads that no file can be made of, too."""
 
     def __init__(self, head: Head, store: Store, provider: str = "auto") -> None:
+        head.require_classes("a server's answer")
         backbone, card = backbone_of(store, head), head.card
         self.name, self.classes = card.name, tuple(map(str, card.classes))
         self.preprocessing = backbone.card.preprocessing

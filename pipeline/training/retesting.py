@@ -4,6 +4,7 @@ import numpy as np
 
 from penult.pipeline.heads.head import Head
 from penult.pipeline.training.evaluation import evaluate
+from penult.pipeline.training.targets import labelled
 from penult.pipeline.training.train import Trained
 from penult.pipeline.training.training_rows import choose_rows
 from penult.store import Store
@@ -14,7 +15,9 @@ __all__ = ["retest"]
 def retest(head: Head, store: Store) -> Trained:
     """Returns what `train` returned of this head, from the dataset version and the features that it was trained on."""
     card = head.card
-    rows = choose_rows(store.catalog.datasets.load(card.dataset, card.dataset_version))
+    head.require_classes("a report")
+    dataset = store.catalog.datasets.load(card.dataset, card.dataset_version)
+    rows = choose_rows(labelled(dataset, card.target[0], "classification"))
     chances = head.predict_proba(head.gather(store, rows.test.keys))
     evaluation = evaluate(rows.test.keys, rows.test.labels.tolist(), chances, card.classes)
     known = np.isin(rows.test.labels.astype(str), card.classes)

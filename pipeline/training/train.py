@@ -16,6 +16,7 @@ from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.head_card import HeadCard, SpaceRef
 from penult.pipeline.training.evaluation import Evaluation, evaluate
 from penult.pipeline.training.feature_spaces import choose_spaces, gather
+from penult.pipeline.training.targets import LABEL, labelled
 from penult.pipeline.training.training_rows import TrainingRows, choose_rows
 from penult.store import Space, Store, open_store
 
@@ -23,8 +24,9 @@ if TYPE_CHECKING:  # so that importing this module does not load scikit-learn
     from penult.pipeline.heads.basis import Basis
     from penult.pipeline.heads.logistic import LogisticPath
     from penult.pipeline.heads.recipe import Fitted, Recipe
+    from penult.pipeline.heads.registry import Task
 
-__all__ = ["TrainOptions", "Trained", "train"]
+__all__ = ["TrainOptions", "Trained", "basis_for", "head_name", "plain_params", "train"]
 
 LIBRARIES = ("penult", "scikit-learn", "numpy", "lightgbm", "skops")
 
@@ -35,6 +37,7 @@ class TrainOptions:
 
     ``start_from`` names a logistic head of the store on the same spaces and classes: its C is kept and its
     coefficients are where the descent begins, which takes a fraction of a second where few labels have changed.
+    ``target`` is the column of the classes, and ``task`` says what a column holds that could be read in two ways.
     """
 
     version: int | None = None
@@ -42,6 +45,8 @@ class TrainOptions:
     class_weight: str | None = None
     seed: int = 0
     start_from: str | None = None
+    target: str = LABEL
+    task: "Task | None" = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ def train(
     store: Store | str | Path,
     *,
     dataset: str,
-    head: str = "logistic",
+    head: Any = "logistic",
     features: str = "penultimate",
     backbone: str | None = None,
     name: str | None = None,
@@ -85,17 +90,18 @@ def train(
 ) -> Trained:
     """Trains ``head`` on the dataset's training splits, and tests it once on the split ``test`` (``val`` without one).
 
+    ``head`` is a name, any scikit-learn classifier as ``module:Class``, or one itself such as an unfitted ``Pipeline``.
     Everything that has to be chosen is chosen within the training images. The same call on the same dataset version
     and features gives the same head. It is saved under ``name``, by default the dataset's and the head's.
     """
-    from penult.pipeline.heads.registry import head_maker
+    from penult.pipeline.heads.registry import head_kind, head_maker
 
     began = time.perf_counter()
     options = options or TrainOptions()
     opened = store if isinstance(store, Store) else open_store(store, create=False)
     head_maker(head)
-    called = _name(name, dataset, head)
-    table = opened.catalog.datasets.load(dataset, options.version)
+    called = head_name(name, dataset, head_kind(head))
+    table = labelled(opened.catalog.datasets.load(dataset, options.version), options.target, options.task)
     spaces = choose_spaces(opened, features, backbone)
     rows = choose_rows(table)
     classes = rows.classes
@@ -105,7 +111,7 @@ def train(
     seconds = time.perf_counter() - began
     card = HeadCard(
         name=called,
-        kind=head,
+        kind=head_kind(head),
         classes=classes,
         spaces=tuple(SpaceRef.of(space.spec) for space in spaces),
         dataset=table.name,
@@ -114,11 +120,12 @@ def train(
         n_test=evaluation.n,
         trained_on=rows.trained_on,
         evaluated_on=rows.evaluated_on,
-        params=_plain({**options.params, **fitted.params, "class_weight": options.class_weight}),
+        params=plain_params({**options.params, **fitted.params, "class_weight": options.class_weight}),
         metrics=_metrics(evaluation),
         versions={library: version(library) for library in LIBRARIES},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(seconds, 3),
+        target=(options.target,),
     )
     finished = Head(card, fitted.estimator)
     finished.save(opened.heads_path / called)
@@ -129,7 +136,8 @@ def train(
     return Trained(finished, evaluation, seconds, notes, paths)
 
 
-def _name(name: str | None, dataset: str, head: str) -> str:
+def head_name(name: str | None, dataset: str, head: str) -> str:
+    """Returns what a head is called, ``name`` or else the dataset's and the kind's, or refuses it."""
     called = name or f"{dataset}-{head.replace(':', '.')}"
     if called != Path(called).name or called.startswith("."):
         raise InputError(
@@ -138,7 +146,7 @@ def _name(name: str | None, dataset: str, head: str) -> str:
     return called
 
 
-def _fit(store: Store, head: str, spaces: Sequence[Space], rows: TrainingRows, options: TrainOptions) -> "Fitted":
+def _fit(store: Store, head: Any, spaces: Sequence[Space], rows: TrainingRows, options: TrainOptions) -> "Fitted":
     from penult.pipeline.heads.recipe import HeadOptions
     from penult.pipeline.heads.registry import recipe_of
 
@@ -150,12 +158,12 @@ def _fit(store: Store, head: str, spaces: Sequence[Space], rows: TrainingRows, o
         start = _start(store, options.start_from, head, spaces, rows.classes)
         params.setdefault("C", start.C_)
     recipe = recipe_of(head, task, params)
-    basis = _basis(store, spaces, rows, inputs, recipe)
+    basis = basis_for(store, spaces, rows.train.keys, inputs, recipe)
     return recipe.fit(inputs, codes, groups=rows.train.groups, seed=options.seed, basis=basis, start=start)
 
 
-def _basis(
-    store: Store, spaces: Sequence[Space], rows: TrainingRows, inputs: NDArray[np.float32], recipe: "Recipe"
+def basis_for(
+    store: Store, spaces: Sequence[Space], keys: NDArray[np.uint8], inputs: NDArray[np.float32], recipe: "Recipe"
 ) -> "Basis | None":
     """Returns the kept basis of the training rows, for estimators that take one and rows enough to be worth it."""
     if "basis" not in recipe.takes or len(inputs) <= inputs.shape[1]:
@@ -164,10 +172,10 @@ def _basis(
 
     shelf = StatisticsShelf(store.path, [space.spec.id for space in spaces])
     is_closed = "start" not in recipe.takes
-    return shelf.basis(rows.train.keys, inputs, lambda keys: gather(spaces, keys), exact=is_closed)
+    return shelf.basis(keys, inputs, lambda keys: gather(spaces, keys), exact=is_closed)
 
 
-def _start(store: Store, name: str, head: str, spaces: Sequence[Space], classes: tuple[str, ...]) -> "LogisticPath":
+def _start(store: Store, name: str, head: Any, spaces: Sequence[Space], classes: tuple[str, ...]) -> "LogisticPath":
     from penult.pipeline.heads.logistic import LogisticPath
 
     known = Head.load(store.heads_path / name)
@@ -194,7 +202,7 @@ def _metrics(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _plain(params: Mapping[str, Any]) -> dict[str, Any]:
+def plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the parameters as JSON values."""
     return {
         name: value.item() if isinstance(value, np.generic) else value

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from penult.pipeline.models.predict import predict as predict
     from penult.pipeline.reporting import report as report
     from penult.pipeline.serving.server import serve as serve
+    from penult.pipeline.training.train import TrainOptions as TrainOptions
     from penult.pipeline.training.train import train as train
+    from penult.pipeline.training.train_values import train_values as train_values
     from penult.store import Space as Space
     from penult.store import SpaceSpec as SpaceSpec
     from penult.store import Store as Store
@@ -56,7 +58,9 @@ _HOMES = {
     "predict": "penult.pipeline.models.predict",
     "report": "penult.pipeline.reporting",
     "serve": "penult.pipeline.serving.server",
+    "TrainOptions": "penult.pipeline.training.train",
     "train": "penult.pipeline.training.train",
+    "train_values": "penult.pipeline.training.train_values",
 }
 
 __all__ = sorted([*_HOMES, *errors.__all__])  # noqa: PLE0605 - the names are stated once, above

@@ -14,14 +14,20 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from penult.errors import HeadError, InputError, UnknownNameError
 from penult.pipeline.heads import head_names, recipe_of, register
 from penult.pipeline.heads.boosted import BoostedTrees
+from penult.pipeline.heads.boosted_numbers import BoostedNumbers
 from penult.pipeline.heads.centroid import NearestMean
+from penult.pipeline.heads.each_tag import EachTag
 from penult.pipeline.heads.lda import ShrunkenDiscriminant
 from penult.pipeline.heads.logistic import LogisticPath
 from penult.pipeline.heads.machine import LinearMachine
 from penult.pipeline.heads.recipe import HeadOptions, Recipe
 from penult.pipeline.heads.ridge import RidgePath
+from penult.pipeline.heads.ridge_numbers import RidgeNumbers
 
-OWN = (LogisticPath, RidgePath, ShrunkenDiscriminant, NearestMean, LinearMachine, BoostedTrees)
+OWN = (
+    *(LogisticPath, RidgePath, ShrunkenDiscriminant, NearestMean, LinearMachine, BoostedTrees),
+    *(RidgeNumbers, BoostedNumbers, EachTag),
+)
 
 
 @parametrize_with_checks([kind() for kind in OWN])  # type: ignore[untyped-decorator]  # scikit-learn ships no types
@@ -143,7 +149,7 @@ def test_a_name_can_be_taken_once() -> None:
 def test_a_registered_head_must_give_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     from penult.pipeline.heads import registry
 
-    monkeypatch.setattr(registry, "_TARGETS", dict(registry._TARGETS))
+    monkeypatch.setitem(registry._TARGETS, "classification", dict(registry._TARGETS["classification"]))
     register("mine", "builtins:repr")
     assert "mine" in head_names()
     with pytest.raises(HeadError, match="gave a str"):

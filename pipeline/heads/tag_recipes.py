@@ -1,0 +1,16 @@
+"""The recipes of the heads for images that bear several labels at once: a classifier for each tag."""
+
+from penult.pipeline.heads.each_tag import EachTag
+from penult.pipeline.heads.logistic import LogisticPath
+from penult.pipeline.heads.recipe import HeadOptions, Recipe
+from penult.pipeline.heads.ridge import RidgePath
+
+
+def logistic(options: HeadOptions) -> Recipe:
+    """Logistic regression for each tag, each along its own path of C."""
+    return Recipe(EachTag(LogisticPath(class_weight=options.class_weight, random_state=options.seed)))
+
+
+def ridge(options: HeadOptions) -> Recipe:
+    """Least squares for each tag, each with an alpha by leave-one-out."""
+    return Recipe(EachTag(RidgePath(class_weight=options.class_weight)))

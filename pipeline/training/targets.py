@@ -1,0 +1,130 @@
+"""What of a dataset is to be predicted: one of several classes, a number, or tags of which an image may bear many."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penult.errors import InputError, UnknownNameError
+from penult.pipeline.heads.registry import Task
+from penult.store.catalog.datasets import Dataset
+from penult.store.tables.columns import as_column, kind_of, missing_in
+from penult.store.tables.table import Table
+
+__all__ = ["LABEL", "SEPARATOR", "Target", "labelled", "target_of"]
+
+LABEL = "label"
+SEPARATOR = "|"
+"""What stands between the tags of one cell."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is predicted: the dataset's ``columns``, the task, and the ``names`` of the tags or of the number.
+
+    ``values`` (n, T) are float64, NaN where a row says nothing; classes have none here.
+    """
+
+    columns: tuple[str, ...]
+    task: Task
+    names: tuple[str, ...] = ()
+    values: NDArray[np.float64] | None = None
+
+
+def target_of(table: Table, target: str = LABEL, task: Task | None = None) -> Target:
+    """Reads what ``target`` names: a column of text (classes) or of numbers, or columns of truth values (tags).
+
+    Several columns are separated by commas, and ``*`` stands for any part of a name: ``tag-*``. ``task`` decides where
+    a column could be either: numbers that are codes of classes, or text with several tags separated by ``|``. The
+    column ``label`` holds classes unless a task is given.
+    """
+    columns = _columns(table, target)
+    kinds = {kind_of(table.columns[name]) for name in columns}
+    if task is None:
+        task = "multilabel" if len(columns) > 1 else "classification"
+        if columns != (LABEL,) and len(columns) == 1 and kinds <= {"int", "float"}:
+            task = "regression"
+    if task == "classification":
+        _require_one(columns, task)
+        return Target(columns, task)
+    if task == "regression":
+        _require_one(columns, task)
+        return Target(columns, task, columns, _numbers(columns[0], table.columns[columns[0]]))
+    if task == "multilabel":
+        return _tags(table, columns)
+    raise InputError(f"the task is {task!r}", expected="classification, regression or multilabel")
+
+
+def labelled(dataset: Dataset, target: str = LABEL, task: Task | None = None) -> Dataset:
+    """Returns the dataset with the column of classes that ``target`` names as its labels."""
+    if target == LABEL and task is None:
+        return dataset
+    wanted = target_of(dataset, target, task)
+    if wanted.task != "classification":
+        raise InputError(
+            f"the target {target!r} is for {wanted.task}",
+            expected="a column of classes",
+            remedy="use train_values for it, or say that it holds classes: the task classification",
+        )
+    column = dataset.columns[wanted.columns[0]]
+    labels = [None if gone else str(value) for value, gone in zip(column, missing_in(column), strict=True)]
+    return replace(dataset, columns={**dataset.columns, LABEL: as_column(labels, name=LABEL)})
+
+
+def _columns(table: Table, target: str) -> tuple[str, ...]:
+    chosen: list[str] = []
+    for part in (part.strip() for part in target.split(",")):
+        found = [part] if part in table.columns else [name for name in table.columns if fnmatchcase(name, part)]
+        if not found:
+            raise UnknownNameError.among("column", part, table.columns)
+        chosen += [name for name in found if name not in chosen]
+    return tuple(chosen)
+
+
+def _require_one(columns: Sequence[str], task: Task) -> None:
+    if len(columns) > 1:
+        raise InputError(
+            f"the target is {len(columns)} columns, {', '.join(columns)}, and this is {task}", expected="one column"
+        )
+
+
+def _numbers(name: str, column: NDArray[Any]) -> NDArray[np.float64]:
+    if kind_of(column) not in {"int", "float"}:
+        raise InputError(f"the column {name!r} holds {kind_of(column)}", expected="numbers to be predicted")
+    values = np.array([np.nan if value is None else value for value in column], np.float64)
+    if np.isinf(values).any():
+        raise InputError(f"the column {name!r} holds infinite numbers", expected="finite ones, or empty cells")
+    return values[:, None]
+
+
+def _tags(table: Table, columns: tuple[str, ...]) -> Target:
+    if len(columns) == 1 and kind_of(table.columns[columns[0]]) == "text":
+        return _listed(columns, table.columns[columns[0]])
+    parts = []
+    for name in columns:
+        values = np.array([np.nan if value is None else value for value in table.columns[name]], object)
+        bits = np.array([value if value in (0, 1) else np.nan for value in values], np.float64)
+        if not np.array_equal(np.isnan(bits), missing_in(table.columns[name])):
+            raise InputError(
+                f"the column {name!r} holds {kind_of(table.columns[name])}",
+                expected="true and false, or 1 and 0, for each of several columns",
+                remedy="name one column of numbers, or the columns that say which tags an image bears",
+            )
+        parts.append(bits)
+    return Target(columns, "multilabel", columns, np.column_stack(parts))
+
+
+def _listed(columns: tuple[str, ...], cells: NDArray[Any]) -> Target:
+    """Reads tags that stand side by side in one cell; an empty cell says nothing, a lone separator that none apply."""
+    held = [None if cell is None else {tag.strip() for tag in cell.split(SEPARATOR)} - {""} for cell in cells]
+    names = tuple(sorted(set().union(*(tags for tags in held if tags))))
+    places = {name: place for place, name in enumerate(names)}
+    values = np.full((len(cells), len(names)), np.nan)
+    for row, tags in enumerate(held):
+        if tags is not None:
+            values[row] = 0
+            values[row, [places[tag] for tag in tags]] = 1
+    return Target(columns, "multilabel", names, values)
