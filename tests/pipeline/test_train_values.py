@@ -73,7 +73,7 @@ def test_every_head_for_numbers_is_trained_saved_and_loaded(store: Store, kind: 
     assert found.r2.value > {"ridge": 0.9, "svr": 0.85, "lightgbm": 0.6}[kind]
     assert found.r2.low < found.r2.value < found.r2.high
     assert found.r2.value == pytest.approx(r2_score(found.true, found.predicted))
-    assert found.mae.value < found.usual_mae / 2
+    assert found.mae.value < found.usual_mae * 0.6
     card = store.catalog.heads.get(f"things-ink-{kind}")
     assert (card["task"], card["target"], card["classes"]) == ("regression", ["ink"], [])
     loaded = Head.load(store.heads_path / f"things-ink-{kind}")
