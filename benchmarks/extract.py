@@ -1,0 +1,314 @@
+"""Extraction from JPEG files to committed features, beside other people's ways and beside what this machine allows.
+
+    python -m benchmarks.extract --peers PYTHON --write      the whole table, some 18 minutes on two quiet cores
+    python -m benchmarks.extract --peers PYTHON --scale 0.1  a small trial
+    python -m benchmarks.extract --only mobilenet_v2         one of the networks
+
+PYTHON is an interpreter that has torch, torchvision and timm, and perhaps keras, img2vec_pytorch, fastembed and
+thingsvision; the option may be given several times, and each peer runs in the first interpreter that has it. Peers that
+none has are left out, and the table says so. Without any, penult runs its built-in backbone beside the limits.
+
+Every contender runs in a process of its own, in turn, for some rounds; its best round counts. Importing libraries and
+loading weights is not counted; opening penult's session and committing its rows is. Each peer first tries its settings
+on a few images and takes the best. The limits are a bare session on ready tensors and bare decoding of bytes in memory,
+each in as many threads as cores; because both need the same cores, a second of each image's work allows
+1 / (1 / session + 1 / decode) images a second. Features of the DataLoader loop and of penult are compared.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks.extract_data import make_large, make_small, photos_of
+from benchmarks.extract_peers import CORES, PEERS, peak_bytes, spent_cpu
+
+HERE = Path(__file__).parent
+TABLE = Path(__file__).with_suffix(".md")
+PHOTOS = HERE.parents[1] / "shared" / "data" / "images" / "hymenoptera"
+
+NETWORKS = {
+    "resnet50": ("torchvision:resnet50", 400, 80),
+    "mobilenet_v2": ("torchvision:mobilenet_v2", 1500, 120),
+    "efficientnet_lite0": ("timm:efficientnet_lite0", 1500, 120),
+}
+"""Each network's source, and how many images of each size it is measured on."""
+
+LIMIT_SECONDS = 5.0
+OURS = ("penult", "limits")
+PENULT = "penult"
+
+
+def run_penult(spec: dict[str, Any]) -> dict[str, Any]:
+    from penult.exporters import load_backbone
+    from penult.pipeline.extraction.extract import extract
+
+    backbone = load_backbone(Path(spec["backbone"]))
+    room = Path(spec["room"])
+    shutil.rmtree(room / "store", ignore_errors=True)
+    extract(spec["images"][:2], room / "warm", backbone=backbone)
+    cpu, wall = spent_cpu(), time.perf_counter()
+    receipt = extract(spec["images"], room / "store", backbone=backbone)
+    wall, cpu = time.perf_counter() - wall, spent_cpu() - cpu
+    assert receipt.rows == len(spec["images"]), receipt
+    return {
+        "seconds": wall,
+        "cpu": cpu,
+        "peak_bytes": peak_bytes(),
+        "setting": {"workers": receipt.workers},
+        "stages": receipt.stage_seconds,
+        "difference": difference_from_torch(spec, room),
+    }
+
+
+def difference_from_torch(spec: dict[str, Any], room: Path) -> float | None:
+    """Gives how far penult's features are from the DataLoader's, relative to their spread."""
+    from penult.store import key_of, open_store
+
+    theirs = room / "torch.npy"
+    if not theirs.exists():
+        return None
+    (space,) = open_store(room / "store").spaces()
+    ours = space.gather([key_of(Path(path).read_bytes()) for path in spec["images"]])
+    other = np.load(theirs).astype(np.float32)
+    return float(np.linalg.norm(ours - other) / np.linalg.norm(other))
+
+
+def run_limits(spec: dict[str, Any]) -> dict[str, Any]:
+    from penult.exporters import load_backbone
+    from penult.pipeline.extraction.decode import decode
+    from penult.pipeline.extraction.session import Session
+
+    backbone = load_backbone(Path(spec["backbone"]))
+    preprocessing = backbone.card.preprocessing
+    files = [Path(path).read_bytes() for path in spec["images"][:64]]
+    session = Session(backbone, ["penultimate"])
+    ready = np.stack([decode(data, preprocessing) for data in files[: session.batch_size]])
+    rates = {
+        "session": rate_of(lambda _: len(session.run(ready)["penultimate"])),
+        "decode": rate_of(lambda number: int(decode(files[number % len(files)], preprocessing).shape[2] == 3)),
+    }
+    return {"seconds": 1.0, **rates}
+
+
+def rate_of(action: Any) -> float:
+    """Gives how many images a second ``action(number)`` comes to, in as many threads as cores."""
+    action(0)
+    begin = time.perf_counter()
+
+    def repeat(first: int) -> int:
+        done, number = 0, first
+        while time.perf_counter() - begin < LIMIT_SECONDS:
+            done += action(number)
+            number += CORES
+        return done
+
+    with ThreadPoolExecutor(CORES) as pool:
+        done = sum(pool.map(repeat, range(CORES)))
+    return float(done / (time.perf_counter() - begin))
+
+
+def contend(name: str, pythons: dict[str, str], spec: dict[str, Any], room: Path) -> dict[str, Any]:
+    """Runs one contender in a process of its own."""
+    told = room / "spec.json"
+    told.write_text(json.dumps(spec))
+    if name in OURS:
+        command = [sys.executable, "-m", "benchmarks.extract", "--run", name, str(told)]
+    else:
+        command = [pythons[name], str(HERE / "extract_peers.py"), name, str(told)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent, check=False)
+    found = re.findall(r"^RESULT (.*)$", done.stdout, re.MULTILINE)
+    if not found:
+        lines = done.stderr.strip().splitlines() or ["it said nothing"]
+        return {"left_out": f"it failed: {lines[-1][:200]}"}
+    if name == "PyTorch DataLoader":
+        shutil.move(room / "features.npy", room / "torch.npy")
+    return dict(json.loads(found[-1]))
+
+
+def measure(network: str, images: list[str], spec: dict[str, Any], pythons: dict[str, str], rounds: int) -> Any:
+    """Runs all contenders in turn, and gives the best round of each."""
+    best: dict[str, dict[str, Any]] = {}
+    room = Path(spec["room"])
+    (room / "torch.npy").unlink(missing_ok=True)
+    for _ in range(rounds):
+        for name in (*(peer for peer in PEERS if peer in pythons), *OURS):
+            before = best.get(name, {})
+            if "left_out" in before:
+                continue
+            found = contend(name, pythons, spec | {"images": images, "setting": before.get("setting")}, room)
+            print(f"  {network} {name}: {summary(found, len(images))}", file=sys.stderr, flush=True)
+            if name == "limits" and before:
+                best[name] = {key: max(found[key], before[key]) for key in found}
+            elif not before or found["seconds"] < before["seconds"]:
+                best[name] = found
+    return best
+
+
+def summary(found: dict[str, Any], count: int) -> str:
+    if "left_out" in found:
+        return str(found["left_out"])
+    if "session" in found:
+        return f"session {found['session']:.1f}/s, decode {found['decode']:.1f}/s"
+    return f"{count / found['seconds']:.1f} images/s {found['setting']}"
+
+
+def table(title: str, found: dict[str, Any], count: int) -> str:
+    """Writes one table, and under it how penult stands to the limits and to the best peer."""
+    limits, ran = found["limits"], {name: one for name, one in found.items() if "cpu" in one}
+    allowed = 1 / (1 / limits["session"] + 1 / limits["decode"])
+    ours = count / found[PENULT]["seconds"]
+    lines = [
+        f"## {title}",
+        "",
+        "| contender | images/s | penult is | CPU ms/image | peak MB | at its best with |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, one in sorted(ran.items(), key=lambda item: item[1]["seconds"]):
+        setting = ", ".join(f"{key} {value}" for key, value in one["setting"].items())
+        lines.append(
+            f"| {name} | {count / one['seconds']:.1f} | {one['seconds'] * ours / count:.2f}x | "
+            f"{1000 * one['cpu'] / count:.1f} | {one['peak_bytes'] / 1e6:.0f} | {setting} |"
+        )
+    lines += [
+        f"| *limit: session alone* | {limits['session']:.1f} | {ours / limits['session']:.2f}x | | | |",
+        f"| *limit: decoding alone* | {limits['decode']:.1f} | {ours / limits['decode']:.2f}x | | | |",
+        f"| *limit: both on these cores* | {allowed:.1f} | {ours / allowed:.2f}x | | | |",
+        "",
+    ]
+    spent = found[PENULT]["stages"]
+    stages = ", ".join(f"{stage} {seconds / sum(spent.values()):.0%}" for stage, seconds in spent.items())
+    lines.append(f"{count:,} images. Penult's busy time: {stages}.")
+    if found[PENULT]["difference"] is not None:
+        lines.append(
+            f"Its features differ from the DataLoader's by {found[PENULT]['difference']:.1e} (in norm, float16)."
+        )
+    lines += [f"{name} was left out: {one['left_out']}." for name, one in found.items() if "left_out" in one]
+    return "\n".join([*lines, ""])
+
+
+def find_peers(pythons: list[str]) -> dict[str, str]:
+    """Gives for each peer the first interpreter that has its library."""
+    found = {}
+    for name, (library, _) in PEERS.items():
+        test = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({library!r}) is None)"
+        for python in pythons:
+            if not subprocess.run([python, "-c", test], check=False).returncode:
+                found[name] = python
+                break
+    return found
+
+
+def write_networks(names: list[str], python: str | None, folder: Path, photos: Path) -> dict[str, dict[str, Any]]:
+    """Writes each network's weights and backbone; without an interpreter with torch, the built-in backbone alone."""
+    from penult.exporters import load_backbone
+
+    if python is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        load_backbone("efficientnet-lite0").save(folder / "backbone.onnx")
+        return {"efficientnet_lite0": {"backbone": str(folder / "backbone.onnx")}}
+    specs = {}
+    for name in names:
+        place = folder / name
+        if not (place / "plain" / "config.json").exists():
+            place.mkdir(parents=True, exist_ok=True)
+            paths = os.pathsep.join(map(str, (HERE.parent / "src", HERE.parent)))
+            subprocess.run(
+                [python, str(HERE / "extract_data.py"), NETWORKS[name][0], str(place), str(photos)],
+                env=os.environ | {"PYTHONPATH": paths},
+                check=True,
+            )
+        card = load_backbone(place / "backbone.onnx").card.to_json()
+        specs[name] = {
+            "network": NETWORKS[name][0],
+            "weights": str(place / "weights.pth"),
+            "backbone": str(place / "backbone.onnx"),
+            "plain": str(place / "plain"),
+            "card": {part: card[part] for part in ("preprocessing", "normalisation")},
+        }
+    return specs
+
+
+def heading(pythons: dict[str, str]) -> str:
+    ours = ", ".join(f"{name} {_version(name)}" for name in ("onnxruntime-gpu", "onnxruntime", "pillow", "numpy"))
+    asked = "torch", "torchvision", "timm", "keras", "img2vec_pytorch", "fastembed", "thingsvision", "onnxruntime"
+    code = (
+        "from importlib.metadata import distributions as every\n"
+        "has = {one.name: one.version for one in every()}\n"
+        f"print(', '.join(f'{{name}} {{has[name]}}' for name in {asked!r} if name in has))"
+    )
+    theirs = [
+        subprocess.run([p, "-c", code], capture_output=True, text=True, check=False).stdout
+        for p in sorted(set(pythons.values()))
+    ]
+    absent = [name for name in PEERS if name not in pythons]
+    return (
+        "# Extraction, end to end\n\nWritten by `python -m benchmarks.extract`: from JPEG files in the page cache to "
+        "features on disk, float32, random weights (the same in penult and in PyTorch). How it is measured stands at "
+        f"the top of `benchmarks/extract.py`.\n\n{_processor()}, {CORES} cores, Python {platform.python_version()}; "
+        f"{ours}. Peers: {'; '.join(theirs) or 'none'}. "
+        f"Not installed and left out: {', '.join(absent) or 'none'}.\n"
+    )
+
+
+def _processor() -> str:
+    about = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", about.read_text()) if about.exists() else None
+    return found.group(1) if found else platform.processor() or platform.machine()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except ImportError:
+        return "(none)"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", action="append", default=[], metavar="PYTHON", help="an interpreter with peers")
+    parser.add_argument("--photos", type=Path, default=PHOTOS, help="the photos that the images are made of")
+    parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--scale", type=float, default=1.0, help="more or fewer images than the table's")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--room", type=Path, help="where images and backbones are kept for the next time")
+    parser.add_argument("--write", action="store_true", help=f"put the tables into {TABLE.name}")
+    parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.run:
+        spec = json.loads(Path(asked.run[1]).read_text())
+        print("RESULT " + json.dumps((run_penult if asked.run[0] == PENULT else run_limits)(spec)))
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        room = (asked.room or Path(temporary)).absolute()
+        photos = photos_of(asked.photos)
+        pythons = find_peers(asked.peers)
+        specs = write_networks(asked.only, pythons.get("PyTorch DataLoader"), room / "networks", asked.photos)
+        texts = [heading(pythons)]
+        for name, spec in specs.items():
+            for size, make, count in (
+                ("500 x 375", make_small, NETWORKS[name][1]),
+                ("4000 x 3000", make_large, NETWORKS[name][2]),
+            ):
+                images = make(photos, room / make.__name__, max(8, int(count * asked.scale)))
+                trial = {"trial": min(len(images), 16 if make is make_large else 48), "room": str(room)}
+                found = measure(f"{name} {size}", images, spec | trial, pythons, asked.rounds)
+                texts.append(table(f"{name}, JPEG of {size}", found, len(images)))
+                print(texts[-1], flush=True)
+    if asked.write:
+        TABLE.write_text("\n".join(texts))
+
+
+if __name__ == "__main__":
+    main()
