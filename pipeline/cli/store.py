@@ -82,12 +82,15 @@ def failures(store: Path, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, /, store: Path, repair: bool, as_json: bool) -> None:
-    """Read everything, and name what is damaged; exits with 1 if anything is.
+    """Read everything, backbones and heads too, and name what is damaged; exits with 1 if anything is.
 
     After --repair, run the same 'penult extract' again: it extracts what was lost, and nothing else.
     """
+    from penult.pipeline.wholeness import find_damage
+
     opened = open_store(store, create=False)
     damaged = list(opened.catalog.find_damage())
+    others = list(find_damage(opened))
     reports = []
     for space in opened.spaces():
         with _bar(f"Verifying {space.spec.name}", "bytes") as advance:
@@ -96,6 +99,7 @@ def verify(ctx: click.Context, /, store: Path, repair: bool, as_json: bool) -> N
         print_json(
             {
                 "catalog": damaged,
+                "others": others,
                 "spaces": [
                     {
                         "id": report.spec.id,
@@ -109,14 +113,14 @@ def verify(ctx: click.Context, /, store: Path, repair: bool, as_json: bool) -> N
             }
         )
     else:
-        for sentence in damaged:
-            click.echo(f"catalog: {sentence}")
+        for sentence in (*(f"catalog: {sentence}" for sentence in damaged), *others):
+            click.echo(sentence)
         for report in reports:
             for damage in report.damage:
                 click.echo(f"{report.spec.name}: {damage}")
             state = "sound" if report.is_sound else f"{len(report.keys):,} rows to extract again"
             click.echo(f"{report.spec.name}: {report.shards:,} shards, {report.size_bytes / 1e6:,.1f} MB, {state}")
-    if damaged or not all(report.is_sound for report in reports):
+    if damaged or others or not all(report.is_sound for report in reports):
         ctx.exit(FAILED)
 
 

@@ -173,3 +173,18 @@ def test_two_stores_are_compared_and_a_store_is_named_with_or_without_its_option
     assert (done.returncode, "1 only in copy, such as 00000000000000000000000000000000" in done.stdout) == (1, True)
     told = json.loads(penult("diff", "store", "copy", "--json").stdout)
     assert (told["equal"], told["spaces"][0]["only_in_second"]) == (False, [bytes(16).hex()])
+
+
+def test_verify_names_damaged_backbones_and_heads_too(room: Path, run: Run, collection: Path) -> None:
+    assert "damaged" not in run("store", "verify").stdout
+    (copy,) = (room / "store" / "backbones").glob("*.onnx")
+    (head,) = (room / "store" / "heads").glob("*/estimator-*.skops")
+    whole = copy.read_bytes()
+    for path, place in ((copy, len(whole) // 2), (head, 100)):
+        data = bytearray(path.read_bytes())
+        data[place] ^= 1
+        path.write_bytes(data)
+    told = run("store", "verify", code=1).stdout
+    assert f"backbone {copy.name}: " in told
+    assert f"head {head.parent.name}: " in told
+    assert len(json.loads(run("store", "verify", "--json", code=1).stdout)["others"]) == 2
