@@ -25,11 +25,11 @@ import penult.pipeline.extraction.writer as writer
 writer.FIRST_COMMIT_SECONDS = 0.01
 writer.LAST_COMMIT_SECONDS = 0.04
 job.LOAD_FILES = job.CLAIM_FILES = 1
-decode = worker.decode
-def slowly(*arguments, **keywords):
+read = worker._read_file
+def slowly(file):
     time.sleep(0.02)
-    return decode(*arguments, **keywords)
-worker.decode = slowly
+    return read(file)
+worker._read_file = slowly
 from penult.pipeline.cli import main
 main()
 """
