@@ -19,6 +19,7 @@ import penult
 from penult.errors import ImageError, InputError, UnknownNameError
 from penult.exporters import Backbone
 from penult.pipeline import embedder as module
+from penult.pipeline.extraction.images import ImageFile
 from penult.sklearn import Embedder
 
 
@@ -67,7 +68,7 @@ def test_features_are_those_of_the_store(collection: Path, small: str, tmp_path:
     embedder = Embedder(f"{small}:stage1+{small}", store=tmp_path / "store")
     rows = embedder.transform(paths[::-1])
     store = penult.open_store(tmp_path / "store", create=False)
-    keys = store.catalog.files.known([module.ImageFile.at(path) for path in paths[::-1]])
+    keys = store.catalog.files.known([ImageFile.at(path) for path in paths[::-1]])
     stage, last = (store.find_space("small-0", tap).load(keys).features for tap in ("stage1", "penultimate"))  # type: ignore[arg-type]  # all are known
     assert np.array_equal(rows, np.concatenate([stage, last], axis=1))
     assert rows.dtype == np.float32
