@@ -27,6 +27,7 @@ from penult.pipeline.report import (
 )
 from penult.pipeline.training.labelling import Labelling
 from penult.pipeline.training.retesting import retest
+from penult.pipeline.training.targets import LABEL, labelled
 from penult.pipeline.training.train import Trained
 from penult.pipeline.training.training_rows import TrainingRows, choose_rows
 from penult.pipeline.untrained import untrained
@@ -74,7 +75,7 @@ def report_of(
     """Returns the report of a head that was just tested; ``labelling`` and ``receipt`` are those of `fit`."""
     card, labelling = trained.head.card, labelling or Labelling()
     dataset = store.catalog.datasets.load(card.dataset, card.dataset_version)
-    rows = choose_rows(dataset)
+    rows = choose_rows(labelled(dataset, card.target[0], "classification"))
     return Report(
         title=card.dataset,
         evaluation=trained.evaluation,
@@ -101,6 +102,11 @@ def _command(trained: Trained, store: Store) -> str:
         for space in card.spaces
     )
     words = ["penult", "train", card.dataset, "--head", card.kind, "--features", features, "--name", card.name]
+    if card.target != (LABEL,):
+        words += ["--target", card.target[0]]
+    for name, value in card.params.items():
+        if not name.endswith("_"):  # so the estimators call what they choose by themselves
+            words += ["--param", f"{name}={value}"]
     return shlex.join([*words, "--store", str(store.path)])
 
 
