@@ -41,7 +41,8 @@ class ShrunkenDiscriminant(LinearHead):
             rotation = Rotation.of(features, codes, basis)
             levels = PATH if self.shrinkage is None else (self.shrinkage,)
             metrics = [Metric.of(rotation, level) for level in levels]
-            found = [choose_temperature(part, codes) for part in _left_out_scores(rotation, metrics)]
+            rows = rotation.left_out(len(levels))
+            found = [choose_temperature(part, codes[rows]) for part in _left_out_scores(rotation, metrics, rows)]
         best = int(np.argmin([loss for _, loss in found]))
         self.path_ = np.array([(level, loss) for level, (_, loss) in zip(levels, found, strict=True)])
         self.shrinkage_, self.temperature_ = float(levels[best]), found[best][0]
@@ -88,12 +89,12 @@ class Metric:
         return np.log(rotation.shares) - np.diag(self.products) / 2
 
 
-def _left_out_scores(rotation: Rotation, metrics: list[Metric]) -> NDArray[np.float32]:
-    """Returns (metrics, n, C): the discriminants of each row by the model fitted without it."""
-    scores = np.empty((len(metrics), len(rotation.codes), len(rotation.counts)), np.float32)
-    for part, rows in rotation.blocks():
+def _left_out_scores(rotation: Rotation, metrics: list[Metric], chosen: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Returns (metrics, m, C): the discriminants of each chosen row by the model fitted without it."""
+    scores = np.empty((len(metrics), len(chosen), len(rotation.counts)), np.float32)
+    for part, rows, codes in rotation.blocks(chosen):
         for i, metric in enumerate(metrics):
-            scores[i, part] = _left_out_block(rotation, metric, rows, rotation.codes[part])
+            scores[i, part] = _left_out_block(rotation, metric, rows, codes)
     return scores
 
 

@@ -41,8 +41,9 @@ class RidgePath(LinearHead):
             spread, n = rotation.basis.spread, len(codes)
             penalties = PATH * spread[0] if self.alpha is None else np.array([self.alpha / n])
             models = [rotation.shares[:, None] * rotation.centres / (spread + penalty) for penalty in penalties]
-            scores = _left_out_scores(rotation, penalties, models)
-            found = [choose_temperature(part, codes) for part in scores]
+            rows = rotation.left_out(len(models))
+            scores = _left_out_scores(rotation, penalties, models, rows)
+            found = [choose_temperature(part, codes[rows]) for part in scores]
         best = int(np.argmin([loss for _, loss in found]))
         self.path_ = np.array([(penalty * n, loss) for penalty, (_, loss) in zip(penalties, found, strict=True)])
         self.alpha_, self.temperature_ = float(self.path_[best, 0]), found[best][0]
@@ -54,16 +55,16 @@ class RidgePath(LinearHead):
 
 
 def _left_out_scores(
-    rotation: Rotation, penalties: NDArray[np.float64], models: list[NDArray[np.float64]]
+    rotation: Rotation, penalties: NDArray[np.float64], models: list[NDArray[np.float64]], chosen: NDArray[np.intp]
 ) -> NDArray[np.float32]:
-    """Returns (penalties, n, C): the score of each row by the model fitted without it, from the hat matrix."""
+    """Returns (penalties, m, C): the score of each chosen row by the model fitted without it, from the hat matrix."""
     n, n_classes = len(rotation.codes), len(rotation.counts)
     stacked = np.concatenate(models).T.astype(np.float32)
     damping = (1 / (rotation.basis.spread[:, None] + penalties) / n).astype(np.float32)
-    scores = np.empty((len(penalties), n, n_classes), np.float32)
-    for part, rows in rotation.blocks():
+    scores = np.empty((len(penalties), len(chosen), n_classes), np.float32)
+    for part, rows, codes in rotation.blocks(chosen):
         fitted = (rows @ stacked).reshape(len(rows), len(penalties), n_classes) + rotation.shares
         leverage = np.minimum(1 / n + (rows**2) @ damping, 1 - 1e-6)
-        true = np.eye(n_classes)[rotation.codes[part]][:, None, :]
+        true = np.eye(n_classes)[codes][:, None, :]
         scores[:, part] = (true - (true - fitted) / (1 - leverage[:, :, None])).transpose(1, 0, 2)
     return scores

@@ -9,8 +9,14 @@ from numpy.typing import NDArray
 
 from penult.pipeline.heads.basis import Basis
 from penult.pipeline.heads.blocks import BLOCK, standardised
+from penult.pipeline.heads.folds import sample
 
 __all__ = ["Rotation"]
+
+MOST_SCORES = 20_000_000
+"""Left-out scores that are held at once (80 MB): with a thousand classes those of some thousand rows have to do."""
+
+FEWEST_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -43,9 +49,16 @@ class Rotation:
         """Each class's share of the rows."""
         return self.counts / len(self.codes)
 
-    def blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """Yields slices of rows with these rows in the basis, (m, r) in float32."""
+    def left_out(self, levels: int) -> NDArray[np.intp]:
+        """Returns the rows to score ``levels`` models on: all, or as many as their scores have room for."""
+        return sample(self.codes, max(FEWEST_ROWS, MOST_SCORES // (levels * len(self.counts))), seed=0)
+
+    def blocks(self, rows: NDArray[np.intp]) -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.intp]]]:
+        """Yields slices of ``rows``, and these rows in the basis, (m, r) in float32, with their codes."""
         axes = self.basis.axes.astype(np.float32)
-        for start in range(0, len(self.codes), BLOCK):
+        for start in range(0, len(rows), BLOCK):
             part = slice(start, start + BLOCK)
-            yield part, standardised(self.features[part], self.basis.mean, self.basis.scale) @ axes
+            # A slice where all rows are wanted: it is looked at without a copy.
+            chosen = part if len(rows) == len(self.codes) else rows[part]
+            turned = standardised(self.features[chosen], self.basis.mean, self.basis.scale) @ axes
+            yield part, turned, self.codes[chosen]

@@ -9,6 +9,7 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import StandardScaler
 
 from penult.errors import HeadError
+from penult.pipeline.heads import rotation as rotation_module
 from penult.pipeline.heads.basis import Basis
 from penult.pipeline.heads.centroid import NearestMean
 from penult.pipeline.heads.lda import Metric, ShrunkenDiscriminant
@@ -69,7 +70,7 @@ def test_ridge_leaves_one_out_as_if_it_were_fitted_without_it() -> None:
     rotation = Rotation.of(X, y, None)
     penalty = 0.2
     model = rotation.shares[:, None] * rotation.centres / (rotation.basis.spread + penalty)
-    told = left_out_by_ridge(rotation, np.array([penalty]), [model])[0]
+    told = left_out_by_ridge(rotation, np.array([penalty]), [model], np.arange(60))[0]
     Z = StandardScaler().fit_transform(X.astype(float))
     for row in range(0, 60, 7):
         rest = np.arange(60) != row
@@ -80,7 +81,7 @@ def test_ridge_leaves_one_out_as_if_it_were_fitted_without_it() -> None:
 def test_lda_leaves_one_out_as_if_it_were_fitted_without_it() -> None:
     X, y = drawn(80, 10, 3)
     rotation = Rotation.of(X, y, None)
-    told = left_out_by_lda(rotation, [Metric.of(rotation, 0.1)])[0]
+    told = left_out_by_lda(rotation, [Metric.of(rotation, 0.1)], np.arange(80))[0]
     Z = StandardScaler().fit_transform(X.astype(float))
     for row in range(0, 80, 7):
         rest = np.arange(80) != row
@@ -97,6 +98,19 @@ def test_the_chosen_settings_give_calibrated_probabilities_on_new_rows(kind: typ
     sure, right = chances.max(axis=1).mean(), np.mean(chances.argmax(axis=1) == y[700:])
     assert right > 0.5
     assert abs(sure - right) < 0.06
+
+
+@pytest.mark.parametrize("kind", [RidgePath, ShrunkenDiscriminant])
+def test_many_classes_are_chosen_for_on_some_of_the_rows(
+    kind: type[RidgePath] | type[ShrunkenDiscriminant], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = drawn(4000, 20, 12, apart=0.3)
+    everything = kind().fit(X, y)
+    monkeypatch.setattr(rotation_module, "MOST_SCORES", 12 * 12 * 2100)
+    some = kind().fit(X, y)
+    assert not np.array_equal(some.path_, everything.path_)
+    assert np.allclose(some.path_[:, 1], everything.path_[:, 1], rtol=0.05)
+    assert np.abs(some.predict_proba(X) - everything.predict_proba(X)).max() < 0.1
 
 
 def test_more_features_than_images_choose_more_shrinkage() -> None:
