@@ -76,6 +76,20 @@ def extract_options(verb: Verb) -> Verb:
         click.option("--retry-failed", is_flag=True, help="Try images again that failed before and have not changed."),
         click.option("--rehash", is_flag=True, help="Read every file again, whatever its size and time say."),
         click.option("--limit", type=click.IntRange(1), help="Take at most so many images."),
+        click.option(
+            "--image-seconds",
+            type=click.FloatRange(0, min_open=True),
+            default=kinds["image_seconds"],
+            show_default=True,
+            help="Give an image up that takes longer to decode.",
+        ),
+        click.option(
+            "--image-megabytes",
+            type=click.IntRange(1),
+            default=kinds["image_megabytes"],
+            show_default=True,
+            help="Give an image up that takes more memory to decode.",
+        ),
     ):
         verb = option(verb)
     return verb

@@ -2,19 +2,28 @@
 
 The two parts are the card's: `Decoding` (bytes to upright RGB) and `Preprocessing` (resize and centre crop). Resize and
 crop round as torchvision's ``Resize`` and ``CenterCrop`` do, so that features agree with a plain PyTorch loop.
+
+This module loads Pillow and no more, because each decoder, which is a process of its own, loads it.
 """
 
 import io
 import math
 import threading
-from contextlib import nullcontext
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from penult.errors import ImageError
-from penult.exporters.card import Decoding, Preprocessing
+from penult.pipeline.extraction.strips import TURNED_SIDES, resized_by_strips
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from penult.exporters.card import Decoding, Preprocessing
 
 # Formats are named, because Pillow would also start a PostScript interpreter for an EPS file, and would take nearly any
 # bytes for a TGA image.
@@ -27,13 +36,16 @@ HEIC_BRANDS = frozenset({b"ftypheic", b"ftypheix", b"ftypheim", b"ftyphevc", b"f
 MAX_PIXELS = 89_478_485
 
 # A file of more bytes than this is no photo, and reading it whole would cost the memory of thousands.
-MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 28
 
 # Above this many resized pixels (an image of extreme shape) only the part that the crop keeps is resized.
 MAX_RESIZED_PIXELS = 1 << 24
 
-# Images of more pixels than this are decoded one at a time, because each of them takes hundreds of megabytes.
-LARGE_PIXELS = 1 << 25
+# An image of more pixels than this is made RGB and upright strip by strip, so that it is in memory only once.
+STRIPPED_PIXELS = 1 << 25
+
+# Images that take more memory than this to decode are decoded one at a time.
+LARGE_BYTES = 1 << 27
 
 _large_turn = threading.Lock()
 
@@ -58,18 +70,27 @@ FILTERS = {
 }
 
 
-def decode(data: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def decode(data: bytes, preprocessing: "Preprocessing") -> "NDArray[np.uint8]":
     """Returns the pixels (H, W, 3) in RGB of the image that ``data`` holds, resized and cropped.
 
     Raises:
         ImageError: the bytes are no image, or a damaged, forbiddingly large or unsupported one; the message is the
             reason for the ledger.
     """
+    import numpy as np
+
+    return np.asarray(decoded_image(data, preprocessing))
+
+
+def decoded_image(
+    data: bytes | bytearray, preprocessing: "Preprocessing", turn: AbstractContextManager[object] = _large_turn
+) -> Image.Image:
+    """Returns the same as an image of Pillow; ``turn`` is held while an image is decoded that takes much memory."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=_formats(data)) as image:
             _refuse_bomb(image)
-            with _large_turn if image.width * image.height > LARGE_PIXELS else nullcontext():
-                return np.asarray(resize_and_crop(upright_rgb(image, preprocessing.decoding), preprocessing))
+            with turn if _cost_bytes(image) > LARGE_BYTES else nullcontext():
+                return _prepared(image, preprocessing)
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -77,9 +98,19 @@ def decode(data: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"the image is too large: {error}") from None
     except MemoryError:
-        raise ImageError("the image needs more memory than there is") from None
+        raise ImageError("the image needs more memory than it may have") from None
     except Exception as error:
         raise ImageError(f"the image is damaged: {str(error) or type(error).__name__}") from error
+
+
+def _formats(data: bytes | bytearray) -> tuple[str, ...]:
+    if bytes(data[4:12]) not in HEIC_BRANDS:
+        return FORMATS
+    try:
+        import_module("pillow_heif").register_heif_opener()
+    except ImportError:
+        return FORMATS
+    return (*FORMATS, "HEIF")
 
 
 def _refuse_bomb(image: Image.Image) -> None:
@@ -90,28 +121,61 @@ def _refuse_bomb(image: Image.Image) -> None:
         raise ImageError("the image has no pixels")
 
 
-def _what_it_is_instead(data: bytes) -> str:
+def _cost_bytes(image: Image.Image) -> int:
+    """Returns about how much memory the image takes on its way: an RGB image is there once, another thrice."""
+    return image.width * image.height * (4 if image.mode in ("RGB", "L") else 12)
+
+
+def _what_it_is_instead(data: bytes | bytearray) -> str:
     if not data:
         return "the file is empty"
-    if data[4:12] in HEIC_BRANDS:
-        return "the file is a HEIC image, a format that is not read; a copy of it as JPEG is"
+    if bytes(data[4:12]) in HEIC_BRANDS:
+        return "the file is a HEIC image, which is read after pip install 'penult[heic]'"
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
             return f"the file is a {image.format} image, a format that is not read"
     except Exception:  # noqa: BLE001 - whatever it is, it is no image
         return "the file is no image that can be identified"
 
 
-def upright_rgb(image: Image.Image, decoding: Decoding) -> Image.Image:
+def _prepared(image: Image.Image, preprocessing: "Preprocessing") -> Image.Image:
+    """Returns ``image`` upright in RGB, resized and cropped."""
+    decoding = preprocessing.decoding
+    image.load()
+    turn = _turn_of(image, decoding)
+    is_ready = turn is None and _is_plain(image)
+    if is_ready or image.width * image.height <= STRIPPED_PIXELS:
+        return resize_and_crop(upright_rgb(image, decoding), preprocessing)
+    size = (image.height, image.width) if turn in TURNED_SIDES else image.size
+    width, height = resized_size(size, preprocessing.resize)
+    if width * height > MAX_RESIZED_PIXELS:
+        return resize_and_crop(upright_rgb(image, decoding), preprocessing)
+    resized = resized_by_strips(
+        image, turn, lambda strip: _as_rgb(strip, decoding), (width, height), FILTERS[preprocessing.interpolation]
+    )
+    return _centre(resized, preprocessing.crop)
+
+
+def upright_rgb(image: Image.Image, decoding: "Decoding") -> Image.Image:
     """Returns the first frame of ``image`` in RGB, turned upright, 8 bits a channel, laid over the background."""
     image.load()
-    if decoding.exif_orientation:
-        turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
-        image = image if turn is None else image.transpose(turn)
-    if image.mode == "RGB" and "transparency" not in image.info:
+    turn = _turn_of(image, decoding)
+    return _as_rgb(image if turn is None else image.transpose(turn), decoding)
+
+
+def _turn_of(image: Image.Image, decoding: "Decoding") -> Image.Transpose | None:
+    return UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation)) if decoding.exif_orientation else None
+
+
+def _is_plain(image: Image.Image) -> bool:
+    return image.mode == "RGB" and "transparency" not in image.info
+
+
+def _as_rgb(image: Image.Image, decoding: "Decoding") -> Image.Image:
+    if _is_plain(image):
         return image
     if image.mode.startswith("I"):
-        return _from_sixteen_bits(image).convert("RGB")
+        return _from_sixteen_bits(image)
     if image.mode == "F":
         raise ImageError("the image holds floating-point values, for which no black and white are agreed")
     if image.has_transparency_data:
@@ -121,8 +185,7 @@ def upright_rgb(image: Image.Image, decoding: Decoding) -> Image.Image:
 
 def _from_sixteen_bits(image: Image.Image) -> Image.Image:
     """Scales 0..65535 to 0..255; Pillow's own conversion would clip all that is above 255 to white."""
-    values = np.asarray(image).clip(0, 65535 - 128).astype(np.uint16)  # so far up that 128 more stay within 16 bits
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    return image.convert("I").point([(level + 128) // 257 for level in range(1 << 16)], "L").convert("RGB")
 
 
 def _over_background(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
@@ -132,18 +195,23 @@ def _over_background(image: Image.Image, background: tuple[int, int, int]) -> Im
     return canvas.convert("RGB")
 
 
-def resize_and_crop(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+def resize_and_crop(image: Image.Image, preprocessing: "Preprocessing") -> Image.Image:
     """Returns ``image`` resized and centre-cropped to the backbone's input size."""
     width, height = resized_size(image.size, preprocessing.resize)
     crop_height, crop_width = preprocessing.crop
     left, top = round((width - crop_width) / 2.0), round((height - crop_height) / 2.0)
     resample = FILTERS[preprocessing.interpolation]
     if width * height <= MAX_RESIZED_PIXELS or left < 0 or top < 0:
-        resized = image.resize((width, height), resample)
-        return resized.crop((left, top, left + crop_width, top + crop_height))
+        return _centre(image.resize((width, height), resample), preprocessing.crop)
     across, down = image.width / width, image.height / height
     kept = (left * across, top * down, (left + crop_width) * across, (top + crop_height) * down)
     return image.resize((crop_width, crop_height), resample, box=kept)
+
+
+def _centre(resized: Image.Image, crop: tuple[int, int]) -> Image.Image:
+    height, width = crop
+    left, top = round((resized.width - width) / 2.0), round((resized.height - height) / 2.0)
+    return resized.crop((left, top, left + width, top + height))
 
 
 def resized_size(size: tuple[int, int], resize: int | tuple[int, int]) -> tuple[int, int]:

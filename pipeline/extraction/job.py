@@ -4,12 +4,14 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import chain, islice
 
 from penult.errors import ImageError, StoreWriteError
 from penult.exporters import Backbone
 from penult.pipeline.extraction.claims import Claims
 from penult.pipeline.extraction.cores import worker_count
+from penult.pipeline.extraction.decode_limits import DecodeLimits
 from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.extraction.interrupts import Stop, stop_when_interrupted
 from penult.pipeline.extraction.metrics import Metrics
@@ -129,11 +131,13 @@ class Job:
         session = Session(
             backbone, list(self._spaces), provider=self._options.provider, batch_size=self._options.batch_size
         )
-        worker = Worker(session, backbone.card.preprocessing, self._options.dtype, self._is_present)
+        limits = DecodeLimits(self._options.image_seconds, self._options.image_megabytes)
+        worker = Worker(session, backbone.card.preprocessing, self._options.dtype, self._is_present, limits)
         self._receipt.provider, self._receipt.why_not_better = session.choice.provider, session.choice.why
         self._receipt.workers = self._workers
         scope = ",".join(sorted(space.spec.id for space in self._spaces.values()))
         with (
+            closing(worker),
             Claims(self._store.path, scope) as claims,
             ThreadPoolExecutor(self._workers, thread_name_prefix="penult-worker") as pool,
         ):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from penult.errors import InputError
+from penult.pipeline.extraction.decode_limits import DecodeLimits
 from penult.pipeline.extraction.sharding import parse_shard
 
 Dtype = Literal["float16", "float32"]
@@ -13,7 +14,8 @@ Dtype = Literal["float16", "float32"]
 class ExtractOptions:
     """How a job runs. None of it changes a feature, save ``dtype``, which is part of the space.
 
-    ``shard`` is ``i/n``, the i-th of n parts of the images; ``metrics`` a file for figures of the running job.
+    ``shard`` is ``i/n``, the i-th of n parts of the images; ``metrics`` a file for figures of the running job. An image
+    that takes more than ``image_seconds`` or ``image_megabytes`` to decode goes to the ledger.
     """
 
     provider: str = "auto"
@@ -27,13 +29,17 @@ class ExtractOptions:
     max_seconds: float | None = None
     shard: str | None = None
     metrics: str | None = None
+    image_seconds: float = DecodeLimits.seconds
+    image_megabytes: int = DecodeLimits.megabytes
 
     def __post_init__(self) -> None:
-        for name in ("workers", "batch_size", "limit"):
+        for name in ("workers", "batch_size", "limit", "image_megabytes"):
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise InputError(f"The option {name} is {number}", expected="1 or more, or None")
-        if self.max_seconds is not None and not self.max_seconds > 0:
-            raise InputError(f"The option max_seconds is {self.max_seconds}", expected="more than 0, or None")
+        for name in ("max_seconds", "image_seconds"):
+            seconds = getattr(self, name)
+            if seconds is not None and not 0 < seconds < 1e9:
+                raise InputError(f"The option {name} is {seconds}", expected="more than 0, or None")
         if self.shard is not None:
             parse_shard(self.shard)

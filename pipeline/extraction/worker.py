@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from penult.errors import ImageError
 from penult.exporters.card import Preprocessing
-from penult.pipeline.extraction.decode import MAX_BYTES, decode
+from penult.pipeline.extraction.decode import MAX_BYTES
+from penult.pipeline.extraction.decode_limits import DecodeLimits
+from penult.pipeline.extraction.decoders import Decoders
 from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.extraction.session import Runner
 from penult.store.keys import key_of
@@ -46,9 +48,20 @@ class Outcome:
 class Worker:
     """Turns a load of files into an `Outcome`; safe to call from several threads."""
 
-    def __init__(self, session: Runner, preprocessing: Preprocessing, dtype: str, is_present: Presence) -> None:
-        self._session, self._preprocessing, self._dtype = session, preprocessing, np.dtype(dtype)
-        self._is_present = is_present
+    def __init__(
+        self,
+        session: Runner,
+        preprocessing: Preprocessing,
+        dtype: str,
+        is_present: Presence,
+        limits: DecodeLimits | None = None,
+    ) -> None:
+        self._session, self._dtype, self._is_present = session, np.dtype(dtype), is_present
+        self._decoders = Decoders(preprocessing, limits)
+
+    def close(self) -> None:
+        """Ends the processes that decode."""
+        self._decoders.close()
 
     def __call__(self, files: Sequence[ImageFile]) -> Outcome:
         """Never raises for what is wrong with an image; that stands in ``failed`` with its reason."""
@@ -89,7 +102,7 @@ class Worker:
         decoded = []
         for file, key, data in fresh:
             try:
-                decoded.append((file, key, decode(data, self._preprocessing)))
+                decoded.append((file, key, self._decoders.decode(data)))
             except ImageError as error:
                 outcome.failed.append((file, str(error)))
         return decoded

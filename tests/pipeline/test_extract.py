@@ -268,11 +268,11 @@ from penult.pipeline.extraction.extract import ExtractOptions, extract
 from penult.exporters import load_backbone
 import penult.pipeline.extraction.writer as writer
 writer.FIRST_COMMIT_SECONDS = 0.0
-decode = worker.decode
-def slowly(data, preprocessing):
+read = worker._read_file
+def slowly(file):
     time.sleep(0.1)
-    return decode(data, preprocessing)
-worker.decode = slowly
+    return read(file)
+worker._read_file = slowly
 import penult.pipeline.extraction.job as module
 module.LOAD_FILES = 4
 print("ready", flush=True)

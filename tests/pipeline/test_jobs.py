@@ -42,11 +42,11 @@ import penult.pipeline.extraction.job as job
 import penult.pipeline.extraction.worker as worker
 from penult.pipeline.extraction.extract import ExtractOptions, extract
 job.LOAD_FILES = job.CLAIM_FILES = 2
-decode = worker.decode
-def slowly(*arguments, **keywords):
+read = worker._read_file
+def slowly(file):
     time.sleep(0.2)
-    return decode(*arguments, **keywords)
-worker.decode = slowly
+    return read(file)
+worker._read_file = slowly
 print("ready", flush=True)
 sys.stdin.readline()
 receipt = extract(sys.argv[1], sys.argv[2], backbone=sys.argv[3], options=ExtractOptions(workers=1))
