@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import HeadError, MissingFileError, SpaceMismatchError
-from penult.pipeline.heads.head_card import HeadCard, SpaceRef
+from penult.pipeline.heads.chances import said_of
+from penult.pipeline.heads.head_card import HeadCard, SpaceRef, check_seal, sealed
 from penult.pipeline.models.replacing import replace_file
 from penult.pipeline.training.feature_spaces import gather
 from penult.store import SpaceSpec, Store
@@ -62,7 +63,7 @@ class Head:
         rows = self._checked(features)
         if not len(rows):
             return np.empty((0, len(self.card.classes)), np.float32)
-        chances: NDArray[np.float32] = np.asarray(self.estimator.predict_proba(rows)).astype(np.float32)
+        chances: NDArray[np.float32] = said_of(self.estimator.predict_proba, rows).astype(np.float32)
         return chances
 
     def _checked(self, features: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -78,7 +79,7 @@ class Head:
         """Returns of each row the most probable class, or the number, or a tuple of the tags that are probable."""
         if self.card.task == "regression":
             rows = self._checked(features)
-            return np.asarray(self.estimator.predict(rows) if len(rows) else np.empty(0), np.float64)
+            return said_of(self.estimator.predict, rows) if len(rows) else np.empty(0)
         chances, names = self.predict_proba(features), np.array(self.card.classes, dtype=object)
         if self.card.task == "classification":
             found: NDArray[Any] = names[chances.argmax(axis=1)]
@@ -137,7 +138,7 @@ class Head:
         digest = sha256(data).hexdigest()
         file = f"{ESTIMATOR}-{digest[:16]}.skops"
         replace_file(room / file, data)
-        content = {**self.card.to_json(), "estimator": {"file": file, "sha256": digest}}
+        content = sealed({**self.card.to_json(), "estimator": {"file": file, "sha256": digest}})
         replace_file(room / CARD, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
         for old in room.glob(f"{ESTIMATOR}-*.skops"):
             if old.name != file:
@@ -171,6 +172,7 @@ def _read_card(room: Path) -> tuple[HeadCard, dict[str, str]]:
     except ValueError as error:
         raise HeadError(f"{path} cannot be read: {error}", remedy="train the head again") from error
     card = HeadCard.from_json(content, origin=str(room))
+    check_seal(content, origin=str(room))
     entry = content.get("estimator")
     if not isinstance(entry, dict) or not {"file", "sha256"} <= entry.keys():
         raise HeadError(f"the card of {room} names no estimator", remedy="train the head again")

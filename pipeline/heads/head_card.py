@@ -1,17 +1,20 @@
 """What a head says about itself, as plain data: its classes and spaces, what it was trained on, how well it does."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
+from hashlib import sha256
 from typing import Any, Self
 
 from penult.errors import HeadError
 from penult.pipeline.heads.registry import Task
 from penult.store.spaces.spec import SpaceSpec
 
-__all__ = ["FORMAT", "MAJOR", "MINOR", "HeadCard", "SpaceRef"]
+__all__ = ["FORMAT", "MAJOR", "MINOR", "HeadCard", "SpaceRef", "check_seal", "sealed"]
 
 FORMAT = "penult-head"
 MAJOR, MINOR = 1, 1
+SEAL = "sha256"
 
 
 @dataclass(frozen=True)
@@ -110,3 +113,22 @@ class HeadCard:
         for name in {"classes", "trained_on", "target"} & values.keys():
             values[name] = tuple(values[name])
         return cls(**values)
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what stands in a card's file with its own SHA-256, so that a changed letter does not pass for a class."""
+    return {**content, SEAL: _digest(content)}
+
+
+def check_seal(content: Mapping[str, Any], *, origin: str) -> None:
+    """Raises HeadError unless the content is what was sealed; version 1.0 had no seals."""
+    rest = {name: value for name, value in content.items() if name != SEAL}
+    if content["version"].get("minor") != 0 and content.get(SEAL) != _digest(rest):
+        raise HeadError(
+            f"the card of {origin} is damaged: its SHA-256 is not the one that it bears",
+            remedy="train the head again, or copy its folder again",
+        )
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from penult.errors import HeadError, InputError, MissingFileError, SpaceMismatchError, UnknownNameError
 from penult.pipeline.heads import head_names
 from penult.pipeline.heads.head import Head
+from penult.pipeline.heads.head_card import sealed
 from penult.pipeline.training.train import TrainOptions, train
 from penult.store import SpaceSpec, Store, key_of, open_store
 from penult.store.tables.table import Table
@@ -340,7 +341,8 @@ def broken(folder: Path, how: str) -> None:
     elif how == "gone":
         estimator.unlink()
     elif how == "no entry":
-        card.write_text(json.dumps({**content, "estimator": None}))
+        del content["sha256"]
+        card.write_text(json.dumps(sealed({**content, "estimator": None})))
     elif how == "newer":
         card.write_text(json.dumps({**content, "version": {"major": 2, "minor": 0}}))
     elif how == "foreign":
@@ -388,9 +390,26 @@ def test_types_that_are_not_trusted_are_not_made(store: Store) -> None:
         Head.load(folder)
 
 
+def test_no_changed_byte_of_a_card_passes_unseen(store: Store) -> None:
+    train(store, dataset="numbers")
+    path = store.heads_path / "numbers-logistic" / "card.json"
+    whole, card = path.read_bytes(), Head.load(path.parent).card
+    for place in range(0, len(whole), 7):
+        data = bytearray(whole)
+        data[place] ^= 1 << place % 7
+        path.write_bytes(data)
+        try:
+            found = Head.load(path.parent).card
+        except HeadError:
+            continue
+        assert found == card
+
+
 def test_a_later_minor_version_is_read(store: Store) -> None:
     train(store, dataset="numbers")
     card = store.heads_path / "numbers-logistic" / "card.json"
     content = json.loads(card.read_text())
-    card.write_text(json.dumps({**content, "version": {"major": 1, "minor": 7}, "mood": "good"}))
+    del content["sha256"]
+    later = {**content, "version": {"major": 1, "minor": 7}, "mood": "good"}
+    card.write_text(json.dumps(sealed(later)))
     assert Head.load(card.parent).card.name == "numbers-logistic"
