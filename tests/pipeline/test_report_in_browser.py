@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from penult.pipeline.fit import fit
 from penult.pipeline.report import Before, CurvePoint, Embedding, Group, Report, Shown, Suspect, write_report
 from penult.pipeline.training.evaluation import Evaluation, evaluate
 from tests.pipeline.chromium import Chromium
@@ -175,6 +176,33 @@ def test_words_stand_out_from_their_ground(scheme: str, browser: Chromium, repor
     assert (ground.mean() > 128) == (scheme == "light")
     low = browser.look(CONTRAST)
     assert low == [], "below the contrast of 4.5 that small text needs"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hymenoptera", "steel_defects"])
+def test_the_report_of_real_photos_opens_with_nothing_missing(
+    name: str, browser: Chromium, shared_data: Path, tmp_path: Path
+) -> None:
+    fitted = fit(shared_data / "images" / name, tmp_path / "store", output=tmp_path)
+    (page,) = tmp_path.glob("*.html")
+    moved = tmp_path / "elsewhere" / "sent by mail.html"
+    moved.parent.mkdir()
+    page.rename(moved)
+    browser.resize(390)
+    browser.open(moved)
+    assert browser.said("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded") == []
+    assert browser.look("document.documentElement.scrollWidth") == 390
+    assert browser.look("document.querySelectorAll('.broken, .left-out').length") == 0
+    missing = browser.look(
+        "[...document.querySelectorAll('.picture')]"
+        ".filter(p => !getComputedStyle(p).backgroundImage.startsWith('url(\"data:image/')).length"
+    )
+    assert missing == 0
+    shown = browser.look("document.body.innerText").replace("\u202f", " ")
+    accuracy = fitted.trained.evaluation.accuracy
+    assert f"{100 * accuracy.value:.1f} %" in shown
+    for part in ("untrained, its own classes renamed", "The most confident mistakes", "Apache-2.0", "penult train"):
+        assert part in shown
 
 
 # Blends what lies beneath each text, and names those whose contrast (WCAG 2) is below 4.5.
