@@ -25,6 +25,11 @@ class EachTag(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no typ
     Attributes: ``estimators_``, one for each tag.
     """
 
+    @property
+    def reads_blocks(self) -> bool:
+        """Whether the tags' estimators do."""
+        return self.estimator is None or bool(getattr(self.estimator, "reads_blocks", False))
+
     def __init__(self, estimator: Any = None) -> None:
         self.estimator = estimator
 

@@ -21,12 +21,7 @@ def features_of(matrices: Mapping[str, NDArray[np.floating]], spaces: Sequence[S
 
 
 def probabilities_of(head: Head, features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Returns the probabilities (N, C) that the head gives, computed in float64; of a number, the numbers (N, 1).
-
-    In float32 some heads (naive Bayes, above all) lose up to four of their seven digits, so that two ways of computing
-    the same thing would not agree.
-    """
-    rows = features.astype(np.float64)
+    """Returns the probabilities (N, C) that the head gives, computed in float64; of a number, the numbers (N, 1)."""
     if head.card.task == "regression":
-        return head.predict(rows)[:, None]
-    return np.asarray(head.predict_proba(rows), np.float64)
+        return head.predict(features)[:, None]
+    return np.asarray(head.predict_proba(features), np.float64)

@@ -21,6 +21,8 @@ class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
     Scaling is folded into ``coef_`` (C, D) and ``intercept_`` (C), both float64; so two classes have two rows.
     """
 
+    reads_blocks = True
+
     coef_: NDArray[np.float64]
     intercept_: NDArray[np.float64]
     classes_: NDArray[Any]

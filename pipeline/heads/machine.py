@@ -31,6 +31,8 @@ class LinearMachine(LinearHead):
     Attributes: ``C_``, ``path_`` (rows of C, held-out log-loss), ``temperature_``, ``is_converged_``.
     """
 
+    reads_blocks = False
+
     def __init__(
         self,
         C: float | None = None,

@@ -23,6 +23,9 @@ WORTHWHILE, WORTHWHILE_NATS = 5e-4, 2e-4
 SAMPLE_ROWS = 4096
 """The rows of the coarse walk, for sets at least twice as large."""
 
+ROWS_A_CLASS = 10
+"""More than so many are needed where the classes are many: from two a class a penalty cannot be told."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -74,10 +77,11 @@ def choose_penalty(problem: Penalised, folds: NDArray[np.intp], *, seed: int) ->
     whole = Penalised(problem.basis, replace(problem.loss, folds=folds))
     n_folds = len(set(folds[folds >= 0].tolist()))
     walk = Walk(whole, {})
-    if len(folds) < 2 * SAMPLE_ROWS:
+    if len(folds) < 2 * max(SAMPLE_ROWS, ROWS_A_CLASS * problem.loss.n_classes):
         best = walk.go([problem.zero] * n_folds, problem.strongest, 1 / HALF_DECADE, PATIENCE)
     else:
-        part = whole.restricted(sample(problem.loss.codes, SAMPLE_ROWS, seed=seed))
+        some = max(SAMPLE_ROWS, ROWS_A_CLASS * problem.loss.n_classes)
+        part = whole.restricted(sample(problem.loss.codes, some, seed=seed))
         coarse = choose_penalty(part, part.loss.folds, seed=seed)
         starts = [coarse.start] * n_folds
         best = walk.go(starts, coarse.start.penalty, 1 / HALF_DECADE, 1)

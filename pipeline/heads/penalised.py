@@ -17,6 +17,9 @@ __all__ = ["Penalised", "Solution"]
 ALPHA = 0.15
 """The share of a direction's variance taken as the loss's curvature along it; p (1 - p) is 0.25 at most."""
 
+MOST_ROTATED = 1 << 28
+"""Values of rotated rows that are worth their memory (1 GB)."""
+
 
 @dataclass(frozen=True)
 class Solution:
@@ -53,7 +56,8 @@ class Penalised:
     ) -> Self:
         """Leaves the rows as they are, but rotates them where the basis is much smaller than they are wide."""
         rows, frame = features, Frame.of(basis)
-        if basis.rank <= features.shape[1] // 2 or len(codes) <= features.shape[1]:
+        is_smaller = basis.rank <= features.shape[1] // 2 and len(codes) * basis.rank <= MOST_ROTATED
+        if is_smaller or len(codes) <= features.shape[1]:
             rows = standardised(features, basis.mean, basis.scale) @ basis.axes.astype(np.float32)
             frame = Frame.none(basis.rank)
         weights = of_class[codes].astype(np.float32)

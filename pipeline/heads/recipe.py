@@ -74,6 +74,11 @@ class Recipe:
         """What the estimator's ``fit`` can use besides rows and labels: of groups, basis and start, those it knows."""
         return frozenset(signature(self.estimator.fit).parameters) & {"groups", "basis", "start"}
 
+    @property
+    def reads_blocks(self) -> bool:
+        """Whether the estimator makes no copy of its rows but looks at blocks of them, so that they may be a file."""
+        return bool(getattr(self.estimator, "reads_blocks", False))
+
     def fit(
         self,
         X: NDArray[np.floating],

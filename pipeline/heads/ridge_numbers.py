@@ -25,6 +25,8 @@ class RidgeNumbers(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
     ``intercept_`` on features as they are stored.
     """
 
+    reads_blocks = True
+
     coef_: NDArray[np.float64]
     intercept_: float
 

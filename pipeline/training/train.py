@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import InputError
+from penult.pipeline.heads.chances import said_of
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.head_card import HeadCard, SpaceRef
 from penult.pipeline.training.evaluation import Evaluation, evaluate
 from penult.pipeline.training.feature_spaces import choose_spaces, gather
+from penult.pipeline.training.matrices import read_matrix
 from penult.pipeline.training.targets import LABEL, labelled
 from penult.pipeline.training.training_rows import TrainingRows, choose_rows
 from penult.store import Space, Store, open_store
@@ -106,7 +108,7 @@ def train(
     rows = choose_rows(table)
     classes = rows.classes
     fitted = _fit(opened, head, spaces, rows, options)
-    chances = fitted.estimator.predict_proba(gather(spaces, rows.test.keys))
+    chances = said_of(fitted.estimator.predict_proba, gather(spaces, rows.test.keys))
     evaluation = evaluate(rows.test.keys, rows.test.labels.tolist(), chances, classes)
     seconds = time.perf_counter() - began
     card = HeadCard(
@@ -151,19 +153,21 @@ def _fit(store: Store, head: Any, spaces: Sequence[Space], rows: TrainingRows, o
     from penult.pipeline.heads.registry import recipe_of
 
     codes = np.searchsorted(np.array(rows.classes), rows.train.labels.astype(str))
-    inputs = gather(spaces, rows.train.keys)
-    task = HeadOptions(len(codes), len(rows.classes), inputs.shape[1], options.seed, options.class_weight)
+    width = sum(space.spec.width for space in spaces)
+    task = HeadOptions(len(codes), len(rows.classes), width, options.seed, options.class_weight)
     params, start = dict(options.params), None
     if options.start_from is not None:
         start = _start(store, options.start_from, head, spaces, rows.classes)
         params.setdefault("C", start.C_)
     recipe = recipe_of(head, task, params)
+    inputs, notes = read_matrix(spaces, rows.train.keys, store.path, may_stay_on_disk=recipe.reads_blocks)
     basis = basis_for(store, spaces, rows.train.keys, inputs, recipe)
-    return recipe.fit(inputs, codes, groups=rows.train.groups, seed=options.seed, basis=basis, start=start)
+    fitted = recipe.fit(inputs, codes, groups=rows.train.groups, seed=options.seed, basis=basis, start=start)
+    return replace(fitted, notes=(*notes, *fitted.notes))
 
 
 def basis_for(
-    store: Store, spaces: Sequence[Space], keys: NDArray[np.uint8], inputs: NDArray[np.float32], recipe: "Recipe"
+    store: Store, spaces: Sequence[Space], keys: NDArray[np.uint8], inputs: NDArray[np.floating], recipe: "Recipe"
 ) -> "Basis | None":
     """Returns the kept basis of the training rows, for estimators that take one and rows enough to be worth it."""
     if "basis" not in recipe.takes or len(inputs) <= inputs.shape[1]:

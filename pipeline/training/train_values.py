@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import InputError
+from penult.pipeline.heads.chances import said_of
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.head_card import HeadCard, SpaceRef
 from penult.pipeline.training.feature_spaces import choose_spaces, gather
+from penult.pipeline.training.matrices import read_matrix
 from penult.pipeline.training.targets import Target, target_of
 from penult.pipeline.training.train import LIBRARIES, TrainOptions, basis_for, head_name, plain_params
 from penult.pipeline.training.value_evaluation import NumberEvaluation, TagEvaluation
@@ -123,23 +125,24 @@ def _fit(
     from penult.pipeline.heads.recipe import HeadOptions
     from penult.pipeline.heads.registry import recipe_of
 
-    inputs = gather(spaces, rows.train.keys)
-    values = rows.train.values
+    values, width = rows.train.values, sum(space.spec.width for space in spaces)
     wanted: NDArray[Any] = values[:, 0] if target.task == "regression" else values.astype(np.int64)
-    size = HeadOptions(len(inputs), values.shape[1], inputs.shape[1], options.seed, options.class_weight)
+    size = HeadOptions(len(values), values.shape[1], width, options.seed, options.class_weight)
     recipe = recipe_of(head, size, options.params, target.task)
+    inputs, notes = read_matrix(spaces, rows.train.keys, store.path, may_stay_on_disk=recipe.reads_blocks)
     basis = basis_for(store, spaces, rows.train.keys, inputs, recipe)
-    return recipe.fit(inputs, wanted, groups=rows.train.groups, seed=options.seed, basis=basis)
+    fitted = recipe.fit(inputs, wanted, groups=rows.train.groups, seed=options.seed, basis=basis)
+    return replace(fitted, notes=(*notes, *fitted.notes))
 
 
 def _evaluate(
     target: Target, rows: ValueRows, estimator: Any, features: NDArray[np.float32]
 ) -> NumberEvaluation | TagEvaluation:
-    test, inputs = rows.test, features.astype(np.float64)
+    test = rows.test
     if target.task == "multilabel":
-        chances = np.asarray(estimator.predict_proba(inputs), np.float64)
+        chances = said_of(estimator.predict_proba, features)
         return TagEvaluation(target.names, test.keys, test.values > 0, chances)
-    predicted = np.asarray(estimator.predict(inputs), np.float64)
+    predicted = said_of(estimator.predict, features)
     return NumberEvaluation(
         target.names[0], test.keys, test.values[:, 0], predicted, float(rows.train.values[:, 0].mean())
     )
