@@ -6,6 +6,7 @@ once and a busy one computes in full batches.
 
 import asyncio
 import io
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Self
@@ -68,15 +69,13 @@ class Batcher:
                 while len(batch) < self._classifier.runner.batch_size:
                     batch.append(self._queue.get_nowait())
             self._metrics.batch.observe(len(batch))
-            pixels = np.stack([image for image, _ in batch])
+            waiting = [row for _, row in batch]
             try:
-                rows = await self._in(self._runners, self._classifier, pixels)
+                pixels = np.stack([image for image, _ in batch])
+                found = list(await self._in(self._runners, self._classifier, pixels))
             except Exception as error:  # noqa: BLE001 - whatever it is, those who wait for this batch must hear of it
-                for _, row in batch:
-                    row.set_exception(error)
-            else:
-                for (_, row), found in zip(batch, rows, strict=True):
-                    row.set_result(found)
+                found = [error] * len(waiting)
+            _answer(waiting, found)
 
     def _warm_up(self) -> None:
         """Runs a first batch, which takes many times as long as the others, before anybody waits for it."""
@@ -85,6 +84,18 @@ class Batcher:
     @staticmethod
     async def _in(pool: ThreadPoolExecutor, function, *values):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN205 - any call
         return await asyncio.get_running_loop().run_in_executor(pool, function, *values)
+
+
+def _answer(
+    waiting: Sequence["asyncio.Future[NDArray[np.floating]]"], found: Sequence[NDArray[np.floating] | Exception]
+) -> None:
+    for row, answer in zip(waiting, found, strict=True):
+        if row.done():  # whoever asked has been cancelled meanwhile
+            continue
+        if isinstance(answer, Exception):
+            row.set_exception(answer)
+        else:
+            row.set_result(answer)
 
 
 def _decoded(data: bytes, preprocessing: Preprocessing, most_pixels: int) -> NDArray[np.uint8]:

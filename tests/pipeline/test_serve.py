@@ -1,5 +1,6 @@
 """The server as its clients meet it, over sockets of this machine."""
 
+import asyncio
 import base64
 import http.client
 import io
@@ -30,8 +31,10 @@ from penult.pipeline.extraction.providers import Choice
 from penult.pipeline.fit import fit
 from penult.pipeline.models.predict import predict
 from penult.pipeline.serving.application import application
+from penult.pipeline.serving.batching import Batcher
 from penult.pipeline.serving.classifiers import Classifier, HeadClassifier, ModelClassifier, classifier_for
 from penult.pipeline.serving.limits import Limits
+from penult.pipeline.serving.metrics import Metrics
 from penult.pipeline.serving.server import serve
 from penult.store import open_store
 
@@ -331,6 +334,22 @@ def test_a_failure_of_the_model_is_told_and_the_server_goes_on(classifier: Class
             status, told = client.send_files([("a", images[0].read_bytes())])
             assert (status, told) == (500, {"error": "The server failed at this request; its log says why."})
         assert b'penult_requests_total{status="500"} 2.0' in client.ask("/metrics")[2]
+
+
+def test_who_gives_up_waiting_stops_no_other(classifier: Classifier, images: list[Path]) -> None:
+    gate, limits, data = Gate(classifier), Limits(), images[0].read_bytes()
+
+    async def ask() -> Any:
+        async with Batcher(gate, limits, Metrics(classifier)) as batcher:
+            impatient = [asyncio.create_task(batcher.classify(data)) for _ in range(9)]
+            while not gate.sizes:
+                await asyncio.sleep(0.01)
+            for task in impatient:
+                task.cancel()
+            gate.open.set()
+            return await asyncio.wait_for(batcher.classify(data), 30)
+
+    assert asyncio.run(ask()).shape == (3,)
 
 
 def test_a_body_that_does_not_arrive_is_not_waited_for(classifier: Classifier) -> None:
