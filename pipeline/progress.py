@@ -78,14 +78,15 @@ class _LineTask:
         self._lines, self._label, self._total, self._unit = lines, label, total, unit
         self._done, self._note = 0, ""
         self._began = self._last = time.monotonic()
+        self._done_at_last = 0
 
     def advance(self, count: int = 1, *, note: str = "") -> None:
         self._done += count
         self._note = note or self._note
         now = time.monotonic()
         if now - self._last >= self._lines.interval_seconds:
-            self._last = now
             self._lines.say(self._line(now))
+            self._last, self._done_at_last = now, self._done
 
     def expect(self, total: int) -> None:
         self._total = total
@@ -95,7 +96,10 @@ class _LineTask:
 
     def _line(self, now: float, *, finished: bool = False) -> str:
         seconds = max(now - self._began, 1e-9)
+        # While it runs, the rate is that since the last line: what was known already took no time.
         rate = self._done / seconds
+        if not finished:
+            rate = (self._done - self._done_at_last) / max(now - self._last, 1e-9)
         total = "" if self._total is None or finished else f" of {self._total:,}"
         left = ""
         if self._total and rate and not finished:
@@ -142,7 +146,8 @@ class _BarTask:
 
     def advance(self, count: int = 1, *, note: str = "") -> None:
         self._done += count
-        rate = f"{self._done / max(time.monotonic() - self._began, 1e-9):,.0f}/s"
+        speed = self._bars.tasks[self._bars.task_ids.index(self._handle)].speed  # of the last half minute
+        rate = f"{speed or self._done / max(time.monotonic() - self._began, 1e-9):,.0f}/s"
         fields = {"note": note} if note else {}
         self._bars.update(self._handle, advance=count, rate=rate, **fields)
 

@@ -32,6 +32,9 @@ CLAIM_FILES = 64
 LOAD_FILES = 16
 IN_FLIGHT = 2
 
+# Beyond so many bytes a load takes no further file, since the last loads of large images would leave workers idle.
+LOAD_BYTES = 4 << 20
+
 # How long to wait before asking again whether another job has committed what it has claimed.
 WAIT_SECONDS = 0.5
 
@@ -104,13 +107,13 @@ class Job:
         held: list[ImageFile] = []
         while chunk := list(islice(files, max(CLAIM_FILES, size))):
             mine, theirs = self._claim(chunk, claims)
-            yield from (mine[start : start + size] for start in range(0, len(mine), size))
+            yield from in_loads(mine, size)
             held += theirs
         while held and not stop.is_asked:
             still: list[ImageFile] = []
             for start in range(0, len(held), LOOK_UP_FILES):
                 mine, theirs = self._claim(self._look_up(held[start : start + LOOK_UP_FILES]), claims)
-                yield from (mine[start : start + size] for start in range(0, len(mine), size))
+                yield from in_loads(mine, size)
                 still += theirs
             held = still
             if held:
@@ -185,3 +188,15 @@ class Job:
         shares = receipt.spell_shares()
         self._task.advance(count, note=f"{note}; {shares}" if shares else note)
         self._metrics.tell(receipt.now())
+
+
+def in_loads(files: Sequence[ImageFile], size: int) -> Iterator[list[ImageFile]]:
+    """Yields the files in their order in loads of at most ``size``, and of few bytes, but of one file at least."""
+    load: list[ImageFile] = []
+    for file in files:
+        if load and (len(load) >= size or sum(each.size for each in load) + file.size > LOAD_BYTES):
+            yield load
+            load = []
+        load.append(file)
+    if load:
+        yield load

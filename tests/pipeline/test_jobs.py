@@ -250,6 +250,17 @@ def test_a_store_for_reading_only_serves_a_job_that_finds_nothing_new(
         extract(collection, store, backbone=small_backbone)
 
 
+# In loads.
+
+
+def test_large_files_make_small_loads_so_that_no_worker_has_a_long_last_one() -> None:
+    sizes = [10] * 20 + [3 << 20] * 3 + [9 << 20] * 2 + [-1] * 3
+    files = [ImageFile(str(number), size, 1) for number, size in enumerate(sizes)]
+    loads = list(job_module.in_loads(files, 16))
+    assert [len(load) for load in loads] == [16, 5, 1, 1, 1, 1, 3]
+    assert [file for load in loads for file in load] == files
+
+
 # Watched from outside.
 
 

@@ -1,0 +1,36 @@
+"""Progress where nobody watches: a line a minute, with the rate and the time that are left as they are now."""
+
+import io
+
+import pytest
+
+from penult.pipeline.progress import Bars, Lines
+
+
+def test_the_rate_and_the_time_left_are_those_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    stream = io.StringIO()
+    with Lines(stream).task("Extracting", total=1_000_600) as task:
+        task.advance(1_000_000, note="1,000,000 reused")  # what was known takes no time
+        for second in range(1, 181):
+            clock[0] = float(second)
+            task.advance(2)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 4, "one a minute, and one at the end"
+    assert lines[1] == "Extracting: 1,000,240 of 1,000,600 images, 2.0/s, 3 min 0 s left, 1,000,000 reused"
+    assert lines[2].startswith("Extracting: 1,000,360 of 1,000,600 images, 2.0/s, 2 min 0 s left")
+    assert lines[3].startswith("Extracting: 1,000,360 images in 3 min 0 s, ")
+
+
+def test_a_bar_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    bars = Bars()
+    with bars.task("Extracting", total=3) as task:
+        task.advance(2, note="2 new")
+        task.expect(4)
+        task.advance(2, note="4 new")
+    bars.say("done")
+    drawn = capsys.readouterr().err
+    assert "Extracting" in drawn
+    assert "4 new" in drawn
+    assert "done" in drawn
