@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -113,18 +112,19 @@ def test_failed_images_of_other_collections_are_not_this_reports(
 
 
 def test_the_network_alone_answers_the_same_from_rows_as_from_images(
-    fitted: Fitted, store: Store, make_backbone: Callable[[int], Backbone], small_backbone: Backbone
+    fitted: Fitted, store: Store, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = choose_rows(store.catalog.datasets.load("photos"))
     from_rows = untrained(small_backbone, store, rows)
     assert from_rows is not None
     assert (from_rows.tested, from_rows.own_classes) == (len(rows.test), 3)
-    for space in store.spaces():
-        space.load()
     elsewhere = open_store(store.path.parent / "empty")
     assert untrained(small_backbone, elsewhere, rows) == from_rows, "no row is there, so the images are run"
     said = report_of(fitted.trained, store, small_backbone).baselines
     assert [baseline.accuracy for baseline in said] == [from_rows.accuracy]
+    monkeypatch.setattr("penult.pipeline.untrained.MOST_ROWS", 5)
+    (said_of_some,) = report_of(fitted.trained, store, small_backbone).baselines
+    assert said_of_some.name.endswith(", on 5 of the images")
 
 
 def test_an_untrained_network_is_as_good_as_its_renamed_classes(shared_data: Path, tmp_path: Path) -> None:
