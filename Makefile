@@ -7,10 +7,10 @@ BIN := .venv/bin
 demo: .venv/run.stamp
 	$(BIN)/penult demo
 
-test: .venv/dev.stamp .venv/browser.stamp
+test: .venv/dev.stamp .venv/torch.stamp .venv/browser.stamp
 	$(BIN)/python -m pytest -m "not slow" -n 2
 
-test-slow: .venv/dev.stamp .venv/browser.stamp
+test-slow: .venv/dev.stamp .venv/torch.stamp .venv/browser.stamp
 	$(BIN)/python -m pytest -m slow
 
 check: .venv/dev.stamp
@@ -31,6 +31,16 @@ check: .venv/dev.stamp
 .venv/dev.stamp: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
 	touch $@ .venv/run.stamp
+
+# Torch has builds for the CPU on an index of its own, a tenth as large as those that PyPI has for Linux. Where none is
+# to be had, the tests of exports from torch and Keras skip, and say so.
+TORCH := torch==2.13.0$(if $(filter Darwin,$(shell uname -s)),,+cpu) torchvision==0.28.0
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+.venv/torch.stamp: .venv/dev.stamp
+	if $(BIN)/python -m pip install --quiet --retries 1 --no-deps --extra-index-url $(TORCH_INDEX) $(TORCH) && \
+	$(BIN)/python -m pip install --quiet --editable '.[keras,torch]' $(TORCH); \
+	then touch $@; else echo "No torch for the CPU: tests of exports from torch and Keras will skip"; fi
 
 # What the tests in a browser need. They skip, and say so, where there is no npm or no Chromium.
 .venv/browser.stamp: docs/browser/package-lock.json | .venv/bin/python

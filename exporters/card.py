@@ -125,6 +125,11 @@ class Card:
         if len(set(names)) != len(names) or "logits" in names:
             raise BackboneError(f"The card names its taps {names}", expected="names that differ, none of them logits")
 
+    @property
+    def has_random_weights(self) -> bool:
+        """Whether the weights were drawn and never trained, so that the features show the architecture alone."""
+        return self.weights.get("name") == "random"
+
     def to_json(self) -> dict[str, Any]:
         """Gives the card as JSON's own types; ``from_json`` reads it back equal."""
         return asdict(self)

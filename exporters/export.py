@@ -20,6 +20,7 @@ from penult.exporters.graph.modernising import modernised
 from penult.exporters.proof import prove
 from penult.exporters.reference import describe, reference_batch
 from penult.exporters.running import Runner
+from penult.exporters.sources.addresses import RANDOM
 from penult.exporters.sources.finding import find_source
 from penult.exporters.sources.source_network import Decode, ExportRequest, SourceNetwork
 
@@ -66,7 +67,7 @@ def export_network(
     card = Card(
         name=file_safe(request.hints.name or network.name),
         source=provenance.source,
-        licence=provenance.licence,
+        licence=request.hints.licence or provenance.licence,
         preprocessing=network.preprocessing,
         normalisation=network.normalisation,
         taps=taps,
@@ -75,6 +76,8 @@ def export_network(
         precision=request.precision,
         notes=(*provenance.notes, *notes, *more),
     )
+    if card.has_random_weights and request.hints.name is None:
+        card = replace(card, name=f"{card.name}-{RANDOM}")  # heads, stores and reports all bear the name
     outputs = [output.name for output in model.graph.output]
     vectors = Runner(model.SerializeToString(), card.name).run(outputs, {INPUT: reference_batch(*size)})
     backbone = Backbone(model, replace(card, reference=describe(vectors)))

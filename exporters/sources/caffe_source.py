@@ -7,6 +7,7 @@ from pathlib import Path
 from penult.errors import BackboneError, InputError
 from penult.exporters.card import Normalisation
 from penult.exporters.graph.landmarks import Landmarks
+from penult.exporters.sources.addresses import RANDOM
 from penult.exporters.sources.caffe_layers import WRITERS
 from penult.exporters.sources.caffe_net import Blobs, CaffeNet, read_net, read_weights
 from penult.exporters.sources.caffe_numpy import numpy_runner
@@ -38,21 +39,21 @@ def read_caffe(rest: str, request: ExportRequest) -> SourceNetwork:
     notes = [] if normalisation else [_MEAN_NOTE]
     normalisation = normalisation or FAMILIES["caffe"]
     preprocessing = hints.preprocessing(size)
-    if given == "random":
+    if given == RANDOM:
         file, writer = None, _written(net, None, size)
         notes.append(_RANDOM_NOTE)
     else:
         file = Path(given).expanduser()
         writer = _written(net, read_weights(file), size)
     return SourceNetwork(
-        name=hints.name or (file.stem if file else f"{net.name}-random"),
+        name=hints.name or (file.stem if file else net.name),
         model=writer.model(),
         preprocessing=preprocessing,
         normalisation=normalisation,
         provenance=Provenance(
             source=hints.source or f"the Caffe network {net.name}, {path.name}",
             licence=hints.licence or "unknown",
-            weights={"file": file.name, "sha256": sha256(file.read_bytes()).hexdigest()} if file else {"random": True},
+            weights={"file": file.name, "sha256": sha256(file.read_bytes()).hexdigest()} if file else {"name": RANDOM},
             notes=tuple(notes),
         ),
         classes=hints.class_names(),

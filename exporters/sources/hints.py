@@ -63,9 +63,24 @@ class Hints:
     def normalisation(self) -> Normalisation | None:
         """Gives the normalisation, or None where neither a family nor the mean and std are known."""
         if self.family is None and (self.mean is None or self.std is None):
+            if (self.mean, self.std, self.channels) != (None, None, None):
+                raise InputError(
+                    f"Of how pixels are taken, only a part is said: {self!r}",
+                    expected="a family, or both the mean and the std",
+                    remedy="add --family, or --mean and --std",
+                )
             return None
         base = FAMILIES[self.family or "raw"]
         return Normalisation(self.channels or base.channels, self.mean or base.mean, self.std or base.std)
+
+    def refuse_tensors(self, source: str) -> None:
+        """Raises where a tensor is named for a source that knows its own penultimate layer and scores."""
+        if self.penultimate is not None or self.logits is not None:
+            raise InputError(
+                f"The penultimate tensor is said to be {self.penultimate!r} and the logits {self.logits!r}",
+                expected=f"neither: {source} knows which they are",
+                remedy="--taps NAME gives any other value as a tap",
+            )
 
     def preprocessing(self, size: tuple[int, int]) -> Preprocessing:
         """Gives the preprocessing for an input of this size; the shorter side is 256/224 of the crop by default."""

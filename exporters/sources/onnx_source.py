@@ -72,7 +72,7 @@ def _hints(path: Path, model: onnx.ModelProto, asked: Hints) -> tuple[Hints, lis
     sidecar = path.with_suffix(".json")
     if sidecar.is_file():
         hints = hints.over(read_sidecar(sidecar))
-    if hints.normalisation() is None and (known := known_family(path.name, model)) is not None:
+    if hints.family is None and hints.mean is None and (known := known_family(path.name, model)) is not None:
         family, note = known
         hints = hints.over(family)
         notes.append(note)

@@ -9,7 +9,7 @@ from penult.exporters.card import Interpolation, Preprocessing
 from penult.exporters.classes import imagenet_classes
 from penult.exporters.sources.addresses import Address, file_facts, refuse_unknown
 from penult.exporters.sources.source_network import ExportRequest, Provenance, SourceNetwork
-from penult.exporters.sources.torch_network import TorchSource, source_network
+from penult.exporters.sources.torch_network import TorchSource, misbuilt, refuse_bgr, source_network
 from penult.exporters.sources.torch_weights import class_count, misfit, read_state, seeded
 
 __all__ = ["read_timm"]
@@ -18,6 +18,7 @@ __all__ = ["read_timm"]
 def read_timm(rest: str, request: ExportRequest) -> SourceNetwork:
     """Reads ``ARCHITECTURE``, ``ARCHITECTURE.TAG`` or ``NAME@FILE``."""
     timm = _timm()
+    request.hints.refuse_tensors("timm")
     address = Address.of(rest, request)
     if address.weights is not None:  # timm's own word for weights is the tag behind the dot
         raise InputError(
@@ -74,6 +75,8 @@ def _timm() -> Any:
         import timm
     except ImportError:
         raise MissingExtraError.of("timm", "torch", "Exporting a network of timm") from None
+    except RuntimeError as reason:
+        raise misbuilt("timm", reason) from reason
     return timm
 
 
@@ -142,6 +145,7 @@ def _configured(timm: Any, network: Any, request: ExportRequest) -> dict[str, An
     if hints.interpolation is not None:
         asked["interpolation"] = hints.interpolation
     if (normalisation := hints.normalisation()) is not None:
+        refuse_bgr(normalisation)
         asked["mean"] = tuple(level / 255 for level in normalisation.mean)
         asked["std"] = tuple(level / 255 for level in normalisation.std)
     config = dict(timm.data.resolve_model_data_config(network, args=asked))

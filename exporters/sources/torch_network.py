@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from penult.errors import BackboneError, InputError
 from penult.exporters.card import Normalisation, Preprocessing, Tap
 from penult.exporters.graph.landmarks import Landmarks
 from penult.exporters.graph.pooling import pool_in_numpy
@@ -15,7 +16,7 @@ from penult.exporters.sources.source_network import Provenance, RunSource, Sourc
 from penult.exporters.sources.torch_export import exported
 from penult.exporters.sources.torch_parts import LOGITS, Watch, giver, named_parts, traceable
 
-__all__ = ["TorchSource", "source_network"]
+__all__ = ["TorchSource", "misbuilt", "refuse_bgr", "source_network"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,23 @@ def source_network(
         landmarks=Landmarks(before, LOGITS) if before else Landmarks(),
         run=_runner(source, names),
         run_with=source.framework,
+    )
+
+
+def refuse_bgr(normalisation: Normalisation) -> None:
+    """Raises where the colours are to come in another order than transforms of torch can give them."""
+    if normalisation.channels != "rgb":
+        raise InputError(
+            f"The channels are said to be {normalisation.channels}", expected="rgb, as torchvision and timm take them"
+        )
+
+
+def misbuilt(library: str, reason: RuntimeError) -> BackboneError:
+    """Makes the error for torch and torchvision that were not built for one another, which shows when they meet."""
+    return BackboneError(
+        f"{library} cannot be imported: {reason}",
+        expected="builds of torch and torchvision that belong together: both for the CPU, or both for the same CUDA",
+        remedy="install both anew from one place",
     )
 
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from penult.errors import BackboneError, MissingExtraError
+from penult.errors import BackboneError, InputError, MissingExtraError
 from penult.exporters.card import Preprocessing
 from penult.exporters.sources.addresses import Address, file_facts, refuse_unknown
 from penult.exporters.sources.source_network import ExportRequest, Provenance, SourceNetwork
-from penult.exporters.sources.torch_network import TorchSource, source_network
+from penult.exporters.sources.torch_network import TorchSource, misbuilt, refuse_bgr, source_network
 from penult.exporters.sources.torch_parts import Watch, last_weighing
 from penult.exporters.sources.torch_weights import called, class_count, load_strictly, read_state, seeded
 
@@ -27,6 +27,7 @@ _LICENCE = "BSD-3-Clause (torchvision); the weights were trained on ImageNet"
 def read_torchvision(rest: str, request: ExportRequest) -> SourceNetwork:
     """Reads ``NAME``, ``NAME@WEIGHTS`` or ``NAME@FILE``."""
     torchvision = _torchvision()
+    request.hints.refuse_tensors("torchvision")
     address = Address.of(rest, request)
     refuse_unknown("classification network of torchvision", address.name, architectures())
     entries = torchvision.models.get_model_weights(address.name)
@@ -75,6 +76,8 @@ def _torchvision() -> Any:
         import torchvision
     except ImportError:
         raise MissingExtraError.of("torchvision", "torch", "Exporting a network of torchvision") from None
+    except RuntimeError as reason:
+        raise misbuilt("torchvision", reason) from reason
     return torchvision
 
 
@@ -123,16 +126,20 @@ def _loaded(name: str, state: Mapping[str, Any], origin: str, **parameters: Any)
 def _prepared(preset: Any, request: ExportRequest) -> tuple[Any, Preprocessing]:
     """Gives torchvision's own transform and the same as the card says it, with what the user asks otherwise."""
     hints = request.hints
-    crop = request.size or (hints.crop if isinstance(hints.crop, int) else None) or preset.crop_size[0]
-    resize = (
-        hints.resize if isinstance(hints.resize, int) else round(preset.resize_size[0] * crop / preset.crop_size[0])
-    )
+    if isinstance(hints.crop, tuple) or isinstance(hints.resize, tuple):
+        raise InputError(
+            f"The image is to be resized to {hints.resize} and cropped to {hints.crop}",
+            expected="one number each: torchvision's networks take squares, and its transforms the shorter side",
+        )
+    crop = request.size or hints.crop or preset.crop_size[0]
+    resize = hints.resize or round(preset.resize_size[0] * crop / preset.crop_size[0])
     own = Preprocessing(resize, (crop, crop), str(preset.interpolation.value))  # type: ignore[arg-type]  # the same words
     own = replace(own, interpolation=hints.interpolation or own.interpolation)
     preset.crop_size, preset.resize_size = [crop], [resize]
     preset.interpolation = type(preset.interpolation)(own.interpolation)
     asked = hints.normalisation()
     if asked is not None:
+        refuse_bgr(asked)
         preset.mean, preset.std = ([level / 255 for level in levels] for levels in (asked.mean, asked.std))
     return preset, own
 

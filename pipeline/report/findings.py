@@ -20,10 +20,17 @@ class Finding:
 
 def findings_of(report: Report, matrix: Matrix) -> list[Finding]:
     """Returns what casts doubt on the data or the figures first, then where the head is weak."""
-    found = [*_doubts(report), *_weaknesses(report.evaluation, matrix)]
+    found = [*_drawn(report), *_doubts(report), *_weaknesses(report.evaluation, matrix)]
     told = dict.fromkeys((*report.evaluation.statements, *report.notes))  # the notes may hold the statements
     found += [Finding(text) for text in told]
     return sorted(found, key=lambda finding: not finding.is_warning)
+
+
+def _drawn(report: Report) -> list[Finding]:
+    if report.backbone.get("weights", {}).get("name") != "random":
+        return []
+    text = "The backbone's weights are random: it was never trained, and the features show its architecture alone."
+    return [Finding(text, is_warning=True)]
 
 
 def _doubts(report: Report) -> list[Finding]:

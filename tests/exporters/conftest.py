@@ -4,6 +4,7 @@ import csv
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,15 @@ from PIL import Image
 
 from penult.exporters import Backbone, Card, Normalisation, Preprocessing, Tap
 from penult.exporters.graph.graph_writer import GraphWriter, float_value
+from tests.exporters.torchvision_shim import import_torchvision
 
 Session = Callable[[Backbone, npt.NDArray[np.uint8]], dict[str, npt.NDArray[np.float32]]]
+
+
+@pytest.fixture(scope="session")
+def torchvision() -> Any:
+    """The library, also where its compiled part does not belong to the torch that is installed."""
+    return import_torchvision()
 
 
 @pytest.fixture(scope="session")

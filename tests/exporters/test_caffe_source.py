@@ -200,7 +200,8 @@ def test_random_weights_say_so(tmp_path: Path) -> None:
     request = ExportRequest(weights="random")
     once, again = (exported(f"caffe:{tmp_path / 'deploy.prototxt'}", request) for _ in range(2))
     assert once.fingerprint == again.fingerprint
-    assert once.card.weights == {"random": True}
+    assert once.card.weights == {"name": "random"}
+    assert once.card.has_random_weights
     assert any("random" in note for note in once.card.notes)
     assert once.name == "Net-random"
 

@@ -89,15 +89,17 @@ class TestRealFiles:
 
 class TestModes:
     def test_every_application_has_one_of_the_known_modes(self) -> None:
-        from penult.exporters.sources.keras_source import _mode, applications
+        from penult.exporters.sources.keras_applications import applications
+        from penult.exporters.sources.keras_pixels import mode_of
 
-        modes = {name: _mode(name) for name in applications()}
+        modes = {name: mode_of(name) for name in applications()}
         assert len(modes) >= 38
         assert modes["VGG16"] == modes["ResNet50"] == "caffe"
         assert modes["DenseNet121"] == "torch"
         assert modes["ResNet50V2"] == modes["MobileNetV2"] == modes["InceptionV3"] == modes["Xception"] == "tf"
         assert modes["EfficientNetB0"] == modes["MobileNetV3Small"] == modes["ConvNeXtTiny"] == "none"
 
+    @pytest.mark.slow
     def test_tf(self) -> None:
         request = ExportRequest(weights="random", size=96)
         backbone = export("keras:MobileNetV2", request, decode=decode)
@@ -107,6 +109,7 @@ class TestModes:
         assert set(backbone.card.proof["outputs"]) == {*backbone.outputs}
         assert export("keras:MobileNetV2", request, decode=decode).fingerprint == backbone.fingerprint
 
+    @pytest.mark.slow
     def test_caffe(self) -> None:
         request = ExportRequest(weights="random", size=64, taps=parse_taps("conv3_block1_out,penultimate"))
         card = export("keras:ResNet50", request, decode=decode).card
@@ -115,6 +118,7 @@ class TestModes:
         assert card.taps[0].width == 512
         assert set(card.proof["outputs"]) == {"conv3_block1_out", "penultimate", "logits"}
 
+    @pytest.mark.slow
     def test_pixels_as_they_are_where_the_network_scales_them_itself(self) -> None:
         card = export("keras:MobileNetV3Small", ExportRequest(weights="random", size=96), decode=decode).card
         assert card.normalisation.mean == (0.0,) * 3
@@ -220,7 +224,55 @@ class TestWholeModels:
                 export(f"keras:squeezenet1_1@{tmp_path / name}.h5", decode=decode)
 
 
+class TestSizes:
+    @pytest.mark.parametrize("kind", ["functional", "sequential"])
+    def test_a_saved_model_keeps_its_weights_at_another_size(self, kind: str, tmp_path: Path, run_all: Session) -> None:
+        """The features are those of the filters that were saved, whatever the size of the image."""
+        import keras
+        from keras import layers
+
+        keras.utils.set_random_seed(6)
+        convolution = layers.Conv2D(5, 3, activation="relu", name="conv")
+        parts = [convolution, layers.GlobalAveragePooling2D(), layers.Dense(3)]
+        model = keras.Sequential([keras.Input((20, 20, 3)), *parts])
+        if kind == "functional":
+            model = keras.Model(model.inputs, model.outputs)
+        model.save(tmp_path / "small.keras")
+        request = ExportRequest(size=32, hints=Hints(family="raw"))
+        backbone = export(f"keras:{tmp_path / 'small.keras'}", request, decode=decode)
+        assert backbone.input_size == (32, 32)
+        pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+        filters, bias = (np.asarray(weight, dtype=np.float64) for weight in convolution.get_weights())
+        windows = np.lib.stride_tricks.sliding_window_view(pixels.astype(np.float64), (3, 3), axis=(1, 2))
+        wanted = np.maximum(np.einsum("nhwcij,ijco->nhwo", windows, filters) + bias, 0).mean(axis=(1, 2))
+        np.testing.assert_allclose(run_all(backbone, pixels)["penultimate"], wanted, rtol=1e-4, atol=1e-4)
+
+    def test_a_size_that_its_classifier_cannot_take(self, tmp_path: Path) -> None:
+        small_model().save(tmp_path / "small.keras")
+        with pytest.raises(BackboneError, match=r"small\.keras cannot take 40 pixels"):
+            export(f"keras:{tmp_path / 'small.keras'}", ExportRequest(size=40), decode=decode)
+
+
+class TestNASNetMobile:
+    """Keras refuses it on torch."""
+
+    def test_weights_of_keras_are_refused(self) -> None:
+        with pytest.raises(BackboneError, match="its own weights gave wrong classes"):
+            export("keras:NASNetMobile", decode=decode)
+
+    @pytest.mark.slow
+    def test_others_are_taken_and_the_card_tells(self) -> None:
+        card = export("keras:NASNetMobile@random", ExportRequest(taps=parse_taps("penultimate")), decode=decode).card
+        assert card.has_random_weights
+        assert any("Keras refuses NASNetMobile" in note for note in card.notes)
+        assert card.taps[-1].width == 1056
+
+
 class TestErrors:
+    def test_tensors_that_keras_knows_itself(self) -> None:
+        with pytest.raises(InputError, match="--taps NAME gives any other value"):
+            export("keras:VGG16", ExportRequest(hints=Hints(penultimate="fc1")), decode=decode)
+
     def test_names_with_a_typo(self) -> None:
         with pytest.raises(UnknownNameError, match="did you mean 'VGG19' or 'VGG16'"):
             export("keras:VGG17", decode=decode)

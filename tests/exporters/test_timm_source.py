@@ -14,12 +14,13 @@ from penult.pipeline.extraction.decode import decode
 from tests.exporters.torchvision_shim import import_or_skip
 
 import_or_skip("torch", "torchvision", "timm")
+pytestmark = pytest.mark.usefixtures("torchvision")
 
 PENULTIMATE = parse_taps("penultimate")
 
 
 class TestPadding:
-    @pytest.mark.parametrize("size", [112, 133])
+    @pytest.mark.parametrize("size", [pytest.param(112, marks=pytest.mark.slow), 133])
     def test_the_padding_of_tensorflow_is_right_at_the_exported_size(self, size: int) -> None:
         """At an odd size, the padding that a stride of two needs is another one than at the network's own."""
         request = ExportRequest(size=size, weights="random")
@@ -101,6 +102,7 @@ class TestWeights:
             export("timm:resnet10t@c3_in1k", decode=decode)
 
 
+@pytest.mark.slow
 def test_a_vision_transformer_takes_another_size() -> None:
     request = ExportRequest(size=96, weights="random", taps=parse_taps("penultimate,blocks.5"))
     backbone = export("timm:vit_tiny_patch16_224", request, decode=decode)

@@ -1,7 +1,9 @@
 """Networks of torchvision become backbones that give what torchvision gives, from the image file on."""
 
 import pickle
+import sys
 from collections.abc import Callable
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from penult.pipeline.extraction.decode import decode
 from tests.exporters.torchvision_shim import import_or_skip
 
 import_or_skip("torch", "torchvision")
+pytestmark = pytest.mark.usefixtures("torchvision")
 
 Session = Callable[[Backbone, Any], dict[str, Any]]
 
@@ -99,13 +102,16 @@ class TestRandomWeights:
     def test_the_card_says_so_and_twice_is_the_same(self, resnet: Backbone) -> None:
         assert "random" in resnet.card.notes[0]
         assert resnet.card.weights == {"name": "random"}
-        again = export("torchvision:resnet18", ExportRequest(weights="random"), decode=decode)
-        assert again.fingerprint == resnet.fingerprint
+        assert resnet.name == "resnet18-random"
+        request = ExportRequest(weights="random", size=64)
+        once, again = (export("torchvision:resnet18", request, decode=decode) for _ in range(2))
+        assert once.fingerprint == again.fingerprint != resnet.fingerprint
 
     def test_batchnorm_and_sizes_are_no_longer_in_the_graph(self, resnet: Backbone) -> None:
         kinds = {node.op_type for node in resnet.model(["penultimate"]).graph.node}
         assert kinds <= {"Transpose", "Cast", "Sub", "Conv", "Relu", "MaxPool", "Add", "GlobalAveragePool", "Flatten"}
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("name", "width", "stages"),
         [("mobilenet_v3_small", 1024, 5), ("shufflenet_v2_x0_5", 1024, 5)],
@@ -125,6 +131,7 @@ class TestRandomWeights:
         ]  # fmt: skip
         assert set(backbone.card.proof["outputs"]) == {"layer3", "features", "penultimate", "logits"}
 
+    @pytest.mark.slow
     def test_what_the_user_says_of_pixels_is_taken(self) -> None:
         hints = Hints(family="tf", interpolation="bicubic", resize=240)
         request = ExportRequest(weights="random", hints=hints, taps=parse_taps("penultimate"))
@@ -134,6 +141,30 @@ class TestRandomWeights:
 
 
 class TestErrors:
+    @pytest.mark.parametrize(
+        ("hints", "message"),
+        [
+            (Hints(family="caffe"), "channels are said to be bgr"),
+            (Hints(mean=(1.0, 2.0, 3.0)), "only a part is said"),
+            (Hints(resize=(200, 300)), "one number each"),
+            (Hints(penultimate="layer3"), "--taps NAME"),
+        ],
+    )
+    def test_hints_that_torchvision_cannot_follow_are_not_passed_over(self, hints: Hints, message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            export("torchvision:resnet18", ExportRequest(weights="random", hints=hints), decode=decode)
+
+    def test_a_build_that_does_not_belong_to_torch_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Misbuilt(MetaPathFinder):
+            def find_spec(self, name: str, *_: object) -> None:
+                if name == "torchvision":
+                    raise RuntimeError("operator torchvision::nms does not exist")
+
+        monkeypatch.delitem(sys.modules, "torchvision")
+        monkeypatch.setattr(sys, "meta_path", [Misbuilt(), *sys.meta_path])
+        with pytest.raises(BackboneError, match=r"nms does not exist.*builds of torch and torchvision that belong"):
+            export("torchvision:resnet18", decode=decode)
+
     def test_names_with_a_typo(self) -> None:
         with pytest.raises(UnknownNameError, match="did you mean 'resnet18'"):
             export("torchvision:resnet19", decode=decode)
@@ -199,6 +230,7 @@ class TestErrors:
             export(f"torchvision:squeezenet1_0@{path}", decode=decode)
 
 
+@pytest.mark.slow
 def test_a_network_that_was_trained_further_keeps_its_own_number_of_classes(tmp_path: Path) -> None:
     import torch
     import torchvision
@@ -213,6 +245,7 @@ def test_a_network_that_was_trained_further_keeps_its_own_number_of_classes(tmp_
         assert "logits" in backbone.card.proof["outputs"]
 
 
+@pytest.mark.slow
 def test_weights_whose_version_matters_load_from_a_file(tmp_path: Path) -> None:
     import torch
     import torchvision

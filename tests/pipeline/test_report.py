@@ -1,5 +1,6 @@
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,14 @@ def test_the_full_report_has_every_part_and_all_its_links_lead_somewhere(
 )
 def test_what_the_full_report_says(said: str, tmp_path: Path, photos: list[Path], evaluation: Evaluation) -> None:
     assert said in written(tmp_path, full(photos, evaluation)).words
+
+
+def test_a_backbone_that_was_never_trained_is_told(tmp_path: Path, photos: list[Path], evaluation: Evaluation) -> None:
+    warning = "The backbone's weights are random"
+    report = full(photos, evaluation)
+    assert warning not in written(tmp_path, report).words
+    drawn = replace(report, backbone={"name": "resnet18-random", "weights": {"name": "random"}})
+    assert warning in written(tmp_path, drawn).words
 
 
 def test_no_path_of_a_home_folder_stands_in_the_report(
