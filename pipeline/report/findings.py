@@ -1,5 +1,6 @@
 """What a reader should look at first, said in sentences."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from penult.pipeline.report.charts import lean_of, reliability_of, tolerance_of
@@ -27,7 +28,8 @@ def findings_of(report: Report, matrix: Matrix) -> list[Finding]:
 
 
 def _drawn(report: Report) -> list[Finding]:
-    if report.backbone.get("weights", {}).get("name") != "random":
+    weights = report.backbone.get("weights")
+    if not isinstance(weights, Mapping) or weights.get("name") != "random":
         return []
     text = "The backbone's weights are random: it was never trained, and the features show its architecture alone."
     return [Finding(text, is_warning=True)]
