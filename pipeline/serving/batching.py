@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from penult.errors import ImageError
-from penult.exporters.card import Preprocessing
-from penult.pipeline.extraction.decode import FORMATS, decode
+from penult.pipeline.extraction.decode import FORMATS
+from penult.pipeline.extraction.decode_limits import DecodeLimits
+from penult.pipeline.extraction.decoders import Decoders
 from penult.pipeline.extraction.session import worker_count
 from penult.pipeline.serving.classifiers import Classifier
 from penult.pipeline.serving.limits import Limits
@@ -38,9 +39,10 @@ class Batcher:
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
-        self._decoders = ThreadPoolExecutor(worker_count(), thread_name_prefix="penult-decode")
+        self._decoders = Decoders(self._classifier.preprocessing, DecodeLimits(seconds=self._limits.decode_seconds))
+        self._askers = ThreadPoolExecutor(worker_count(), thread_name_prefix="penult-decode")
         self._runners = ThreadPoolExecutor(self._lanes, thread_name_prefix="penult-run")
-        await self._in(self._runners, self._warm_up)
+        await asyncio.gather(self.classify(b""), self._in(self._runners, self._warm_up))
         self._tasks = [asyncio.create_task(self._take_turns()) for _ in range(self._lanes)]
         return self
 
@@ -48,13 +50,14 @@ class Batcher:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for pool in (self._decoders, self._runners):
+        for pool in (self._askers, self._runners):
             pool.shutdown(cancel_futures=True)
+        self._decoders.close()
 
     async def classify(self, data: bytes) -> NDArray[np.floating] | str:
         """Returns the probabilities (C) of an image file's bytes, or why there are none."""
         try:
-            pixels = await self._in(self._decoders, _decoded, data, self._classifier.preprocessing, self._limits.pixels)
+            pixels = await self._in(self._askers, self._decoded, data)
         except ImageError as error:
             return str(error)
         row: asyncio.Future[NDArray[np.floating]] = asyncio.get_running_loop().create_future()
@@ -77,6 +80,12 @@ class Batcher:
                 found = [error] * len(waiting)
             _answer(waiting, found)
 
+    def _decoded(self, data: bytes) -> NDArray[np.uint8]:
+        (width, height), most = _size(data), self._limits.pixels
+        if width * height > most:
+            raise ImageError(f"the image is too large: {width} x {height} pixels, and {most:,} is the most here")
+        return self._decoders.decode(data)
+
     def _warm_up(self) -> None:
         """Runs a first batch, which takes many times as long as the others, before anybody waits for it."""
         self._classifier(np.zeros((1, *self._classifier.preprocessing.crop, 3), np.uint8))
@@ -96,13 +105,6 @@ def _answer(
             row.set_exception(answer)
         else:
             row.set_result(answer)
-
-
-def _decoded(data: bytes, preprocessing: Preprocessing, most_pixels: int) -> NDArray[np.uint8]:
-    width, height = _size(data)
-    if width * height > most_pixels:
-        raise ImageError(f"the image is too large: {width} x {height} pixels, and {most_pixels:,} is the most here")
-    return decode(data, preprocessing)
 
 
 def _size(data: bytes) -> tuple[int, int]:

@@ -27,6 +27,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from penult.errors import InputError, MissingExtraError, UnknownNameError
 from penult.exporters.backbone import Backbone
+from penult.pipeline.extraction import decoders
 from penult.pipeline.extraction.providers import Choice
 from penult.pipeline.fit import fit
 from penult.pipeline.models.predict import predict
@@ -291,14 +292,24 @@ class Gate:
 
 
 def test_images_of_many_requests_share_batches_and_none_is_mixed_up(
-    classifier: Classifier, room: Path, images: list[Path]
+    classifier: Classifier, room: Path, images: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(classifier)
+    decoded: list[int] = []
+    decode = decoders.Decoders.decode
+
+    def counting(self: decoders.Decoders, data: bytes) -> Any:
+        try:
+            return decode(self, data)
+        finally:
+            decoded.append(len(data))
+
+    monkeypatch.setattr(decoders.Decoders, "decode", counting)
     with serving(gate) as client, ThreadPoolExecutor(len(images)) as pool:
         asked = [pool.submit(client.send_files, [(path.name, path.read_bytes())]) for path in images]
-        while b"penult_images_waiting 30.0" not in client.ask("/metrics")[2]:
+        while len(decoded) <= len(images):  # and the one that warms the decoder up
             time.sleep(0.01)
-        time.sleep(0.2)  # all are decoded by now
+        time.sleep(0.1)  # the last of them are on their way into the queue
         gate.open.set()
         told = [one.result()[1]["predictions"][0] for one in asked]
     assert close(told, images, room)
@@ -334,6 +345,26 @@ def test_a_failure_of_the_model_is_told_and_the_server_goes_on(classifier: Class
             status, told = client.send_files([("a", images[0].read_bytes())])
             assert (status, told) == (500, {"error": "The server failed at this request; its log says why."})
         assert b'penult_requests_total{status="500"} 2.0' in client.ask("/metrics")[2]
+
+
+def test_an_image_that_crashes_its_decoder_or_keeps_it_busy_costs_itself_alone(
+    classifier: Classifier, images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty = """
+import os, time, penult.pipeline.extraction.decode as module
+decoded = module.decoded_image
+def faulty(data, *others):
+    if data == b"crash": os.abort()
+    if data == b"loop": time.sleep(60)
+    return decoded(data, *others)
+module.decoded_image = faulty
+"""
+    monkeypatch.setattr(decoders, "PROGRAM", f"exec({faulty!r}); {decoders.PROGRAM}")
+    with serving(classifier, decode_seconds=2) as client:
+        told = client.send_files([("a", b"crash"), ("b", images[0].read_bytes()), ("c", b"loop")])[1]["predictions"]
+    assert "the decoder crashed on it" in told[0]["error"]
+    assert told[1]["label"] == images[0].parent.name
+    assert "the image was not decoded within 2 seconds" in told[2]["error"]
 
 
 def test_who_gives_up_waiting_stops_no_other(classifier: Classifier, images: list[Path]) -> None:
