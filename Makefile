@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow test-architectures check clean
 
 demo: .venv/run.stamp
 	$(BIN)/penult demo
@@ -11,7 +11,11 @@ test: .venv/dev.stamp .venv/torch.stamp .venv/browser.stamp
 	$(BIN)/python -m pytest -m "not slow" -n 2
 
 test-slow: .venv/dev.stamp .venv/torch.stamp .venv/browser.stamp
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not hours"
+
+# Every architecture of torchvision, timm's families and Keras, each against its source: hours.
+test-architectures: .venv/dev.stamp .venv/torch.stamp
+	$(BIN)/python -m pytest -m hours
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .

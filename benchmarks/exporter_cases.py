@@ -36,7 +36,7 @@ _KERAS_REST = """
     VGG19 ResNet101 ResNet152 ResNet101V2 ResNet152V2 MobileNetV3Large DenseNet169 DenseNet201
     EfficientNetB1 EfficientNetB2 EfficientNetB3 EfficientNetB4 EfficientNetB5 EfficientNetB6
     EfficientNetV2B1 EfficientNetV2B2 EfficientNetV2B3 EfficientNetV2S EfficientNetV2M
-    ConvNeXtSmall ConvNeXtBase
+    ConvNeXtSmall ConvNeXtBase NASNetMobile NASNetLarge
 """
 # fmt: on
 
@@ -53,10 +53,7 @@ LARGE = _named(
     ("keras", "EfficientNetB7 EfficientNetV2L ConvNeXtLarge ConvNeXtXLarge"),
 )
 
-SKIPPED = {
-    **dict.fromkeys(("keras:NASNetMobile", "keras:NASNetLarge"), "Keras itself refuses them on its torch backend"),
-    **dict.fromkeys(
-        ("torchvision:vit_h_14", "torchvision:regnet_y_128gf"),
-        "its weights (2.5 GB) are larger than the 2 GiB that one ONNX file holds: the export refuses it",
-    ),
-}
+SKIPPED = dict.fromkeys(
+    ("torchvision:vit_h_14", "torchvision:regnet_y_128gf"),
+    "its weights (2.5 GB) are larger than the 2 GiB that one ONNX file holds: the export refuses it",
+)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.exporter_cases import CASES, FIRST, LARGE, SKIPPED
+from tests.exporters.torchvision_shim import import_torchvision
 
 GIB = 6
 SECONDS = 900
@@ -38,16 +39,20 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="also run the largest, which want --gib 12")
     parser.add_argument("--gib", type=int, default=GIB, help="stop an export that takes more memory")
     parser.add_argument("--results", type=Path, default=Path("exporters.jsonl"), help="what was found so far")
+    parser.add_argument("--table", type=Path, default=TABLE, help="where the table is written")
     parser.add_argument("--again", action="store_true", help="also run what failed before")
     asked = parser.parse_args()
     os.environ.setdefault("KERAS_BACKEND", "torch")
     if asked.one:
+        if not asked.one.startswith("keras"):
+            import_torchvision()
         print("RESULT " + json.dumps(one(asked.one)))
         return
     found = read(asked.results)
-    for library in ("torch", asked.only or "torchvision"):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(library)
+    with contextlib.suppress(ImportError):
+        if asked.only != "keras":
+            import_torchvision()
+        importlib.import_module(asked.only or "torch")
     for source in FIRST if asked.first else (*CASES, *LARGE) if asked.large else CASES:
         known = found.get(source)
         if (known and not (asked.again and known["verdict"] != "the same")) or not source.startswith(asked.only or ""):
@@ -57,8 +62,8 @@ def main() -> None:
         with asked.results.open("a") as stream:
             stream.write("\n" + json.dumps(result) + "\n")  # the last line may have been cut off
         print(f"{source:50} {result['seconds']:6.1f} s  {result['verdict']}", flush=True)
-        TABLE.write_text(table(found))
-    TABLE.write_text(table(found))
+        asked.table.write_text(table(found))
+    asked.table.write_text(table(found))
 
 
 def read(path: Path) -> dict[str, dict[str, Any]]:
@@ -204,8 +209,13 @@ def draw_keras(name: str, folder: Path) -> Path:
     import keras
     import numpy as np
 
+    from penult.exporters.sources.addresses import Address
+    from penult.exporters.sources.keras_applications import built
+    from penult.exporters.sources.source_network import ExportRequest
+
     keras.utils.set_random_seed(0)
-    model = getattr(keras.applications, name)(weights=None)
+    address = Address(name, is_random=True)
+    model, _ = built(address, ExportRequest())
     chance = np.random.default_rng(3)
     for weight in model.weights:
         if len(weight.shape) == 1:
