@@ -31,7 +31,8 @@ class LogisticPath(LinearHead):
 
     ``C`` means what it means in scikit-learn: the penalty is half the squared coefficients (for standardised
     features), the data term ``C`` times the summed loss, and the intercept is free. None, the default, walks from
-    strong to weak penalties in half decades and stops when the held-out loss has risen twice.
+    strong to weak penalties in half decades and stops when the held-out loss has risen twice. ``device`` is one of
+    torch's, as ``cuda``, to make the passes over the rows there; None is the CPU without torch.
 
     Attributes: ``C_``, ``path_`` (rows of C, held-out log-loss), ``objective_`` (mean loss and penalty at the
     solution), ``gap_`` (the decrease still expected, relative), ``n_iter_`` (passes over the rows). The objective is
@@ -46,12 +47,14 @@ class LogisticPath(LinearHead):
         class_weight: str | dict[Any, float] | None = None,
         random_state: int = 0,
         n_jobs: int | None = None,
+        device: str | None = None,
     ) -> None:
         self.C = C
         self.n_folds = n_folds
         self.class_weight = class_weight
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.device = device
 
     def fit(
         self,
@@ -71,10 +74,11 @@ class LogisticPath(LinearHead):
         self._check(features, start)
         threads = self.n_jobs or (1 if features.size * len(self.classes_) < LITTLE_WORK else usable_cores())
         with calm_blas(threads):
-            basis = basis or Basis.of(features)
+            basis = basis or self._basis(features)
         with calm_blas():
             weights = class_weights(self.class_weight, self.classes_, np.bincount(codes))
             problem = Penalised.of(features, codes, basis, weights, threads=threads)
+            problem = problem if self.device is None else problem.moved_to(self.device)
             if self.C is None:
                 folds = assign_folds(codes, groups, n_folds=self.n_folds, seed=self.random_state)
                 found = choose_penalty(problem, folds, seed=self.random_state)
@@ -92,6 +96,13 @@ class LogisticPath(LinearHead):
         self.objective_, self.gap_, self.n_iter_ = solution.objective, solution.gap, problem.passes
         self.coef_, self.intercept_ = basis.to_raw(solution.model[:, :-1], solution.model[:, -1])
         return self
+
+    def _basis(self, features: NDArray[np.floating]) -> Basis:
+        if self.device is None or len(features) <= features.shape[1]:
+            return Basis.of(features)
+        from penult.pipeline.heads.device import moments_on
+
+        return Basis.of_moments(moments_on(self.device, features))
 
     def _check(self, features: NDArray[np.floating], start: LinearHead | None) -> None:
         if self.C is not None and not self.C > 0:

@@ -1,7 +1,7 @@
 """Softmax regression with a squared penalty as a thing to be minimised, for one set of rows or for several folds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import numpy as np
@@ -63,6 +63,13 @@ class Penalised:
         weights = of_class[codes].astype(np.float32)
         folds = np.full(len(codes), -1)
         return cls(basis, Lockstep(rows, codes, weights, folds, len(of_class), frame, threads))
+
+    def moved_to(self, device: str) -> Self:
+        """Returns the same problem with its rows on a device of torch."""
+        from penult.pipeline.heads.device import DeviceLockstep
+
+        parts = {entry.name: getattr(self.loss, entry.name) for entry in fields(self.loss)}
+        return replace(self, loss=DeviceLockstep(**parts, device=device))
 
     def restricted(self, rows: NDArray[np.intp]) -> "Penalised":
         """Returns the same problem on some of the rows."""
