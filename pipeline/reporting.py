@@ -32,6 +32,8 @@ from penult.pipeline.training.train import Trained
 from penult.pipeline.training.training_rows import TrainingRows, choose_rows
 from penult.pipeline.untrained import untrained
 from penult.store import Store, open_store
+from penult.store.catalog.datasets import Dataset
+from penult.store.tables.leaks import Conflict, find_contradictions, find_leaks
 
 __all__ = ["report", "report_of", "spread"]
 
@@ -73,9 +75,11 @@ def report_of(
     map_by: str = "pca",
 ) -> Report:
     """Returns the report of a head that was just tested; ``labelling`` and ``receipt`` are those of `fit`."""
-    card, labelling = trained.head.card, labelling or Labelling()
-    dataset = store.catalog.datasets.load(card.dataset, card.dataset_version)
-    rows = choose_rows(labelled(dataset, card.target[0], "classification"))
+    card = trained.head.card
+    dataset = labelled(
+        store.catalog.datasets.load(card.dataset, card.dataset_version), card.target[0], "classification"
+    )
+    rows = choose_rows(dataset)
     return Report(
         title=card.dataset,
         evaluation=trained.evaluation,
@@ -86,10 +90,10 @@ def report_of(
         before=_before(backbone, trained.test_paths),
         receipt=receipt or {},
         backbone=_origin(backbone),
-        notes=[*labelling.notes, *trained.notes],
+        notes=[*(labelling.notes if labelling else ()), *trained.notes],
         failed=_failures(store, dataset.paths),
-        conflicts=[_group(files) for files in labelling.conflicts.values()],
-        leaks=[_group(files) for files in labelling.leaks.values()],
+        conflicts=_conflicts(dataset, labelling),
+        leaks=_leaks(dataset, labelling),
         embedding=_map(trained, store, map_by),
     )
 
@@ -150,8 +154,29 @@ def _failures(store: Store, paths: Sequence[str]) -> list[Failure]:
     return [Failure(row.path, row.reason) for row in store.catalog.ledger.failures() if row.path.startswith(inside)]
 
 
-def _group(files: Sequence[ImageFile]) -> Group:
+def _conflicts(dataset: Dataset, labelling: Labelling | None) -> list[Group]:
+    """Returns the images under several labels, of the files where they were just labelled, else of the dataset."""
+    if labelling is not None:
+        return [_files(files) for files in labelling.conflicts.values()]
+    return [] if dataset.labels is None else _rows(dataset, find_contradictions(dataset.keys, dataset.labels))
+
+
+def _leaks(dataset: Dataset, labelling: Labelling | None) -> list[Group]:
+    if labelling is not None:
+        return [_files(files) for files in labelling.leaks.values()]
+    return [] if dataset.splits is None else _rows(dataset, find_leaks(dataset.keys, dataset.splits))
+
+
+def _files(files: Sequence[ImageFile]) -> Group:
     return Group([Shown(file.path, file.label or "", file.split or "") for file in files])
+
+
+def _rows(dataset: Dataset, found: Sequence[Conflict]) -> list[Group]:
+    def shown(row: int) -> Shown:
+        values = [None if column is None else column[row] for column in (dataset.labels, dataset.splits)]
+        return Shown(dataset.paths[row], *("" if value is None else str(value) for value in values))
+
+    return [Group([shown(row) for row in conflict.rows]) for conflict in found]
 
 
 def _map(trained: Trained, store: Store, map_by: str) -> Embedding:

@@ -111,6 +111,28 @@ def test_failed_images_of_other_collections_are_not_this_reports(
     assert [Path(failure.path).name for failure in failed] == ["broken.png"]
 
 
+def test_images_under_two_labels_or_in_two_splits_of_a_table_are_shown(store: Store, small_backbone: Backbone) -> None:
+    photos = store.catalog.datasets.load("photos")
+    assert photos.labels is not None
+    assert photos.splits is not None
+    tested = int(np.flatnonzero(photos.splits == "test")[0])
+    trained = int(np.flatnonzero((photos.splits == "train") & (photos.labels == "red"))[0])
+    places = [*range(len(photos)), tested, trained]
+    labels = np.array([*photos.labels, photos.labels[tested], "blue"])
+    splits = np.array([*photos.splits, "train", "train"])
+    table = Table(
+        photos.keys[places], tuple(photos.paths[place] for place in places), {"label": labels, "split": splits}
+    )
+    store.catalog.datasets.save("photos", table)
+    told = report_of(train(store, dataset="photos"), store, small_backbone)
+    (leak,), (conflict,) = told.leaks, told.conflicts
+    assert [(str(image.path), image.split) for image in leak.images] == [
+        (photos.paths[tested], "test"),
+        (photos.paths[tested], "train"),
+    ]
+    assert [image.label for image in conflict.images] == ["red", "blue"]
+
+
 def test_the_network_alone_answers_the_same_from_rows_as_from_images(
     fitted: Fitted, store: Store, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
