@@ -88,7 +88,8 @@ class Basis:
             return None
         scale = moments.scale
         correlation = moments.scatter / moments.n / np.outer(scale, scale)
-        spread = np.einsum("ij,ij->j", self.axes, correlation @ self.axes)
+        axes = self.axes.astype(np.float32)  # the spread guides a descent, for which seven digits are plenty
+        spread = np.einsum("ij,ij->j", axes, correlation.astype(np.float32) @ axes, dtype=np.float64)
         floor = NEGLIGIBLE * float(spread.max())
         return replace(
             self,
@@ -128,7 +129,8 @@ def moments_of(features: Matrix) -> Moments:
         block = features[start : start + BLOCK].astype(np.float64) - shift
         total += block.sum(axis=0)
         products = dsyrk(1.0, block.T, beta=1.0, c=products, overwrite_c=1, lower=0)
-    scatter = np.triu(products) + np.triu(products, 1).T
+    scatter = products + products.T  # the other triangle is zero
+    np.fill_diagonal(scatter, products.diagonal())
     offset = total / n
     return Moments(n, shift + offset, scatter - n * np.outer(offset, offset))
 

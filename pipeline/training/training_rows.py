@@ -98,8 +98,11 @@ def _usable(keys: NDArray[np.uint8], labels: NDArray[Any], notes: list[str]) -> 
     if not is_labelled.all():
         notes.append(f"{int((~is_labelled).sum())} images have no label and are left out")
     image = _numbered(keys)
-    told = np.unique(np.column_stack([image, np.unique(labels, return_inverse=True)[1]])[is_labelled], axis=0)
-    is_torn = np.bincount(told[:, 0], minlength=len(keys)) > 1
+    codes = np.unique(labels, return_inverse=True)[1]
+    several = int(codes.max(initial=0)) + 1
+    # One number for each pair of image and label sorts many times as fast as the pairs.
+    told = np.unique((image * several + codes)[is_labelled])
+    is_torn = np.bincount(told // several, minlength=len(keys)) > 1
     if is_torn.any():
         notes.append(f"{int(is_torn.sum())} images stand under several labels and are left out")
     usable: NDArray[np.bool_] = is_labelled & ~is_torn[image]
