@@ -1,10 +1,12 @@
 """`penult backbones`: which pretrained networks can be named, and what each of them gives."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from penult.exporters import Backbone, builtin_names, load_backbone
+from penult.exporters import Backbone, Card, builtin_names, load_backbone
+from penult.exporters.sources.finding import source_names
 from penult.pipeline.cli.options import json_option
 from penult.pipeline.cli.output import print_json, print_table
 
@@ -25,6 +27,7 @@ def backbones(ctx: click.Context, as_json: bool) -> None:
         for backbone in loaded
     ]
     print_table(("backbone", "input", "taps"), rows)
+    click.echo(f"networks of other sources become backbones: penult export {':…, '.join(source_names())}:…")
 
 
 @backbones.command()
@@ -37,16 +40,49 @@ def show(backbone: str, as_json: bool) -> None:
     if as_json:
         print_json(_summary(loaded) | {"card": card.to_json()})
         return
-    click.echo(
-        f"{card.name}\n  fingerprint  {loaded.fingerprint}\n  source       {card.source}\n  licence      {card.licence}"
-    )
-    click.echo(f"  resize       {card.preprocessing.resize}, {card.preprocessing.interpolation}")
-    click.echo(f"  crop         {card.preprocessing.crop[0]} x {card.preprocessing.crop[1]} from the centre\n")
+    click.echo(card.name)
+    for word, value in _facts(loaded):
+        click.echo(f"  {word:<12} {value}")
+    click.echo()
     rows = [
         (tap.name, tap.width, tap.pooling, tap.stage or "-", tap.reduction or "-", _mega(tap.flops))
         for tap in card.taps
     ]
     print_table(("tap", "width", "pooling", "stage", "reduction", "MFLOPs up to it"), rows)
+
+
+def _facts(backbone: Backbone) -> Iterator[tuple[str, str]]:
+    card = backbone.card
+    pixels = card.normalisation
+    yield "fingerprint", backbone.fingerprint
+    yield "source", card.source
+    yield "weights", ", ".join(str(value) for value in card.weights.values())
+    yield "licence", card.licence
+    yield "resize", f"{card.preprocessing.resize}, {card.preprocessing.interpolation}"
+    yield "crop", "{} x {} from the centre".format(*card.preprocessing.crop)
+    yield "pixels", f"{pixels.channels.upper()}, less {_few(pixels.mean)}, divided by {_few(pixels.std)}"
+    yield "precision", card.precision
+    if told := proof_line(card):
+        yield "proof", told
+    for note in card.notes:
+        yield "note", note
+
+
+def _few(numbers: tuple[float, ...]) -> str:
+    return ", ".join(f"{number:g}" for number in (numbers if len(set(numbers)) > 1 else numbers[:1]))
+
+
+def proof_line(card: Card) -> str:
+    """Tells what a backbone was compared with when it was exported, and how far it was off."""
+    outputs = card.proof.get("outputs")
+    if not outputs:
+        return ""
+    worst = max(outputs, key=lambda name: float(outputs[name]["relative_error"]))
+    cosine = min(float(each["cosine"]) for each in outputs.values())
+    return (
+        f"{card.proof['images']} images through {card.proof['against']}: relative error up to "
+        f"{outputs[worst]['relative_error']:.1e} ({worst}), cosine from {cosine:.6f}"
+    )
 
 
 def _summary(backbone: Backbone) -> dict[str, Any]:

@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
+from penult.errors import MissingFileError
 from penult.exporters.sources.finding import source_names
 from penult.exporters.sources.hints import FAMILIES, Hints
+from penult.pipeline.cli.backbones import proof_line
 from penult.pipeline.cli.options import default_of, json_option
 from penult.pipeline.cli.output import print_json
 from penult.pipeline.export import export as run_export
@@ -80,6 +82,8 @@ def export(source: str, output: Path | None, photos: Path | None, as_json: bool,
     SOURCE is PREFIX:REST, such as torchvision:resnet50, timm:convnext_tiny.fb_in1k, keras:VGG16, onnx:model.onnx or
     caffe:deploy.prototxt,weights.caffemodel.
     """
+    if output is not None and not output.parent.is_dir():  # an error now, and not after minutes of work
+        raise MissingFileError(f"There is no folder {output.parent}", remedy="make it, or name another file with -o")
     hints = made_hints(values)
     paths = [file.path for file in list_images(photos)] if photos else []
     backbone = run_export(source, hints=hints, photos=paths, **values)
@@ -101,6 +105,8 @@ def export(source: str, output: Path | None, photos: Path | None, as_json: bool,
     click.echo(
         f"{path}: {backbone.name}, {backbone.input_size[0]} x {backbone.input_size[1]}, {backbone.fingerprint[:16]}"
     )
+    if told := proof_line(backbone.card):
+        click.echo(f"  proven on {told}")
     for tap in backbone.card.taps:
         click.echo(f"  {tap.name:<14} {tap.width:>7,}")
     click.echo(f"extract with it: penult extract IMAGES --backbone {path}")

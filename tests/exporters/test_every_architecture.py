@@ -1,4 +1,4 @@
-"""Every architecture of the sources, with drawn weights, agrees with its source; a program of the benchmarks runs it."""
+"""Every architecture of the sources, with drawn weights, agrees with its source, hours long."""
 
 import json
 import subprocess

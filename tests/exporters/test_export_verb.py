@@ -1,0 +1,103 @@
+"""`penult export` and `penult backbones`, as a user types them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+from onnx import TensorProto, helper, numpy_helper
+
+from penult.errors import InputError, MissingFileError, UnknownNameError
+from penult.pipeline.cli.app import app
+
+
+@pytest.fixture
+def classifier(tmp_path: Path) -> Path:
+    """An ONNX file of a stranger: two convolutions, a mean, three classes."""
+    chance = np.random.default_rng(7)
+    shapes = {"first": (6, 3, 3, 3), "second": (9, 6, 3, 3), "last": (9, 3)}
+    weights = [numpy_helper.from_array(chance.normal(size=s).astype("f4") / 9, name) for name, s in shapes.items()]
+    nodes = [
+        helper.make_node("Conv", ["image", "first"], ["one"], strides=[2, 2]),
+        helper.make_node("Relu", ["one"], ["early"]),
+        helper.make_node("Conv", ["early", "second"], ["two"], strides=[2, 2]),
+        helper.make_node("Relu", ["two"], ["late"]),
+        helper.make_node("GlobalAveragePool", ["late"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "last"], ["scores"]),
+    ]
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 24, 24])
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 3])
+    model = helper.make_model(
+        helper.make_graph(nodes, "mine", [image], [scores], weights), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    model.ir_version = 9
+    path = tmp_path / "mine.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_a_file_becomes_a_backbone_whose_taps_are_listed(classifier: Path, tmp_path: Path) -> None:
+    out = tmp_path / "backbone.onnx"
+    done = run("export", f"onnx:{classifier}", "-o", out, "--family", "torch", "--taps", "early:max,end=late:flatten")
+    assert done.exit_code == 0, done.output
+    assert "proven on 6 images through ONNX Runtime" in done.output
+    shown = run("backbones", "show", out).output
+    words = [line.split() for line in shown.splitlines()]
+    assert ["early", "6", "max"] in [line[:3] for line in words]
+    assert ["end", "225", "flatten"] in [line[:3] for line in words]
+    assert "RGB, less 123.675, 116.28, 103.53, divided by 58.395, 57.12, 57.375" in shown
+    told = json.loads(run("backbones", "show", out, "--json").output)
+    assert told["taps"] == {"early": 6, "end": 225, "penultimate": 9}
+    flops = {tap["name"]: tap["flops"] for tap in told["card"]["taps"]}
+    # The first convolution: 11 x 11 places, 6 filters of 27 numbers, a multiply-add as two.
+    assert 2 * 121 * 6 * 27 <= flops["early"] < flops["end"] <= flops["penultimate"]
+
+
+def test_json_tells_the_fingerprint_and_the_proof(classifier: Path, tmp_path: Path) -> None:
+    words = ("export", f"onnx:{classifier}", "--family", "tf", "--json", "-o")
+    first, again = (json.loads(run(*words, tmp_path / f"{name}.onnx").output) for name in ("a", "b"))
+    assert first["fingerprint"] == again["fingerprint"]
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+    assert first["proof"]["outputs"]["penultimate"]["relative_error"] < 1e-5
+    other = json.loads(run(*words, tmp_path / "c.onnx", "--size", "32").output)
+    assert other["fingerprint"] != first["fingerprint"]
+
+
+def test_half_precision_is_told(classifier: Path, tmp_path: Path) -> None:
+    done = run("export", f"onnx:{classifier}", "--family", "tf", "--precision", "fp16", "-o", tmp_path / "half.onnx")
+    assert done.exit_code == 0, done.output
+    card = json.loads(run("backbones", "show", tmp_path / "half.onnx", "--json").output)["card"]
+    assert card["precision"] == "fp16"
+    assert all(each["cosine"] > 0.999 for each in card["proof"]["outputs"].values())
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "message"),
+    [
+        (["foo:bar"], UnknownNameError, "one of caffe, keras, onnx, timm, torchvision"),
+        (["resnet50"], InputError, "PREFIX:REST"),
+        (["onnx:{}/gone.onnx"], MissingFileError, "no ONNX file"),
+        (["onnx:{}/mine.onnx"], InputError, "give --family"),
+        (["onnx:{}/mine.onnx", "--mean", "1,2,3"], InputError, "only a part is said"),
+        (["onnx:{}/mine.onnx", "--family", "tf", "--taps", "lat"], UnknownNameError, "did you mean 'late'"),
+        (["onnx:{}/mine.onnx", "--family", "tf", "-o", "{}/gone/out.onnx"], MissingFileError, "no folder"),
+    ],
+)
+def test_errors_say_what_would_do(
+    words: list[str], error: type[Exception], message: str, classifier: Path, tmp_path: Path
+) -> None:
+    done = run("export", *(word.format(tmp_path) for word in words))
+    assert isinstance(done.exception, error)
+    assert message in str(done.exception)
+
+
+def test_the_sources_are_listed_with_the_built_in_ones() -> None:
+    assert "efficientnet-lite0" in run("backbones").output
+    assert "torchvision:…" in run("backbones").output
