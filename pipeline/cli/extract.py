@@ -12,6 +12,7 @@ from penult.pipeline.cli.app import DONE, OUT_OF_TIME
 from penult.pipeline.cli.options import (
     backbone_option,
     extract_options,
+    images_argument,
     job_options,
     json_option,
     made_options,
@@ -24,7 +25,7 @@ from penult.pipeline.extraction.receipt import Receipt
 
 
 @click.command()
-@click.argument("images", type=click.Path(path_type=Path), required=False)
+@images_argument(required=False)
 @click.option(
     "--job",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -39,7 +40,7 @@ from penult.pipeline.extraction.receipt import Receipt
 @json_option
 @click.pass_context
 def extract(
-    ctx: click.Context, /, images: Path | None, job: Path | None, nice: int, as_json: bool, **values: Any
+    ctx: click.Context, /, images: str | None, job: Path | None, nice: int, as_json: bool, **values: Any
 ) -> None:
     """Extract the features of all images of a folder or table; run again, only new images cost anything.
 
@@ -61,7 +62,7 @@ def extract(
     _finish(ctx, [receipt], as_json)
 
 
-def _refuse_contradictions(ctx: click.Context, images: Path | None, job: Path | None) -> None:
+def _refuse_contradictions(ctx: click.Context, images: str | None, job: Path | None) -> None:
     if (images is None) == (job is None):
         raise click.UsageError("Give either IMAGES or --job FILE.", ctx)
     if job is None:

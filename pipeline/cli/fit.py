@@ -9,6 +9,7 @@ from penult.pipeline.cli.options import (
     backbone_option,
     default_of,
     extract_options,
+    images_argument,
     json_option,
     made_options,
     store_option,
@@ -18,7 +19,7 @@ from penult.pipeline.fit import fit as run_fit
 
 
 @click.command()
-@click.argument("images", type=click.Path(path_type=Path))
+@images_argument()
 @store_option
 @backbone_option
 @click.option("--head", default=default_of(run_fit, "head"), show_default=True, help="The kind of classifier.")
@@ -38,7 +39,7 @@ from penult.pipeline.fit import fit as run_fit
 @extract_options
 @json_option
 @click.pass_context
-def fit(ctx: click.Context, /, images: Path, as_json: bool, **values: Any) -> None:
+def fit(ctx: click.Context, /, images: str, as_json: bool, **values: Any) -> None:
     """Train a classifier on a folder with one folder per class, or on a CSV with the columns path and label.
 
     Folders called train, val or test above the class folders (or a column 'split') are taken for the split; without

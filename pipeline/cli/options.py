@@ -41,6 +41,11 @@ def store_argument(verb: Verb) -> Verb:
     return cast("Verb", argument(store_option(called)))
 
 
+def images_argument(*, required: bool = True) -> Callable[[Verb], Verb]:
+    """Adds the images: a folder, a table, an archive, a pattern or a URL, which is why it is text and no path."""
+    return click.argument("images", required=required)
+
+
 backbone_option = click.option(
     "--backbone",
     default=default_of(extract, "backbone"),

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from penult.pipeline.cli.app import NEW_FAILURES
-from penult.pipeline.cli.options import default_of, json_option, store_option
+from penult.pipeline.cli.options import default_of, images_argument, json_option, store_option
 from penult.pipeline.cli.output import one_line, print_json, progress
 from penult.pipeline.extraction.providers import EXECUTION_PROVIDERS
 from penult.pipeline.models.predict import UNSURE, Prediction, Predictions
@@ -18,7 +18,7 @@ from penult.pipeline.models.sorting import ImageSorter
 
 @click.command()
 @click.argument("model", metavar="MODEL")
-@click.argument("images", type=click.Path(path_type=Path))
+@images_argument()
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="A .csv, .jsonl or .parquet file for the predictions."
 )
@@ -49,7 +49,7 @@ def predict(
     ctx: click.Context,
     /,
     model: str,
-    images: Path,
+    images: str,
     output: Path | None,
     sort_into: Path | None,
     as_json: bool,

@@ -3,10 +3,13 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from penult.errors import InputError
 from penult.exporters import Backbone, load_backbone
-from penult.pipeline.extraction.images import ImageFile, list_images
+from penult.pipeline.extraction.images import ImageFile, list_images, list_sources
 from penult.pipeline.extraction.job import Job
 from penult.pipeline.extraction.options import ExtractOptions
 from penult.pipeline.extraction.receipt import Receipt
@@ -19,7 +22,7 @@ __all__ = ["ExtractOptions", "extract", "find_images", "open_spaces"]
 
 
 def extract(
-    images: str | Path | Iterable[str | Path | ImageFile],
+    images: str | Path | Iterable[str | Path | ImageFile | NDArray[Any]],
     store: str | Path | Store = "penult-store",
     *,
     backbone: str | Path | Backbone = "efficientnet-lite0",
@@ -64,10 +67,12 @@ def extract(
     return receipt
 
 
-def find_images(images: str | Path | Iterable[str | Path | ImageFile], progress: Progress) -> list[ImageFile]:
-    """Returns the list of all images, or raises InputError where a folder or table has none."""
+def find_images(
+    images: str | Path | Iterable[str | Path | ImageFile | NDArray[Any]], progress: Progress
+) -> list[ImageFile]:
+    """Returns the list of all images, or raises InputError where a source has none."""
     if not isinstance(images, str | Path):
-        return [file if isinstance(file, ImageFile) else ImageFile.at(str(Path(file).absolute())) for file in images]
+        return list(list_sources(images))
     with progress.task("Listing", unit="files") as task:
         files = []
         for file in list_images(images):

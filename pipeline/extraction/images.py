@@ -1,41 +1,75 @@
-"""Finds images: every file of a folder or a table, with the label and the split that its place or its row tells."""
+"""Finds images: each with the label and the split that its place or its row tells, wherever they lie.
+
+Each kind of source is a module of `penult.pipeline.sources`: a function that yields an `ImageFile` for each image, and,
+where these are no plain files, a `Place` that reads them. Other packages add sources under the entry point
+``penult.images``, one for each scheme of a URL.
+"""
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, cast
 
-from penult.errors import InputError, MissingFileError
+from penult.errors import MissingFileError
+from penult.pipeline.sources.placing import SPLIT_NAMES
 
 if TYPE_CHECKING:
-    from penult.store.tables.sheets import Sheet
+    import numpy as np
+    from numpy.typing import NDArray
 
-# How people spell the three splits, as folder names and in tables.
-SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "tst", "holdout"), "test"),
+__all__ = ["SPLIT_NAMES", "ImageFile", "Place", "is_archive", "is_remote", "list_images", "list_sources"]
+
+ENTRY_POINT = "penult.images"
+
+# The sources that are files, by the end of their name.
+SUFFIXES = {
+    ".csv": "penult.pipeline.sources.table:list_table",
+    ".tsv": "penult.pipeline.sources.table:list_table",
+    ".parquet": "penult.pipeline.sources.table:list_table",
+    ".txt": "penult.pipeline.sources.table:list_lines",
+    ".tar": "penult.pipeline.sources.tar:list_tar",
+    ".tgz": "penult.pipeline.sources.tar:list_tar",
+    ".tar.gz": "penult.pipeline.sources.tar:list_tar",
+    ".tar.bz2": "penult.pipeline.sources.tar:list_tar",
+    ".tar.xz": "penult.pipeline.sources.tar:list_tar",
+    ".tar.zst": "penult.pipeline.sources.tar:list_tar",
+    ".zip": "penult.pipeline.sources.zip:list_zip",
 }
 
-# What operating systems leave in folders beside the images.
-LITTER = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
+ARCHIVES = tuple(suffix for suffix in SUFFIXES if SUFFIXES[suffix].endswith(("tar", "zip")))
 
-# By these names in it a store is known, which may stand among the images that it was made of.
-STORE_NAMES = frozenset({"store.json", "spaces", "backbones"})
 
-TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
+class Place(Protocol):
+    """Where images lie that are no plain files; shared by all images in it, and asked from several threads."""
+
+    def read(self, file: "ImageFile", most_bytes: int) -> bytes:
+        """Returns the bytes of an image.
+
+        Raises:
+            ImageError: they can never be had, or there are more than ``most_bytes``.
+            OSError: they cannot be had now, and perhaps at another time.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """One file that should be an image. ``size`` is -1 where the file could not even be looked at."""
+    """One file that should be an image. ``size`` is -1 where the file could not even be looked at.
+
+    ``mtime_ns`` is another number whenever the file may have changed. Images that are no plain files lie in a
+    ``place``, at an ``offset`` that it understands.
+    """
 
     path: str
     size: int
     mtime_ns: int
     label: str | None = None
     split: str | None = None
+    place: Place | None = field(default=None, compare=False, repr=False)
+    offset: int = field(default=0, compare=False, repr=False)
 
     @classmethod
     def at(cls, path: str, label: str | None = None, split: str | None = None) -> "ImageFile":
@@ -48,24 +82,74 @@ class ImageFile:
 
 
 def list_images(source: str | Path) -> Iterator[ImageFile]:
-    """Yields the images of a folder, of a table (CSV, TSV or Parquet), or the one image that ``source`` is.
+    """Yields the images of ``source``.
 
-    A folder is walked to any depth in the order of its names, links included. Every file in it is taken for an image,
-    whatever its name: what turns out to be none ends in the ledger, not in oblivion. Only hidden files, the litter
-    of operating systems and stores are passed over.
+    It is a folder, a table (CSV, TSV or Parquet), a text file of paths, a tar or zip archive, a pattern, a URL, or one
+    image. A folder is walked to any depth in the order of its names, links included, and archives in it are read in
+    place. Every file is taken for an image, whatever its name: what turns out to be none ends in the ledger, not in
+    oblivion. Only hidden files, the litter of operating systems and stores are passed over.
     """
-    path = Path(os.path.abspath(source))  # noqa: PTH100 - resolve() would follow links, and so rename the images
+    text = os.fspath(source)
+    if is_remote(text):
+        return _list_remote(text)
+    path = Path(os.path.abspath(text))  # noqa: PTH100 - resolve() would follow links, and so rename the images
     if path.is_dir():
-        return _list_folder(path)
+        return _lister("penult.pipeline.sources.folder:list_folder")(path)
     if not path.exists():
+        from penult.pipeline.sources.glob import is_pattern, list_pattern
+
+        if is_pattern(text):
+            return list_pattern(str(path))
         raise MissingFileError(
-            f"There is no folder or file {str(source)!r}",
-            expected="a folder of images, a CSV or Parquet table with a column 'path', or one image",
+            f"There is no folder or file {text!r}",
+            expected="a folder of images, a CSV or Parquet table with a column 'path', an archive, or one image",
             remedy=_nearest(path),
         )
-    if path.suffix.lower() in TABLE_SUFFIXES:
-        return _list_table(path)
-    return iter([ImageFile.at(str(path))])
+    lister = next((SUFFIXES[suffix] for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+    return _lister(lister)(path) if lister else iter([ImageFile.at(str(path))])
+
+
+def list_sources(images: object) -> Iterator[ImageFile]:
+    """Yields the images of an iterable of paths, URLs, arrays of pixels and `ImageFile`s.
+
+    A path of a folder or an archive stands for all images in it; any other, be it a table, for itself.
+    """
+    for image in cast("Iterator[object]", images):
+        if isinstance(image, ImageFile):
+            yield image
+        elif not isinstance(image, str | os.PathLike):
+            from penult.pipeline.sources.arrays import array_image
+
+            yield array_image(cast("NDArray[np.uint8]", image))
+        elif is_remote(text := os.fspath(cast("str | Path", image))) or is_archive(text) or Path(text).is_dir():
+            yield from list_images(text)
+        else:
+            yield ImageFile.at(str(Path(text).absolute()))
+
+
+def is_archive(path: str) -> bool:
+    """Tells by its name whether a file is read as an archive of images."""
+    return path.lower().endswith(ARCHIVES)
+
+
+def is_remote(text: str) -> bool:
+    """Tells whether ``text`` is a URL.
+
+    >>> is_remote("s3://bucket/photos"), is_remote("photos")
+    (True, False)
+    """
+    return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", text) is not None
+
+
+def _list_remote(url: str) -> Iterator[ImageFile]:
+    for found in entry_points(group=ENTRY_POINT, name=url.split("://", maxsplit=1)[0]):
+        return cast("Iterator[ImageFile]", found.load()(url))
+    return _lister("penult.pipeline.sources.remote:list_remote")(url)
+
+
+def _lister(name: str) -> Callable[..., Iterator[ImageFile]]:
+    module, function = name.split(":")
+    return cast("Callable[..., Iterator[ImageFile]]", getattr(import_module(module), function))
 
 
 def _nearest(path: Path) -> str:
@@ -74,99 +158,3 @@ def _nearest(path: Path) -> str:
     if parent == path.parent:
         return f"look for a typo in {path.name!r}; {str(parent)!r} exists"
     return f"look for a typo; the path exists as far as {str(parent)!r}"
-
-
-def _list_folder(root: Path) -> Iterator[ImageFile]:
-    splits = split_folders(root)
-    start = len(os.path.join(root, ""))  # noqa: PTH118 - ends in a separator
-    for path in _walk(str(root)):
-        parts = path[start:].split(os.sep)  # noqa: PTH206 - a Path each would take most of the time
-        split = splits.get(parts[0])
-        depth = 0 if split is None else 1
-        label = parts[depth] if len(parts) > depth + 1 else None
-        yield ImageFile.at(path, label, split)
-
-
-def split_folders(root: Path) -> dict[str, str]:
-    """Returns which of the folders directly in ``root`` are splits rather than classes, and which split each is.
-
-    A folder called ``train`` is a split if it, or another one called as a split is, holds folders, and if it is not
-    alone among folders of other names: beside ``car`` and ``boat`` it is a class of vehicles. So the images of a
-    ``test`` without class folders have no label, rather than the label "test".
-    """
-    folders = [entry.name for entry in os.scandir(root) if _is_folder(entry) and not entry.name.startswith(".")]
-    splits = {name: SPLIT_NAMES[name.lower()] for name in folders if name.lower() in SPLIT_NAMES}
-    is_split = len(splits) > 1 or len(splits) == len(folders)
-    return splits if is_split and any(_holds_folders(root / name) for name in splits) else {}
-
-
-def _holds_folders(folder: Path) -> bool:
-    try:
-        with os.scandir(folder) as entries:
-            return any(_is_folder(entry) for entry in entries)
-    except OSError:
-        return False
-
-
-def _walk(root: str) -> Iterator[str]:
-    """Yields the files below ``root``; a folder that cannot be read is yielded itself, and so ends in the ledger.
-
-    What is still to be visited stands in a list, with the folders that lead to it: no depth of folders is too deep.
-    """
-    waiting: list[tuple[str, frozenset[tuple[int, int]] | None]] = [(root, frozenset())]
-    while waiting:
-        path, ancestors = waiting.pop()
-        if ancestors is None:
-            yield path
-            continue
-        try:
-            own = os.stat(path)  # noqa: PTH116 - once a folder, beside scandir, which gives strings
-            entries = sorted(os.scandir(path), key=lambda entry: entry.name, reverse=True)
-        except OSError:
-            yield path
-            continue
-        here = (own.st_dev, own.st_ino)
-        if here in ancestors:  # a link that leads back up: all that it shows is being listed already
-            continue
-        if STORE_NAMES.issubset(entry.name for entry in entries):
-            continue
-        within = ancestors | {here}
-        waiting.extend((entry.path, within if _is_folder(entry) else None) for entry in entries if _counts(entry.name))
-
-
-def _counts(name: str) -> bool:
-    return not name.startswith(".") and name.lower() not in LITTER
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads to itself
-        return False
-
-
-def _list_table(path: Path) -> Iterator[ImageFile]:
-    """Yields the images of a table; relative paths are relative to the table's own folder."""
-    from penult.store.tables.formats import read_table
-
-    sheet = read_table(path, kinds={"label": "text"})
-    paths = sheet.column("path")
-    labels = sheet.columns.get("label", [None] * len(sheet))
-    splits = sheet.columns.get("split", [None] * len(sheet))
-    for row, (name, label, split) in enumerate(zip(paths, labels, splits, strict=True)):
-        if not name:
-            raise InputError(f"{sheet.where(row)} has no path", expected="the path of an image")
-        # Blanks around a label are a slip of the hand, and no class of its own.
-        called = None if label is None else str(label).strip() or None
-        yield ImageFile.at(str(path.parent / name), called, _split_of(split, sheet, row))
-
-
-def _split_of(split: str | None, sheet: "Sheet", row: int) -> str | None:
-    if not split:
-        return None
-    if split.strip().lower() not in SPLIT_NAMES:
-        raise InputError(
-            f"{sheet.where(row)} has the split {split!r}",
-            expected="train, val or test, or another usual spelling of them",
-        )
-    return SPLIT_NAMES[split.strip().lower()]

@@ -25,6 +25,8 @@ from penult.store.keys import key_of
 # How many bytes of files a worker holds at once, or one file where it is larger.
 PORTION_BYTES = 1 << 25
 
+_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
 # Tells for each of the keys whether its rows are in the store, or on their way into it.
 Presence = Callable[[Sequence[bytes]], Sequence[bool]]
 
@@ -136,10 +138,13 @@ def _portions(files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:
 
 
 def _read_file(file: ImageFile) -> bytes:
-    mode = os.stat(file.path).st_mode  # noqa: PTH116 - the path is a string, one for every image
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # why a folder stands here, the attempt to open it tells
-        raise ImageError("it is no regular file")  # to open a pipe would wait for ever
-    with open(file.path, "rb") as stream:  # noqa: PTH123 - likewise
+    if file.place is not None:
+        return file.place.read(file, MAX_BYTES)
+    descriptor = os.open(file.path, _READING)  # which waits for nobody where a pipe stands
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ImageError("it is no regular file")
+    with os.fdopen(descriptor, "rb") as stream:
         data = stream.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise ImageError(f"the file is too large: more than {MAX_BYTES:,} bytes")

@@ -1,0 +1,82 @@
+"""A folder: every file in it, at any depth, and what lies in its archives."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from penult.errors import InputError
+from penult.pipeline.extraction.images import ImageFile, is_archive, list_images
+from penult.pipeline.sources.placing import counts, placed, splits_among
+from penult.pipeline.sources.refusal import refused
+
+# By these names in it a store is known, which may stand among the images that it was made of.
+STORE_NAMES = frozenset({"store.json", "spaces", "backbones"})
+
+
+def list_folder(root: Path) -> Iterator[ImageFile]:
+    """Yields the files below ``root`` in the order of their names, links followed, with class folders and splits."""
+    splits = split_folders(root)
+    start = len(os.path.join(root, ""))  # noqa: PTH118 - ends in a separator
+    for path in walk(str(root)):
+        label, split = placed(path[start:].split(os.sep), splits)  # noqa: PTH206 - a Path each would take most of the time
+        yield from expanded(path, label, split)
+
+
+def expanded(path: str, label: str | None, split: str | None) -> Iterator[ImageFile]:
+    """Yields the file, or the images in it where it is an archive: those without a label have the archive's own."""
+    if not is_archive(path):
+        yield ImageFile.at(path, label, split)
+        return
+    try:
+        for file in list_images(path):
+            yield replace(file, label=file.label or label, split=file.split or split)
+    except (InputError, OSError) as error:
+        yield refused(path, str(error))
+
+
+def split_folders(root: Path) -> dict[str, str]:
+    """Returns which of the folders directly in ``root`` are splits, and which split each is."""
+    folders = [entry.name for entry in os.scandir(root) if _is_folder(entry) and counts(entry.name)]
+    return splits_among({name: _holds_folders(root / name) for name in folders})
+
+
+def _holds_folders(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(_is_folder(entry) for entry in entries)
+    except OSError:
+        return False
+
+
+def walk(root: str) -> Iterator[str]:
+    """Yields the files below ``root``; a folder that cannot be read is yielded itself, and so ends in the ledger.
+
+    What is still to be visited stands in a list, with the folders that lead to it: no depth of folders is too deep.
+    """
+    waiting: list[tuple[str, frozenset[tuple[int, int]] | None]] = [(root, frozenset())]
+    while waiting:
+        path, ancestors = waiting.pop()
+        if ancestors is None:
+            yield path
+            continue
+        try:
+            own = os.stat(path)  # noqa: PTH116 - once a folder, beside scandir, which gives strings
+            entries = sorted(os.scandir(path), key=lambda entry: entry.name, reverse=True)
+        except OSError:
+            yield path
+            continue
+        here = (own.st_dev, own.st_ino)
+        if here in ancestors:  # a link that leads back up: all that it shows is being listed already
+            continue
+        if STORE_NAMES.issubset(entry.name for entry in entries):
+            continue
+        within = ancestors | {here}
+        waiting.extend((entry.path, within if _is_folder(entry) else None) for entry in entries if counts(entry.name))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
