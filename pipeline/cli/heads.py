@@ -99,15 +99,20 @@ def remove(names: tuple[str, ...], yes: bool, store: Path) -> None:
 @heads.command()
 @json_option
 def kinds(as_json: bool) -> None:
-    """List the kinds of heads that can be trained; any scikit-learn classifier can, as module:Class."""
+    """List the kinds of heads that can be trained; any of scikit-learn can, as module:Class."""
     registry = importlib.import_module("penult.pipeline.heads.registry")
     told = {
-        name: (registry.head_maker(name).__doc__ or "").strip().partition("\n")[0] for name in registry.head_names()
+        task: {
+            name: (registry.head_maker(name, task).__doc__ or "").strip().partition("\n")[0]
+            for name in registry.head_names(task)
+        }
+        for task in registry.GROUPS
     }
     if as_json:
-        print_json(told)
+        print_json(told.pop("classification") | told)
         return
-    print_table(("kind", "what it is"), told.items())
+    rows = [(name, task, what) for task, kinds in told.items() for name, what in kinds.items()]
+    print_table(("kind", "for", "what it is"), rows)
 
 
 def _row(name: str, card: Mapping[str, Any]) -> tuple[Any, ...]:
