@@ -9,16 +9,15 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
-from PIL import Image
 
 from penult.exporters.backbone import Backbone
 from penult.exporters.card import Card, Normalisation, Preprocessing, Tap
 from penult.exporters.graph.graph_writer import GraphWriter
 from penult.exporters.reference import describe
 from tests.pipeline import chromium
+from tests.pipeline.colours import CLASSES, draw_colours
 
 SIDE = 32
-CLASSES = ("red", "green", "blue")
 
 
 def _small_model(seed: int) -> onnx.ModelProto:
@@ -72,15 +71,7 @@ def small_backbone(make_backbone: Callable[[int], Backbone]) -> Backbone:
 @pytest.fixture
 def collection(tmp_path: Path) -> Path:
     """30 images of three classes, ten each, all different."""
-    root = tmp_path / "photos"
-    chance = np.random.default_rng(5)
-    for channel, name in enumerate(CLASSES):
-        (root / name).mkdir(parents=True)
-        for number in range(10):
-            pixels = chance.integers(0, 110, (40 + number, 60, 3), dtype=np.uint8)
-            pixels[..., channel] += 120
-            Image.fromarray(pixels).save(root / name / f"{number}.png")
-    return root
+    return draw_colours(tmp_path / "photos")
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,7 @@ from penult.pipeline.serving.limits import Limits
 from penult.pipeline.serving.metrics import Metrics
 from penult.pipeline.serving.server import serve
 from penult.store import open_store
+from tests.pipeline.colours import draw_colours
 
 FIELD = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n'
 PENULT = Path(sys.executable).with_name("penult")
@@ -47,13 +48,7 @@ PENULT = Path(sys.executable).with_name("penult")
 def room(make_backbone: Callable[[int], Backbone], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with images, a store with the head photos-logistic, and its model.onnx."""
     root = tmp_path_factory.mktemp("served")
-    chance = np.random.default_rng(5)
-    for channel, name in enumerate(("red", "green", "blue")):
-        (root / "photos" / name).mkdir(parents=True)
-        for number in range(10):
-            pixels = chance.integers(0, 110, (40 + number, 60, 3), dtype=np.uint8)
-            pixels[..., channel] += 120
-            Image.fromarray(pixels).save(root / "photos" / name / f"{number}.png")
+    draw_colours(root / "photos")
     fit(root / "photos", root / "store", backbone=make_backbone(0), output=root)
     return root
 
