@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from penult.errors import BackboneError, ImageError
 from penult.exporters import Backbone
 from penult.pipeline.extraction.decode import decode
 from penult.pipeline.extraction.session import Session
+from penult.pipeline.sources.rereading import read_again
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def original_guesses(backbone: Backbone, paths: Sequence[str], *, top: int = 5) 
 
 def _guess(session: Session, backbone: Backbone, path: str, top: int) -> list[Guess]:
     try:
-        pixels = decode(Path(path).read_bytes(), backbone.card.preprocessing)
+        pixels = decode(read_again(path), backbone.card.preprocessing)
     except (ImageError, OSError):
         return []
     logits = session.run(pixels[np.newaxis])["logits"][0].astype(np.float64)

@@ -8,7 +8,6 @@ is read as the most frequent label.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -22,6 +21,7 @@ from penult.exporters.graph.pruning import pruned
 from penult.exporters.running import Runner
 from penult.pipeline.extraction.decode import decode
 from penult.pipeline.extraction.session import Session, worker_count
+from penult.pipeline.sources.rereading import read_again
 from penult.pipeline.training.training_rows import Samples, TrainingRows
 from penult.store import Space, Store
 
@@ -131,7 +131,7 @@ def _from_images(backbone: Backbone) -> _Answers:
 
     def own_class(path: str) -> int | None:
         try:
-            pixels = decode(Path(path).read_bytes(), backbone.card.preprocessing)
+            pixels = decode(read_again(path), backbone.card.preprocessing)
         except (ImageError, OSError):
             return None
         return int(session.run(pixels[np.newaxis])[LOGITS].argmax())

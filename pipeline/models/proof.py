@@ -16,6 +16,7 @@ from penult.pipeline.extraction.session import Runner, Session
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.head_input import features_of, probabilities_of
 from penult.pipeline.models.fusion import LABEL, PROBABILITIES, taps_of
+from penult.pipeline.sources.rereading import read_again
 
 __all__ = ["TOLERANCE", "Evidence", "Proof"]
 
@@ -105,7 +106,7 @@ class Evidence:
             read = {}
             for path in check_images[start : start + LOAD_IMAGES]:
                 try:
-                    read[str(path)] = decode(Path(path).read_bytes(), self._backbone.card.preprocessing)
+                    read[str(path)] = decode(read_again(path), self._backbone.card.preprocessing)
                 except (ImageError, OSError):
                     self.unreadable_images += 1
             if read:

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import islice
-from pathlib import Path
 
 from PIL import Image, ImageOps, features
 
 from penult.exporters.card import Decoding
 from penult.pipeline.extraction.decode import FORMATS, MAX_PIXELS, upright_rgb
+from penult.pipeline.sources.rereading import read_again
 
 BUDGET_BYTES = 3_000_000
 LARGE_SIDE, SMALL_SIDE = 208, 144
@@ -69,7 +69,7 @@ def _miniature(ranked: tuple[int, str]) -> str | None:
     rank, path = ranked
     side = LARGE_SIDE if rank < LARGE_COUNT else SMALL_SIDE
     try:
-        with Image.open(Path(path), formats=FORMATS) as image:
+        with Image.open(BytesIO(read_again(path)), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 return None
             image.draft("RGB", (2 * side, 2 * side))

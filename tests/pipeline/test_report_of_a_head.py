@@ -23,8 +23,10 @@ from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.extraction.session import Session
 from penult.pipeline.fit import Fitted, fit, save_dataset
 from penult.pipeline.heads.saved_heads import remove_head, saved_head
+from penult.pipeline.models.model import Model
 from penult.pipeline.report import projection
 from penult.pipeline.reporting import report_of
+from penult.pipeline.sources.rereading import read_again
 from penult.pipeline.training.retesting import retest
 from penult.pipeline.training.train import TrainOptions, train
 from penult.pipeline.training.training_rows import choose_rows
@@ -127,6 +129,22 @@ def test_failed_images_of_other_collections_are_not_this_reports(
     assert len(store.catalog.ledger.failures()) == 2
     failed = report_of(fitted.trained, store, small_backbone).failed
     assert [Path(failure.path).name for failure in failed] == ["broken.png"]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_images_of_an_archive_are_shown_and_proven_on_as_files_are(
+    kind: str, photos: Path, small_backbone: Backbone, tmp_path: Path
+) -> None:
+    archive = shutil.make_archive(str(tmp_path / "packed"), kind, photos)
+    fitted = fit(archive, tmp_path / "store", backbone=small_backbone, output=tmp_path / "out")
+    text = fitted.delivery.report.read_text()
+    assert 'class="picture broken"' not in text
+    assert text.count("background-image:url(data:image/") == fitted.trained.evaluation.n
+    proof = Model.load(fitted.delivery.model).proof
+    assert (proof["real_images"], proof["unreadable_images"]) == (fitted.trained.evaluation.n, 0)
+    assert read_again(fitted.trained.test_paths[0])
+    with pytest.raises(FileNotFoundError):
+        read_again(f"{archive}/red/none.png")
 
 
 def test_images_under_two_labels_or_in_two_splits_of_a_table_are_shown(store: Store, small_backbone: Backbone) -> None:
