@@ -1,6 +1,6 @@
 """Extraction from JPEG files to committed features, beside other people's ways and beside what this machine allows.
 
-    python -m benchmarks.extract --peers PYTHON --write      the whole table, some 18 minutes on two quiet cores
+    python -m benchmarks.extract --peers PYTHON --write      the whole table, some 20 minutes on two quiet cores
     python -m benchmarks.extract --peers PYTHON --scale 0.1  a small trial
     python -m benchmarks.extract --only mobilenet_v2         one of the networks
 
@@ -40,12 +40,13 @@ PHOTOS = HERE.parents[1] / "shared" / "data" / "images" / "hymenoptera"
 
 NETWORKS = {
     "resnet50": ("torchvision:resnet50", 400, 80),
-    "mobilenet_v2": ("torchvision:mobilenet_v2", 1500, 120),
-    "efficientnet_lite0": ("timm:efficientnet_lite0", 1500, 120),
+    "mobilenet_v2": ("torchvision:mobilenet_v2", 2000, 120),
+    "efficientnet_lite0": ("timm:efficientnet_lite0", 2000, 120),
 }
 """Each network's source, and how many images of each size it is measured on."""
 
 LIMIT_SECONDS = 5.0
+BATCH_SECONDS = 1.5
 OURS = ("penult", "limits")
 PENULT = "penult"
 
@@ -99,23 +100,43 @@ def run_limits(spec: dict[str, Any]) -> dict[str, Any]:
         "session": rate_of(lambda _: len(session.run(ready)["penultimate"])),
         "decode": rate_of(lambda number: int(decode(files[number % len(files)], preprocessing).shape[2] == 3)),
     }
-    return {"seconds": 1.0, **rates}
+    return {"seconds": 1.0, **rates, "choices": choices(backbone, ready) if spec["is_small"] else {}}
 
 
-def rate_of(action: Any) -> float:
-    """Gives how many images a second ``action(number)`` comes to, in as many threads as cores."""
+def choices(backbone: Any, pixels: np.ndarray) -> dict[str, float]:
+    """Gives the rates of a session by its batch, and of the other way: one caller, and all cores for its session."""
+    import onnxruntime
+
+    from penult.pipeline.extraction.opening import open_session
+
+    batches = {size: np.resize(pixels, (size, *pixels.shape[1:])) for size in (1, 2, 4, 8, 32)}
+    graph = backbone.serialized(["penultimate"])
+    ours = open_session(graph, "cpu")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = CORES
+    wide = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+    def run(session: Any, size: int, threads: int) -> float:
+        return rate_of(lambda _: len(session.run(None, {"pixels": batches[size]})[0]), BATCH_SECONDS, threads)
+
+    found = {f"{CORES} callers, batch {size}": run(ours, size, CORES) for size in batches}
+    return found | {f"1 caller with {CORES} threads, batch {size}": run(wide, size, 1) for size in (4, 32)}
+
+
+def rate_of(action: Any, seconds: float = LIMIT_SECONDS, threads: int = CORES) -> float:
+    """Gives how many images a second ``action(number)`` comes to, in so many threads."""
     action(0)
     begin = time.perf_counter()
 
     def repeat(first: int) -> int:
         done, number = 0, first
-        while time.perf_counter() - begin < LIMIT_SECONDS:
+        while time.perf_counter() - begin < seconds:
             done += action(number)
-            number += CORES
+            number += threads
         return done
 
-    with ThreadPoolExecutor(CORES) as pool:
-        done = sum(pool.map(repeat, range(CORES)))
+    with ThreadPoolExecutor(threads) as pool:
+        done = sum(pool.map(repeat, range(threads)))
     return float(done / (time.perf_counter() - begin))
 
 
@@ -150,7 +171,7 @@ def measure(network: str, images: list[str], spec: dict[str, Any], pythons: dict
             found = contend(name, pythons, spec | {"images": images, "setting": before.get("setting")}, room)
             print(f"  {network} {name}: {summary(found, len(images))}", file=sys.stderr, flush=True)
             if name == "limits" and before:
-                best[name] = {key: max(found[key], before[key]) for key in found}
+                best[name] = before | {key: max(found[key], before[key]) for key in ("session", "decode")}
             elif not before or found["seconds"] < before["seconds"]:
                 best[name] = found
     return best
@@ -187,6 +208,9 @@ def table(title: str, found: dict[str, Any], count: int) -> str:
         f"| *limit: both on these cores* | {allowed:.1f} | {ours / allowed:.2f}x | | | |",
         "",
     ]
+    if limits["choices"]:
+        rates = ", ".join(f"{how}: {rate:.1f}" for how, rate in limits["choices"].items())
+        lines += [f"The session alone, in images/s, by {rates}.", ""]
     spent = found[PENULT]["stages"]
     stages = ", ".join(f"{stage} {seconds / sum(spent.values()):.0%}" for stage, seconds in spent.items())
     lines.append(f"{count:,} images. Penult's busy time: {stages}.")
@@ -302,7 +326,8 @@ def main() -> None:
                 ("4000 x 3000", make_large, NETWORKS[name][2]),
             ):
                 images = make(photos, room / make.__name__, max(8, int(count * asked.scale)))
-                trial = {"trial": min(len(images), 16 if make is make_large else 48), "room": str(room)}
+                few = min(len(images), 16 if make is make_large else 48)
+                trial = {"trial": few, "room": str(room), "is_small": make is make_small}
                 found = measure(f"{name} {size}", images, spec | trial, pythons, asked.rounds)
                 texts.append(table(f"{name}, JPEG of {size}", found, len(images)))
                 print(texts[-1], flush=True)

@@ -9,6 +9,7 @@ is `penult extract` in a process of its own, with all that it loads.
 """
 
 import argparse
+import resource
 import subprocess
 import sys
 import tempfile
@@ -71,6 +72,7 @@ def main() -> None:
         among = run(room / "images", room / "store")
     for what, (seconds, told) in (("unchanged", unchanged), ("new alone", alone), ("new among them", among)):
         print(f"{what:15} {seconds:7.2f} s   {told}")
+    print(f"the most memory that a run took: {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3:,.0f} MB")
     print(f"new among them, beyond new alone and unchanged: {among[0] - alone[0] - unchanged[0]:+.2f} s")
 
 
