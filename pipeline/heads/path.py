@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from penult.errors import HeadError
 from penult.pipeline.heads.folds import sample
 from penult.pipeline.heads.penalised import Penalised, Solution
 
@@ -76,6 +77,12 @@ def choose_penalty(problem: Penalised, folds: NDArray[np.intp], *, seed: int) ->
     """Finds the penalty on the mean loss that gives the rows of each fold the least loss by the others' models."""
     whole = Penalised(problem.basis, replace(problem.loss, folds=folds))
     n_folds = len(set(folds[folds >= 0].tolist()))
+    if not n_folds:
+        raise HeadError(
+            f"each of the {problem.loss.n_classes} classes has one row, so that none can be held out to choose C",
+            expected="two rows of some class",
+            remedy="fix C, or label more images",
+        )
     walk = Walk(whole, {})
     if len(folds) < 2 * max(SAMPLE_ROWS, ROWS_A_CLASS * problem.loss.n_classes):
         best = walk.go([problem.zero] * n_folds, problem.strongest, 1 / HALF_DECADE, PATIENCE)

@@ -204,6 +204,12 @@ def test_one_class_is_refused() -> None:
         LogisticPath().fit(np.eye(4), ["cat"] * 4)
 
 
+def test_classes_of_one_row_each_need_a_c() -> None:
+    with pytest.raises(HeadError, match=r"each of the 4 classes has one row.*fix C"):
+        LogisticPath().fit(np.eye(4), np.arange(4))
+    assert LogisticPath(C=1.0).fit(np.eye(4), np.arange(4)).score(np.eye(4), np.arange(4)) == 1
+
+
 def test_folds_are_stratified_and_leave_singletons_in() -> None:
     codes = np.repeat([0, 1, 2], [50, 5, 1])
     folds = assign_folds(codes, None, n_folds=5, seed=0)
