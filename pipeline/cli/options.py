@@ -114,6 +114,13 @@ def job_options(verb: Verb) -> Verb:
             help="Take the I-th of N equal parts of the images; N runs with 1/N to N/N take each image once.",
         ),
         click.option(
+            "--views",
+            default=ExtractOptions.views,
+            show_default=True,
+            help="What the backbone sees of each image, separated by commas: identity, hflip, vflip, affine-1, crop-1, "
+            "rotation-1, shear-1, zoom-1, colour-1; another number is another draw. See 'penult train --views'.",
+        ),
+        click.option(
             "--metrics",
             type=click.Path(dir_okay=False),
             help="Keep the job's figures in this file as OpenMetrics text, written every ten seconds.",

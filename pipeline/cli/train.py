@@ -52,6 +52,12 @@ from penult.store import Store, open_store
     help="Taps, or backbone:tap, separated by commas.",
 )
 @click.option("--backbone", default=None, help="Whose features, where the store has those of several.")
+@click.option(
+    "--views",
+    default=None,
+    help="Train on these views of each image, separated by commas, which 'penult extract --views' has made.",
+)
+@click.option("--average-views", is_flag=True, help="Judge each test image by the mean over --views.")
 @click.option("--name", default=None, help="The head's name.  [default: the dataset's and the kind's]")
 @click.option(
     "--output",
@@ -69,7 +75,13 @@ def train(
     """
     opened = open_store(store, create=False)
     called = dataset or _only_dataset(opened)
-    options = TrainOptions(params=_read(params), target=values.pop("target"), task=values.pop("task"))
+    options = TrainOptions(
+        params=_read(params),
+        target=values.pop("target"),
+        task=values.pop("task"),
+        views=_views(values.pop("views")),
+        average_views=values.pop("average_views"),
+    )
     if values["head"] is None:
         del values["head"]
     if _holds_values(opened, called, options):
@@ -83,6 +95,12 @@ def train(
         print_json(trained.to_json() | delivery.to_json())
     else:
         print_trained(trained, delivery, [])
+
+
+def _views(text: str | None) -> tuple[str, ...]:
+    from penult.pipeline.extraction.views import parse_views
+
+    return () if text is None else parse_views(text)
 
 
 def _holds_values(store: Store, dataset: str, options: TrainOptions) -> bool:

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from penult.errors import InputError
 from penult.exporters import Backbone, load_backbone
+from penult.pipeline.extraction.collector import paused_collector
 from penult.pipeline.extraction.images import ImageFile, list_images, list_sources
 from penult.pipeline.extraction.job import Job
 from penult.pipeline.extraction.options import ExtractOptions
 from penult.pipeline.extraction.receipt import Receipt
 from penult.pipeline.extraction.sharding import files_of_shard
+from penult.pipeline.extraction.views import IDENTITY, parse_views, row_name
 from penult.pipeline.progress import Progress, Silent
 from penult.store import Space, SpaceSpec, Store, open_store
 from penult.store.spaces.spec import FeatureType
@@ -45,7 +47,7 @@ def extract(
         files = files_of_shard(files, options.shard, images if isinstance(images, str | Path) else None)
     files = files[: options.limit]
     taps = [taps] if isinstance(taps, str) else list(taps)
-    spaces = open_spaces(opened, network, taps, options.dtype)
+    spaces = open_spaces(opened, network, taps, options.dtype, parse_views(options.views))
     catalog = opened.catalog
     # A store that cannot be written serves a job that finds nothing new; no other comes to an end in it.
     number = (
@@ -73,7 +75,7 @@ def find_images(
     """Returns the list of all images, or raises InputError where a source has none."""
     if not isinstance(images, str | Path):
         return list(list_sources(images))
-    with progress.task("Listing", unit="files") as task:
+    with progress.task("Listing", unit="files") as task, paused_collector():
         files = []
         for file in list_images(images):
             files.append(file)
@@ -87,22 +89,30 @@ def find_images(
     return files
 
 
-def open_spaces(store: Store, backbone: Backbone, taps: Sequence[str], dtype: FeatureType) -> dict[str, Space]:
-    """Returns the space of each tap, and keeps a copy of the backbone beside them in the store."""
+def open_spaces(
+    store: Store,
+    backbone: Backbone,
+    taps: Sequence[str],
+    dtype: FeatureType,
+    views: Sequence[str] = (IDENTITY,),
+) -> dict[str, Space]:
+    """Returns the space of each tap in each view, and keeps a copy of the backbone beside them in the store."""
     if not taps:
         raise InputError("No tap was asked for", expected="at least one", remedy="ask for 'penultimate'")
     widths = {name: backbone.tap(name).width for name in taps}
     store.add_backbone(backbone.name, backbone.fingerprint, backbone.to_bytes())
     return {
-        name: store.space(
+        row_name(name, view): store.space(
             SpaceSpec(
                 backbone=backbone.name,
                 fingerprint=backbone.fingerprint,
                 tap=name,
                 width=width,
+                view=view,
                 dtype=dtype,
                 card=backbone.card.to_json(),
             )
         )
+        for view in views
         for name, width in widths.items()
     }

@@ -10,6 +10,7 @@ from itertools import chain, islice
 from penult.errors import ImageError, StoreWriteError
 from penult.exporters import Backbone
 from penult.pipeline.extraction.claims import Claims
+from penult.pipeline.extraction.collector import paused_collector
 from penult.pipeline.extraction.cores import worker_count
 from penult.pipeline.extraction.decode_limits import DecodeLimits
 from penult.pipeline.extraction.images import ImageFile
@@ -83,6 +84,7 @@ class Job:
                     return
                 yield file
 
+    @paused_collector()
     def _look_up(self, files: Sequence[ImageFile]) -> list[ImageFile]:
         """Returns those of the files whose end is not known, and counts the others."""
         catalog, spaces = self._store.catalog, list(self._spaces.values())
@@ -131,11 +133,11 @@ class Job:
         return unknown, [file for file, is_mine in zip(files, granted, strict=True) if not is_mine]
 
     def _work(self, backbone: Backbone, files: Iterator[ImageFile], stop: Stop) -> None:
-        session = Session(
-            backbone, list(self._spaces), provider=self._options.provider, batch_size=self._options.batch_size
-        )
+        taps = list(dict.fromkeys(space.spec.tap for space in self._spaces.values()))
+        views = list(dict.fromkeys(space.spec.view for space in self._spaces.values()))
+        session = Session(backbone, taps, provider=self._options.provider, batch_size=self._options.batch_size)
         limits = DecodeLimits(self._options.image_seconds, self._options.image_megabytes)
-        worker = Worker(session, backbone.card.preprocessing, self._options.dtype, self._is_present, limits)
+        worker = Worker(session, backbone.card.preprocessing, self._options.dtype, self._is_present, limits, views)
         self._receipt.provider, self._receipt.why_not_better = session.choice.provider, session.choice.why
         self._receipt.workers = self._workers
         scope = ",".join(sorted(space.spec.id for space in self._spaces.values()))

@@ -12,10 +12,11 @@ Dtype = Literal["float16", "float32"]
 
 @dataclass(frozen=True)
 class ExtractOptions:
-    """How a job runs. None of it changes a feature, save ``dtype``, which is part of the space.
+    """How a job runs. None of it changes a feature, save ``dtype`` and ``views``, which are part of the space.
 
-    ``shard`` is ``i/n``, the i-th of n parts of the images; ``metrics`` a file for figures of the running job. An image
-    that takes more than ``image_seconds`` or ``image_megabytes`` to decode goes to the ledger.
+    ``views`` are names separated by commas, of which each makes a space of its own. ``shard`` is ``i/n``, the i-th of n
+    parts of the images; ``metrics`` a file for figures of the running job. An image that takes more than
+    ``image_seconds`` or ``image_megabytes`` to decode goes to the ledger.
     """
 
     provider: str = "auto"
@@ -31,6 +32,7 @@ class ExtractOptions:
     metrics: str | None = None
     image_seconds: float = DecodeLimits.seconds
     image_megabytes: int = DecodeLimits.megabytes
+    views: str = "identity"
 
     def __post_init__(self) -> None:
         for name in ("workers", "batch_size", "limit", "image_megabytes"):
@@ -43,3 +45,6 @@ class ExtractOptions:
                 raise InputError(f"The option {name} is {seconds}", expected="more than 0, or None")
         if self.shard is not None:
             parse_shard(self.shard)
+        from penult.pipeline.extraction.views import parse_views
+
+        parse_views(self.views)

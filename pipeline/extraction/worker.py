@@ -20,6 +20,7 @@ from penult.pipeline.extraction.decode_limits import DecodeLimits
 from penult.pipeline.extraction.decoders import Decoders
 from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.extraction.session import Runner
+from penult.pipeline.extraction.views import IDENTITY, row_name, view_of
 from penult.store.keys import key_of
 
 # How many bytes of files a worker holds at once, or one file where it is larger.
@@ -57,8 +58,10 @@ class Worker:
         dtype: str,
         is_present: Presence,
         limits: DecodeLimits | None = None,
+        views: Sequence[str] = (IDENTITY,),
     ) -> None:
         self._session, self._dtype, self._is_present = session, np.dtype(dtype), is_present
+        self._views = {view: view_of(view) for view in views}
         self._decoders = Decoders(preprocessing, limits)
 
     def close(self) -> None:
@@ -110,9 +113,11 @@ class Worker:
         return decoded
 
     def _run(self, decoded: Sequence[tuple[ImageFile, bytes, NDArray[np.uint8]]], outcome: Outcome) -> None:
-        features = self._session.run(np.stack([pixels for *_, pixels in decoded]))
-        with np.errstate(over="ignore"):  # what overflows is found and named below
-            rows = {tap: matrix.astype(self._dtype) for tap, matrix in features.items()}
+        rows: dict[str, NDArray[np.floating]] = {}
+        for view, seen in self._views.items():
+            features = self._session.run(np.stack([seen(pixels, key) for _, key, pixels in decoded]))
+            with np.errstate(over="ignore"):  # what overflows is found and named below
+                rows |= {row_name(tap, view): matrix.astype(self._dtype) for tap, matrix in features.items()}
         sound = np.logical_and.reduce([np.isfinite(matrix).all(axis=1) for matrix in rows.values()])
         for (file, key, _), is_sound in zip(decoded, sound, strict=True):
             if is_sound:

@@ -18,6 +18,7 @@ from penult.pipeline.heads.head_card import HeadCard, SpaceRef
 from penult.pipeline.training.evaluation import Evaluation, evaluate
 from penult.pipeline.training.feature_spaces import choose_spaces, gather
 from penult.pipeline.training.matrices import read_matrix
+from penult.pipeline.training.seen_views import AVERAGED, mean_over_views, training_views, views_of
 from penult.pipeline.training.targets import LABEL, labelled
 from penult.pipeline.training.training_rows import TrainingRows, choose_rows
 from penult.store import Space, Store, open_store
@@ -40,6 +41,8 @@ class TrainOptions:
     ``start_from`` names a logistic head of the store on the same spaces and classes: its C is kept and its
     coefficients are where the descent begins, which takes a fraction of a second where few labels have changed.
     ``target`` is the column of the classes, and ``task`` says what a column holds that could be read in two ways.
+    ``views`` are trained on beside each other, each with the rows of its own space; with ``average_views`` each test
+    image is judged by the mean of what the head says of its views.
     """
 
     version: int | None = None
@@ -49,6 +52,8 @@ class TrainOptions:
     start_from: str | None = None
     target: str = LABEL
     task: "Task | None" = None
+    views: tuple[str, ...] = ()
+    average_views: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,8 @@ def train(
     rows = choose_rows(table)
     classes = rows.classes
     fitted = _fit(opened, head, spaces, rows, options)
-    chances = said_of(fitted.estimator.predict_proba, gather(spaces, rows.test.keys))
+    looks = views_of(opened, spaces, options.views) if options.average_views else [spaces]
+    chances = mean_over_views([said_of(fitted.estimator.predict_proba, gather(look, rows.test.keys)) for look in looks])
     evaluation = evaluate(rows.test.keys, rows.test.labels.tolist(), chances, classes)
     seconds = time.perf_counter() - began
     card = HeadCard(
@@ -154,12 +160,18 @@ def _fit(store: Store, head: Any, spaces: Sequence[Space], rows: TrainingRows, o
 
     codes = np.searchsorted(np.array(rows.classes), rows.train.labels.astype(str))
     width = sum(space.spec.width for space in spaces)
-    task = HeadOptions(len(codes), len(rows.classes), width, options.seed, options.class_weight)
+    count = len(codes) * max(1, len(options.views))
+    task = HeadOptions(count, len(rows.classes), width, options.seed, options.class_weight)
     params, start = dict(options.params), None
     if options.start_from is not None:
         start = _start(store, options.start_from, head, spaces, rows.classes)
         params.setdefault("C", start.C_)
     recipe = recipe_of(head, task, params)
+    if options.views:
+        seen = training_views(views_of(store, spaces, options.views), rows.train, codes)
+        fitted = recipe.fit(seen.inputs, seen.codes, groups=seen.groups, seed=options.seed, basis=None, start=start)
+        told = seen.note if not options.average_views else f"{seen.note} {AVERAGED}"
+        return replace(fitted, notes=(told, *fitted.notes))
     inputs, notes = read_matrix(spaces, rows.train.keys, store.path, may_stay_on_disk=recipe.reads_blocks)
     basis = basis_for(store, spaces, rows.train.keys, inputs, recipe)
     fitted = recipe.fit(inputs, codes, groups=rows.train.groups, seed=options.seed, basis=basis, start=start)
