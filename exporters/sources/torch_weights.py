@@ -1,6 +1,7 @@
 """Reads the tensors of a local weights file with torch, never running what the file asks for."""
 
 import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -54,6 +55,7 @@ def _safe_tensors(path: Path) -> Any:
 def _unpickled(path: Path) -> Any:
     import torch
 
+    _refuse_swelling(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old files; whatever matters is refused
@@ -64,6 +66,22 @@ def _unpickled(path: Path) -> Any:
             expected="a state dict that torch saved: tensors and nothing that would have to be run",
             remedy="where you trust the file: load it with torch, and save its state_dict() anew",
         ) from reason
+
+
+def _refuse_swelling(path: Path) -> None:
+    """Refuses an archive that unpacks to more than it is long: torch packs nothing, so it wrote no such file."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError) as reason:
+        raise BackboneError(f"{path} cannot be read as plain weights: {reason}", expected="a whole file") from reason
+    if unpacked > path.stat().st_size:
+        raise BackboneError(
+            f"{path} is {path.stat().st_size:,} bytes long and unpacks to {unpacked:,}",
+            expected="an archive as torch writes it, in which nothing is packed",
+        )
 
 
 def class_count(network: Any, state: Mapping[str, Any]) -> int | None:

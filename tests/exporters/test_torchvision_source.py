@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+import zipfile
 from collections.abc import Callable
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -221,6 +222,19 @@ class TestErrors:
             with pytest.raises(BackboneError, match="cannot be read as plain weights"):
                 export(f"torchvision:squeezenet1_1@{tmp_path / name}.pth", decode=decode)
         assert not (tmp_path / "ran").exists()
+
+    def test_an_archive_that_swells_is_refused_before_it_is_unpacked(self, tmp_path: Path) -> None:
+        import torch
+
+        torch.save({"features.0.weight": torch.zeros(10)}, tmp_path / "small.pth")
+        with (
+            zipfile.ZipFile(tmp_path / "small.pth") as given,
+            zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb,
+        ):
+            for name in given.namelist():
+                bomb.writestr(name, bytes(20 << 20) if name.endswith("data/0") else given.read(name))
+        with pytest.raises(BackboneError, match=r"bytes long and unpacks to 20,9"):
+            export(f"torchvision:squeezenet1_1@{tmp_path / 'bomb.pth'}", decode=decode)
 
     def test_weights_of_another_network_do_not_load(self, shared_data: Path) -> None:
         path = shared_data / "weights" / "squeezenet1_1_torchvision.pth"
