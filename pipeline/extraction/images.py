@@ -55,7 +55,7 @@ class Place(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # not frozen, for that takes three times as long, a million times a job
 class ImageFile:
     """One file that should be an image. ``size`` is -1 where the file could not even be looked at.
 

@@ -18,9 +18,16 @@ def list_folder(root: Path) -> Iterator[ImageFile]:
     """Yields the files below ``root`` in the order of their names, links followed, with class folders and splits."""
     splits = split_folders(root)
     start = len(os.path.join(root, ""))  # noqa: PTH118 - ends in a separator
+    folder, label, split = "", None, None
     for path in walk(str(root)):
-        label, split = placed(path[start:].split(os.sep), splits)  # noqa: PTH206 - a Path each would take most of the time
-        yield from expanded(path, label, split)
+        # A file of the folder of the file before it has its label and split; a Path each would take most of the time.
+        if path.rpartition(os.sep)[0] != folder:
+            folder = path.rpartition(os.sep)[0]
+            label, split = placed(path[start:].split(os.sep), splits)  # noqa: PTH206 - likewise
+        if is_archive(path):
+            yield from expanded(path, label, split)
+        else:  # a generator less for each of a million files
+            yield ImageFile.at(path, label, split)
 
 
 def expanded(path: str, label: str | None, split: str | None) -> Iterator[ImageFile]:
