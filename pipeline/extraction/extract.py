@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from penult.errors import InputError
 from penult.exporters import Backbone, load_backbone
 from penult.pipeline.extraction.collector import paused_collector
+from penult.pipeline.extraction.gone import forget_gone
 from penult.pipeline.extraction.images import ImageFile, list_images, list_sources
 from penult.pipeline.extraction.job import Job
 from penult.pipeline.extraction.options import ExtractOptions
@@ -59,6 +60,9 @@ def extract(
     try:
         with progress.task("Extracting", total=len(files)) as task:
             Job(opened, spaces, options, receipt, task).run(network, files)
+        is_whole = receipt.is_complete and options.limit is None and options.shard is None
+        if is_whole and number is not None and isinstance(images, str | Path) and Path(images).is_dir():
+            forget_gone(catalog, Path(images), files)
     except BaseException as error:
         receipt.stopped = "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
         raise

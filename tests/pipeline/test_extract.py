@@ -156,6 +156,23 @@ def test_what_failed_for_another_reason_than_its_content_is_tried_again(
     assert not len(store.catalog.ledger)
 
 
+def test_rows_of_the_ledger_go_with_their_files(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+    for path in (collection / "red" / "bad.png", collection / "more" / "bad.png", tmp_path / "elsewhere" / "bad.png"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"bad")
+    store = open_store(tmp_path / "store")
+    extract(collection, store, backbone=small_backbone)
+    extract(tmp_path / "elsewhere", store, backbone=small_backbone)
+    (collection / "red" / "bad.png").unlink()
+    shutil.rmtree(collection / "more")
+    (tmp_path / "elsewhere" / "bad.png").unlink()
+    extract(collection, store, backbone=small_backbone, options=ExtractOptions(limit=5))
+    assert len(store.catalog.ledger) == 3
+    extract(collection, store, backbone=small_backbone)
+    left = {Path(row.path).parent.name for row in store.catalog.ledger.failures()}
+    assert left == {"elsewhere"}  # which lay outside of this job
+
+
 def test_a_failed_file_is_not_known_any_more(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
     """Damage that leaves size and time as they were is found by rehashing, and not forgotten after it."""
     store = open_store(tmp_path / "store")
