@@ -90,7 +90,7 @@ def report_of(
         before=_before(backbone, trained.test_paths),
         receipt=receipt or {},
         backbone=_origin(backbone),
-        notes=[*(labelling.notes if labelling else ()), *trained.notes],
+        notes=[*_notes(labelling), *trained.notes],
         failed=_failures(store, dataset.paths),
         conflicts=_conflicts(dataset, labelling),
         leaks=_leaks(dataset, labelling),
@@ -111,7 +111,9 @@ def _command(trained: Trained, store: Store) -> str:
     for name, value in card.params.items():
         if not name.endswith("_"):  # so the estimators call what they choose by themselves
             words += ["--param", f"{name}={value}"]
-    return shlex.join([*words, "--store", str(store.path)])
+    here = Path.cwd()
+    place = store.path.relative_to(here) if store.path.is_relative_to(here) else store.path
+    return shlex.join([*words, "--store", str(place)])
 
 
 def _baselines(backbone: Backbone, store: Store, rows: TrainingRows) -> list[Baseline]:
@@ -152,6 +154,11 @@ def _failures(store: Store, paths: Sequence[str]) -> list[Failure]:
     root = os.path.commonpath([Path(folder).absolute() for folder in folders])
     inside = root.rstrip(os.sep) + os.sep
     return [Failure(row.path, row.reason) for row in store.catalog.ledger.failures() if row.path.startswith(inside)]
+
+
+def _notes(labelling: Labelling | None) -> list[str]:
+    """Returns what was noted of the files, without the paths, which stand in the report beside their pictures."""
+    return [note.partition(": ")[0] for note in labelling.notes] if labelling else []
 
 
 def _conflicts(dataset: Dataset, labelling: Labelling | None) -> list[Group]:

@@ -147,6 +147,22 @@ def test_images_of_an_archive_are_shown_and_proven_on_as_files_are(
         read_again(f"{archive}/red/none.png")
 
 
+def test_no_report_tells_where_the_images_lie(
+    photos: Path, small_backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = tmp_path / "home of ann" / "photos"
+    shutil.copytree(photos, images)
+    shutil.copy(images / "red" / "1.png", images / "blue" / "same.png")
+    monkeypatch.chdir(images.parent)
+    fitted = fit("photos", backbone=small_backbone)
+    assert len(fitted.labelling.conflicts) == 1
+    text = fitted.delivery.report.read_text()
+    assert "1 images stand under several labels and are left out<" in text
+    assert "blue/same.png" in text
+    assert "--store penult-store<" in text
+    assert "home of ann" not in text
+
+
 def test_images_under_two_labels_or_in_two_splits_of_a_table_are_shown(store: Store, small_backbone: Backbone) -> None:
     photos = store.catalog.datasets.load("photos")
     assert photos.labels is not None
