@@ -17,14 +17,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from penult.errors import HeadError, InputError, UnknownNameError
+from penult.exporters import Backbone
 from penult.pipeline.cli.train import train as train_verb
+from penult.pipeline.extraction.extract import extract
 from penult.pipeline.heads.each_tag import EachTag
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.logistic import LogisticPath
 from penult.pipeline.heads.registry import head_names
 from penult.pipeline.heads.ridge_numbers import RidgeNumbers
 from penult.pipeline.models.bundle import bundle
-from penult.pipeline.models.predict import Prediction
+from penult.pipeline.models.predict import Prediction, predict
 from penult.pipeline.training.targets import target_of
 from penult.pipeline.training.train import TrainOptions, train
 from penult.pipeline.training.train_values import train_values
@@ -237,3 +239,27 @@ def test_the_verb_trains_on_any_column(store: Store) -> None:
     assert run("--target", "ink")["r2"]["value"] > 0.9
     assert run("--target", "shape-*", "--param", "estimator__C=0.1")["params"] == {"estimator__C": 0.1}
     assert run("--target", "label", "--task", "regression", "--head", "svr")["kind"] == "svr"
+
+
+def test_images_are_told_their_number_and_their_tags(
+    small_backbone: Backbone, collection: Path, tmp_path: Path
+) -> None:
+    opened = open_store(tmp_path / "photos-store")
+    extract(collection, opened, backbone=small_backbone)
+    files = opened.catalog.files.table()
+    heights = [40 + int(Path(path).stem) for path in files.paths]
+    names = [Path(path).parent.name for path in files.paths]
+    split = ["test" if i % 3 == 0 else "train" for i in range(len(files))]
+    columns = {"height": heights, "is-red": [name == "red" for name in names], "is-blue": [n == "blue" for n in names]}
+    opened.catalog.datasets.save("photos", files.with_columns({**columns, "split": split}))
+    number = train_values(opened, dataset="photos", target="height", name="height")
+    train_values(opened, dataset="photos", target="is-*", name="tags")
+    told = {p.path: p for p in predict("height", collection, store=opened)}
+    rows = number.head.gather(opened, files.keys)
+    for path, expected in zip(files.paths, number.head.predict(rows), strict=True):
+        assert told[path].value == pytest.approx(float(expected))
+    said = {
+        Path(p.path).parent.name: p.label
+        for p in predict(Head.load(opened.heads_path / "tags"), collection, store=opened)
+    }
+    assert said == {"red": "is-red", "green": "", "blue": "is-blue"}
