@@ -68,7 +68,7 @@ def main() -> None:
         unchanged = min((run(room / "images", room / "store") for _ in range(3)), key=lambda took: took[0])
         alone = run(room / "new", room / "other")
         for number, path in enumerate(new):
-            path.rename(room / "images" / f"{number % (asked.count // 1000 + 1):04d}" / path.name)
+            path.rename(room / "images" / f"{number % ((asked.count + 999) // 1000):04d}" / path.name)
         among = run(room / "images", room / "store")
     for what, (seconds, told) in (("unchanged", unchanged), ("new alone", alone), ("new among them", among)):
         print(f"{what:15} {seconds:7.2f} s   {told}")

