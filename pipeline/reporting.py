@@ -3,6 +3,7 @@
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from penult.pipeline.report import (
     Embedding,
     Failure,
     Group,
+    Insights,
     Report,
     Shown,
     project,
@@ -48,19 +50,21 @@ def report(
     path: str | Path = "report.html",
     *,
     map_by: str = "pca",
+    insights: Insights | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Writes the report of a saved head as one HTML file, and returns its path.
 
     The head is tested again on the images that it was tested on, from the features in the store; images are opened
-    for their pictures only. ``map_by`` is "pca", or "umap" with the extra of that name.
+    for their pictures only. ``map_by`` is "pca", or "umap" with the extra of that name. ``insights`` are shown too.
     """
     progress = progress or Silent()
     opened = store if isinstance(store, Store) else open_store(store, create=False)
     found = head if isinstance(head, Head) else saved_head(opened, head)
     with progress.task("Report", total=1, unit="file") as task:
         trained = retest(found, opened)
-        write_report(path, report_of(trained, opened, backbone_of(opened, found), map_by=map_by))
+        content = report_of(trained, opened, backbone_of(opened, found), map_by=map_by)
+        write_report(path, replace(content, **vars(insights or Insights())))
         task.advance()
     return Path(path)
 

@@ -123,6 +123,17 @@ class Advice:
 
 
 @dataclass(frozen=True)
+class Insights:
+    """What is known of the images and of other choices, beside what the head's own test says; each part at will."""
+
+    near_duplicates: Sequence[Group] = ()
+    label_errors: Sequence[Suspect] = ()
+    learning_curve: Sequence[CurvePoint] = ()
+    comparison: Comparison | None = None
+    advice: Sequence[Advice] = ()
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that a report shows. ``paths`` are the test images, row by row as in ``evaluation``."""
 

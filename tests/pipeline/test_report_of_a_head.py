@@ -24,7 +24,7 @@ from penult.pipeline.extraction.session import Session
 from penult.pipeline.fit import Fitted, fit, save_dataset
 from penult.pipeline.heads.saved_heads import remove_head, saved_head
 from penult.pipeline.models.model import Model
-from penult.pipeline.report import projection
+from penult.pipeline.report import Advice, Comparison, CurvePoint, Group, Insights, Shown, Suspect, projection
 from penult.pipeline.reporting import report_of
 from penult.pipeline.sources.rereading import read_again
 from penult.pipeline.training.retesting import retest
@@ -88,6 +88,19 @@ def test_the_report_of_a_saved_head_is_the_one_that_fit_wrote(fitted: Fitted, st
 def _text(path: Path) -> str:
     page = re.sub(r"<(style|script)[^>]*>.*?</\1>", "", path.read_text(), flags=re.DOTALL)
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+
+
+def test_what_else_is_known_is_shown_with_it(store: Store, tmp_path: Path) -> None:
+    known = Insights(
+        near_duplicates=[Group([Shown("a/1.png", "red"), Shown("b/2.png", "blue")], "similarity 0.99")],
+        label_errors=[Suspect("c/3.png", "red", "green", 0.97)],
+        learning_curve=[CurvePoint(10, 0.8, 0.6, 0.9), CurvePoint(20, 0.9, 0.8, 0.95)],
+        comparison=Comparison(["features", "accuracy"], [["penultimate", 1.0], ["stage1", 0.9]], 0, "Five folds."),
+        advice=[Advice("Look at the label.", "One is suspect.")],
+    )
+    text = _text(penult.report(NAME, store, tmp_path / "known.html", insights=known))
+    for part in ("similarity 0.99", "looks like green", "From 10 to 20", "Five folds.", "Look at the label."):
+        assert part in text
 
 
 @pytest.mark.parametrize(
