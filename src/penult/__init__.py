@@ -18,9 +18,11 @@ from penult.errors import *  # noqa: F403 - its __all__ is sorted and tested
 if TYPE_CHECKING:
     from penult.exporters import Backbone as Backbone
     from penult.exporters import load_backbone as load_backbone
+    from penult.pipeline.doctor.diagnosis import diagnose as diagnose
     from penult.pipeline.export import export as export
     from penult.pipeline.extraction.extract import ExtractOptions as ExtractOptions
     from penult.pipeline.extraction.extract import extract as extract
+    from penult.pipeline.extraction.extract_job import extract_job as extract_job
     from penult.pipeline.fit import fit as fit
     from penult.pipeline.heads.head import Head as Head
     from penult.pipeline.models.bundle import bundle as bundle
@@ -50,8 +52,10 @@ _HOMES = {
     "SpaceSpec": "penult.store",
     "Store": "penult.store",
     "bundle": "penult.pipeline.models.bundle",
+    "diagnose": "penult.pipeline.doctor.diagnosis",
     "export": "penult.pipeline.export",
     "extract": "penult.pipeline.extraction.extract",
+    "extract_job": "penult.pipeline.extraction.extract_job",
     "fit": "penult.pipeline.fit",
     "load_backbone": "penult.exporters",
     "open_store": "penult.store",
