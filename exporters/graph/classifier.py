@@ -57,6 +57,10 @@ def _of_output(view: GraphView, output: str, classes: int | None) -> Classifier 
     scores, met = passed(view, output, _RESHAPING | _SCORING)
     weighing, between = passed(view, scores, _RESHAPING | _POOLING | _SHIFTING)
     node = view.makers.get(weighing)
+    if node is not None and node.op_type == "Add" and len(view.data_inputs(node)) == 2:
+        features = {_under_head(view, name) for name in view.data_inputs(node)}
+        common = features.pop() if len(features) == 1 else None
+        return Classifier(scores, common) if common is not None else None
     if node is None or len(view.data_inputs(node)) != 1:
         return None
     if node.op_type in ("Gemm", "MatMul"):
@@ -67,6 +71,18 @@ def _of_output(view: GraphView, output: str, classes: int | None) -> Classifier 
     if met & _SCORING or view.width(weighing) in counts:
         return Classifier(scores, _features(view, node))
     return None
+
+
+def _under_head(view: GraphView, scores: str) -> str | None:
+    """Gives what one of two classifiers takes whose scores are averaged, as where a teacher was imitated.
+
+    Each may have a BatchNorm of its own before it; what both take is the features.
+    """
+    node = view.makers.get(passed(view, scores, _RESHAPING | _SHIFTING)[0])
+    if node is None or node.op_type not in ("Gemm", "MatMul") or len(view.data_inputs(node)) != 1:
+        return None
+    normed = view.makers.get(value := _features(view, node))
+    return _features(view, normed) if normed is not None and normed.op_type == "BatchNormalization" else value
 
 
 def _features(view: GraphView, node: onnx.NodeProto) -> str:

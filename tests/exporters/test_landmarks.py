@@ -97,6 +97,16 @@ TAILS = {
         n("Flatten", ["q"], ["features"]),
         n("MatMul", ["features", "w16"], ["out_"]),
     ],
+    "two heads": [
+        POOLED,
+        n("Flatten", ["features"], ["v"]),
+        n("BatchNormalization", ["v", "b8", "b8", "b8", "s8"], ["first"]),
+        n("BatchNormalization", ["v", "s8", "b8", "b8", "s8"], ["second"]),
+        n("Gemm", ["first", "w2"], ["one"]),
+        n("Gemm", ["second", "w2"], ["two"]),
+        n("Add", ["one", "two"], ["sum"]),
+        n("Mul", ["sum", "half"], ["out_"]),
+    ],
     "whole filter": [
         WHOLE,
         n("Conv", ["features", "w7"], ["y"]),
@@ -115,6 +125,9 @@ def net(*, tail: str) -> onnx.ModelProto:
         "w16": chance.normal(size=(16, 5)),
         "w7": chance.normal(size=(5, 8, 16, 16)),
         "b": chance.normal(size=5),
+        "b8": chance.normal(size=8),
+        "s8": chance.uniform(0.5, 2, size=8),
+        "half": np.array(0.5),
     }
     integers = {"to": [-1, 8], "axes": [2, 3], "out": [-1, 5]}
     lines = TAILS[tail]
