@@ -44,6 +44,8 @@ def extract(
 ) -> None:
     """Extract the features of all images of a folder or table; run again, only new images cost anything.
 
+    IMAGES may also be a tar or zip archive, a pattern such as 'photos/**/*.jpg', a list of paths (.txt), or a URL.
+
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but some images could not be used, 4 stopped by --max-seconds,
     130 interrupted. What was done is committed in each case.
     """
