@@ -64,7 +64,8 @@ def report(
     with progress.task("Report", total=1, unit="file") as task:
         trained = retest(found, opened)
         content = report_of(trained, opened, backbone_of(opened, found), map_by=map_by)
-        write_report(path, replace(content, **vars(insights or Insights())))
+        known = insights or Insights()
+        write_report(path, replace(content, **vars(replace(known, leaks=[*content.leaks, *known.leaks]))))
         task.advance()
     return Path(path)
 

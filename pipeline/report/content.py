@@ -126,6 +126,7 @@ class Advice:
 class Insights:
     """What is known of the images and of other choices, beside what the head's own test says; each part at will."""
 
+    leaks: Sequence[Group] = ()
     near_duplicates: Sequence[Group] = ()
     label_errors: Sequence[Suspect] = ()
     learning_curve: Sequence[CurvePoint] = ()

@@ -92,6 +92,7 @@ def _text(path: Path) -> str:
 
 def test_what_else_is_known_is_shown_with_it(store: Store, tmp_path: Path) -> None:
     known = Insights(
+        leaks=[Group([Shown("d/4.png", "red", "train"), Shown("e/5.png", "red", "test")], "similarity 0.98")],
         near_duplicates=[Group([Shown("a/1.png", "red"), Shown("b/2.png", "blue")], "similarity 0.99")],
         label_errors=[Suspect("c/3.png", "red", "green", 0.97)],
         learning_curve=[CurvePoint(10, 0.8, 0.6, 0.9), CurvePoint(20, 0.9, 0.8, 0.95)],
@@ -99,7 +100,14 @@ def test_what_else_is_known_is_shown_with_it(store: Store, tmp_path: Path) -> No
         advice=[Advice("Look at the label.", "One is suspect.")],
     )
     text = _text(penult.report(NAME, store, tmp_path / "known.html", insights=known))
-    for part in ("similarity 0.99", "looks like green", "From 10 to 20", "Five folds.", "Look at the label."):
+    for part in (
+        "similarity 0.98",
+        "similarity 0.99",
+        "looks like green",
+        "From 10 to 20",
+        "Five folds.",
+        "Look at the label.",
+    ):
         assert part in text
 
 
