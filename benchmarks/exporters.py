@@ -226,6 +226,7 @@ def draw_keras(name: str, folder: Path) -> Path:
     return path
 
 
+_NOT_REACHED = "not reached by this run"
 _LARGE = "left out for its size and the time that it takes (`--large` runs it)"
 TWICE = {True: "yes", False: "NO", None: "not run"}
 
@@ -238,7 +239,8 @@ DRAWING: dict[str, Callable[[str, Path], Path]] = {
 
 def table(found: dict[str, dict[str, Any]]) -> str:
     done = [found[source] for source in (*CASES, *LARGE) if source in found]
-    skipped = SKIPPED | {source: _LARGE for source in LARGE if source not in found}
+    skipped = {source: _NOT_REACHED for source in CASES if source not in found} | SKIPPED
+    skipped |= {source: _LARGE for source in LARGE if source not in found}
     same = [result for result in done if result["verdict"] == "the same"]
     lines = [
         "# Exports of every architecture, with drawn weights",
@@ -247,7 +249,8 @@ def table(found: dict[str, dict[str, Any]]) -> str:
         "Written by `python -m benchmarks.exporters`.",
         "",
         f"On {platform.machine()} with {os.cpu_count()} processors; "
-        + ", ".join(f"{name} {_version(name)}" for name in ("torch", "torchvision", "timm", "keras", "onnxruntime"))
+        + ", ".join(f"{name} {_version(name)}" for name in ("torch", "torchvision", "timm", "keras", "onnx"))
+        + f", onnxruntime {importlib.import_module('onnxruntime').__version__}"
         + ".",
         "",
         "**Taps** are width/reduction of `stage1` and on, then the width of `penultimate`. **Worst** is the largest "
