@@ -250,7 +250,11 @@ def test_images_are_told_their_number_and_their_tags(
     heights = [40 + int(Path(path).stem) for path in files.paths]
     names = [Path(path).parent.name for path in files.paths]
     split = ["test" if i % 3 == 0 else "train" for i in range(len(files))]
-    columns = {"height": heights, "is-red": [name == "red" for name in names], "is-blue": [n == "blue" for n in names]}
+    columns: dict[str, Any] = {
+        "height": heights,
+        "is-red": [name == "red" for name in names],
+        "is-blue": [n == "blue" for n in names],
+    }
     opened.catalog.datasets.save("photos", files.with_columns({**columns, "split": split}))
     number = train_values(opened, dataset="photos", target="height", name="height")
     train_values(opened, dataset="photos", target="is-*", name="tags")
