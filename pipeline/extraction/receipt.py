@@ -72,7 +72,8 @@ class Receipt:
 
     def __str__(self) -> str:
         took = f"in {spell_seconds(self.seconds)}"
-        rate = f", {self.images_per_second:,.0f} images/s on {self.provider}" if self.new else ""
+        digits = 0 if self.images_per_second >= 10 else 1
+        rate = f", {self.images_per_second:,.{digits}f} images/s on {self.provider}" if self.new else ""
         text = (
             f"{self.found:,} images found: {self.new:,} new, {self.reused:,} reused, {self.failed:,} failed; "
             f"{self.rows:,} rows committed {took}{rate}"
