@@ -22,6 +22,8 @@ VERBS = {
     "fit": "penult.pipeline.cli.fit:fit",
     "extract": "penult.pipeline.cli.extract:extract",
     "train": "penult.pipeline.cli.train:train",
+    "compare": "penult.pipeline.cli.compare:compare",
+    "review": "penult.pipeline.cli.review:review",
     "predict": "penult.pipeline.cli.predict:predict",
     "bundle": "penult.pipeline.cli.bundle:bundle",
     "serve": "penult.pipeline.cli.serve:serve",

@@ -18,6 +18,8 @@ from penult.errors import *  # noqa: F403 - its __all__ is sorted and tested
 if TYPE_CHECKING:
     from penult.exporters import Backbone as Backbone
     from penult.exporters import load_backbone as load_backbone
+    from penult.pipeline.comparing.compare import CompareOptions as CompareOptions
+    from penult.pipeline.comparing.compare import compare as compare
     from penult.pipeline.doctor.diagnosis import diagnose as diagnose
     from penult.pipeline.export import export as export
     from penult.pipeline.extraction.extract import ExtractOptions as ExtractOptions
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from penult.pipeline.models.model import Model as Model
     from penult.pipeline.models.predict import predict as predict
     from penult.pipeline.reporting import report as report
+    from penult.pipeline.reviewing.review import ReviewOptions as ReviewOptions
+    from penult.pipeline.reviewing.review import review as review
     from penult.pipeline.serving.server import serve as serve
     from penult.pipeline.training.train import TrainOptions as TrainOptions
     from penult.pipeline.training.train import train as train
@@ -45,13 +49,16 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "Backbone": "penult.exporters",
+    "CompareOptions": "penult.pipeline.comparing.compare",
     "ExtractOptions": "penult.pipeline.extraction.extract",
     "Head": "penult.pipeline.heads.head",
     "Model": "penult.pipeline.models.model",
+    "ReviewOptions": "penult.pipeline.reviewing.review",
     "Space": "penult.store",
     "SpaceSpec": "penult.store",
     "Store": "penult.store",
     "bundle": "penult.pipeline.models.bundle",
+    "compare": "penult.pipeline.comparing.compare",
     "diagnose": "penult.pipeline.doctor.diagnosis",
     "export": "penult.pipeline.export",
     "extract": "penult.pipeline.extraction.extract",
@@ -61,6 +68,7 @@ _HOMES = {
     "open_store": "penult.store",
     "predict": "penult.pipeline.models.predict",
     "report": "penult.pipeline.reporting",
+    "review": "penult.pipeline.reviewing.review",
     "serve": "penult.pipeline.serving.server",
     "TrainOptions": "penult.pipeline.training.train",
     "train": "penult.pipeline.training.train",

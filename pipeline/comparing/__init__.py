@@ -1,0 +1,1 @@
+"""Backbones, taps and heads beside each other on the same held-out images."""

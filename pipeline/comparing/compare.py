@@ -1,0 +1,203 @@
+"""Backbones, taps and heads tried on the same training images, each held out in turn: the test split is not touched."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from penult.errors import InputError
+from penult.pipeline.comparing.kept import KeptResults
+from penult.pipeline.comparing.offers import extraction_milliseconds, offered_features
+from penult.pipeline.comparing.significance import paired_p_values
+from penult.pipeline.progress import Progress, Silent
+from penult.pipeline.training.evaluation import Evaluation, evaluate
+from penult.pipeline.training.feature_spaces import choose_spaces, gather
+from penult.pipeline.training.out_of_fold import HeadPlan, HeldOut, hold_out
+from penult.pipeline.training.targets import LABEL, labelled
+from penult.pipeline.training.training_rows import Samples, choose_rows
+from penult.store import Space, Store, open_store
+
+__all__ = ["QUICK", "CompareOptions", "Compared", "Try", "compare"]
+
+QUICK = ("logistic", "ridge", "lda", "centroid")
+"""The heads that take seconds."""
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """The dataset's version and target, how many folds are held out, how classes are weighted, and the seed."""
+
+    version: int | None = None
+    target: str = LABEL
+    n_folds: int = 5
+    class_weight: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Try:
+    """One head on one choice of features, judged on held-out training images.
+
+    ``p_value`` says how often chance alone sets it so far behind the best, corrected for all pairs of tries; it is
+    None for the best itself. ``extraction_ms`` is None where no job of the store has measured it.
+    """
+
+    features: str
+    head: str
+    width: int
+    evaluation: Evaluation
+    fit_seconds: float
+    extraction_ms: float | None
+    p_value: float | None = None
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the best try is really better than this one."""
+        return self.p_value is not None and self.p_value < 0.05
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the try as plain data."""
+        figures = self.evaluation.summary()
+        return {
+            "features": self.features,
+            "head": self.head,
+            "width": self.width,
+            **figures,
+            "fit_seconds": round(self.fit_seconds, 4),
+            "extraction_ms": self.extraction_ms,
+            "p_value": self.p_value,
+            "is_worse": self.is_worse,
+        }
+
+
+@dataclass(frozen=True)
+class Compared:
+    """All tries, the most accurate first; ``computed`` of them were not known from an earlier run."""
+
+    dataset: str
+    tries: tuple[Try, ...]
+    computed: int
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def best(self) -> Try:
+        """The most accurate try."""
+        return self.tries[0]
+
+    @property
+    def has_winner(self) -> bool:
+        """Whether the best is really better than every other."""
+        return len(self.tries) > 1 and all(one.is_worse for one in self.tries[1:])
+
+    @property
+    def equals(self) -> tuple[Try, ...]:
+        """The best and all that cannot be told from it."""
+        return tuple(one for one in self.tries if not one.is_worse)
+
+    @property
+    def sentence(self) -> str:
+        """What the table says, in one sentence."""
+        best, n = self.best, self.best.evaluation.n
+        told = f"{best.head} on {best.features}: {best.evaluation.accuracy.value:.1%} of {n:,} held-out images right"
+        if len(self.tries) == 1:
+            return f"{told}; nothing to compare it with."
+        if self.has_winner:
+            return f"{told}, really better than all {len(self.tries) - 1} others."
+        simple = min(self.equals, key=lambda one: (one.width, one.fit_seconds))
+        cheap = "" if simple is best else f"; the narrowest of them is {simple.head} on {simple.features}"
+        return f"{told}, but {len(self.equals)} of {len(self.tries)} tries cannot be told apart on these images{cheap}."
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the comparison as plain data."""
+        return {
+            "dataset": self.dataset,
+            "computed": self.computed,
+            "has_winner": self.has_winner,
+            "sentence": self.sentence,
+            "notes": list(self.notes),
+            "tries": [one.to_json() for one in self.tries],
+        }
+
+
+def compare(
+    store: Store | str | Path,
+    *,
+    dataset: str,
+    features: Sequence[str] | None = None,
+    heads: Sequence[str] = QUICK,
+    options: CompareOptions | None = None,
+    progress: Progress | None = None,
+) -> Compared:
+    """Tries every head on every choice of features, and tells which differences are more than chance.
+
+    ``features`` are each what `train` takes; by default every tap of every backbone that has all rows, the taps of
+    each backbone side by side, and the backbones side by side. Only training images are used, each held out once, so
+    that the test split can still judge the choice. Every result is kept: a second call computes nothing.
+    """
+    from penult.pipeline.heads.registry import head_maker
+
+    options, progress = options or CompareOptions(), progress or Silent()
+    for head in dict.fromkeys(heads):
+        head_maker(head)
+    if not heads:
+        raise InputError("no head is to be compared", expected=f"one at least, such as {QUICK[0]}")
+    opened = store if isinstance(store, Store) else open_store(store, create=False)
+    rows = choose_rows(labelled(opened.catalog.datasets.load(dataset, options.version), options.target))
+    notes = list(rows.notes)
+    chosen = (
+        offered_features(opened, rows.train.keys, notes)
+        if features is None
+        else [choose_spaces(opened, named) for named in features]
+    )
+    plans = [HeadPlan(head, {}, options.class_weight, options.n_folds, options.seed) for head in dict.fromkeys(heads)]
+    kept = KeptResults(opened.path, rows.train)
+    tries, computed = [], 0
+    with progress.task("Compare", total=len(chosen) * len(plans), unit="tries") as task:
+        for spaces in chosen:
+            results, fresh = _results(spaces, plans, rows.train, kept, task.advance)
+            computed += fresh
+            cost = extraction_milliseconds(opened, spaces)
+            tries += [_try(spaces, plan, rows.train, result, cost) for plan, result in zip(plans, results, strict=True)]
+    return Compared(dataset, _ranked(tries), computed, tuple(notes))
+
+
+def _results(
+    spaces: Sequence[Space], plans: Sequence[HeadPlan], train: Samples, kept: KeptResults, advance: Any
+) -> tuple[list[HeldOut], int]:
+    """Returns a result for each plan, and how many were not known; rows are read only where one is not."""
+    names, codes = np.unique(train.labels.astype(str), return_inverse=True)
+    X, results, fresh = None, [], 0
+    for plan in plans:
+        path = kept.path(spaces, plan)
+        result = kept.read(path, len(train), len(names))
+        if result is None:
+            X = gather(spaces, train.keys) if X is None else X
+            result = hold_out(X, codes, train.groups, plan)
+            kept.keep(path, result)
+            fresh += 1
+        results.append(result)
+        advance()
+    return results, fresh
+
+
+def _try(spaces: Sequence[Space], plan: HeadPlan, train: Samples, result: HeldOut, cost: float | None) -> Try:
+    names, codes = np.unique(train.labels.astype(str), return_inverse=True)
+    told = result.told
+    return Try(
+        features="+".join(space.spec.name for space in spaces),
+        head=plan.head,
+        width=sum(space.spec.width for space in spaces),
+        evaluation=evaluate(train.keys[told], codes[told], result.probabilities[told], tuple(map(str, names))),
+        fit_seconds=result.seconds,
+        extraction_ms=cost,
+    )
+
+
+def _ranked(tries: Sequence[Try]) -> tuple[Try, ...]:
+    ranked = sorted(tries, key=lambda one: (-one.evaluation.accuracy.value, one.evaluation.log_loss))
+    is_right = np.array([one.evaluation.predicted == one.evaluation.labels for one in ranked])
+    chance = paired_p_values(is_right)
+    rest = [replace(one, p_value=float(chance[0, place])) for place, one in enumerate(ranked) if place]
+    return (ranked[0], *rest)
