@@ -7,8 +7,11 @@ import click
 
 from penult.pipeline.cli.options import default_of, json_option, store_option
 from penult.pipeline.cli.output import print_json, progress
+from penult.pipeline.heads.saved_heads import saved_head
+from penult.pipeline.insights import insights_of
 from penult.pipeline.report.projection import METHODS
 from penult.pipeline.reporting import report as run_report
+from penult.store import open_store
 
 
 @click.command()
@@ -29,15 +32,29 @@ from penult.pipeline.reporting import report as run_report
     show_default=True,
     help="How the map of the images is laid out. UMAP needs the extra [umap].",
 )
+@click.option(
+    "--review/--no-review",
+    "reviews",
+    default=True,
+    show_default=True,
+    help="Look for doubtful labels and near copies, as 'penult review' does.",
+)
+@click.option("--compare", "compares", is_flag=True, help="Compare other features and heads, as 'penult compare' does.")
 @click.option("--open", "opens", is_flag=True, help="Open it in a browser.")
 @store_option
 @json_option
-def report(head: str, path: Path, map_by: str, opens: bool, store: Path, as_json: bool) -> None:
+def report(
+    head: str, path: Path, map_by: str, reviews: bool, compares: bool, opens: bool, store: Path, as_json: bool
+) -> None:
     """Write the report of a head of the store: one HTML file that needs nothing else.
 
     The head is tested again from the features that the store holds; images are opened for their pictures only.
     """
-    written = run_report(head, store, path, map_by=map_by, progress=progress())
+    shown = progress()
+    opened = open_store(store, create=False)
+    found = saved_head(opened, head)
+    insights = insights_of(found, opened, reviews=reviews, compares=compares, progress=shown)
+    written = run_report(found, opened, path, map_by=map_by, insights=insights, progress=shown)
     if as_json:
         print_json({"head": head, "report": str(written)})
     else:

@@ -1,0 +1,96 @@
+"""What `review` and `compare` found out about a head's images and about other choices, as a report shows it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
+
+from penult.pipeline.comparing.compare import Compared, CompareOptions, compare
+from penult.pipeline.heads.head import Head
+from penult.pipeline.heads.head_card import HeadCard
+from penult.pipeline.progress import Progress
+from penult.pipeline.report import Comparison, Group, Insights, Shown, Suspect
+from penult.pipeline.reviewing.review import Reviewed, ReviewOptions, ToReview, review
+from penult.store import Store
+
+__all__ = ["comparison_of", "features_named", "insights_of", "reviewed_insights"]
+
+
+def insights_of(
+    head: Head, store: Store, *, reviews: bool = True, compares: bool = False, progress: Progress | None = None
+) -> Insights:
+    """Reviews the dataset that a head was trained on, by the features that it takes, and compares other choices.
+
+    A comparison may take minutes the first time; what was compared before is not computed again.
+    """
+    card, version, found = head.card, head.card.dataset_version, Insights()
+    head.require_classes("a report")
+    if reviews:
+        options = ReviewOptions(version=version, target=card.target[0], next_images=0)
+        asked = {"dataset": card.dataset, "features": features_named(card)}
+        found = reviewed_insights(review(store, **asked, options=options, progress=progress))
+    if compares:
+        tried = CompareOptions(version=version, target=card.target[0])
+        table = comparison_of(compare(store, dataset=card.dataset, options=tried, progress=progress))
+        found = replace(found, comparison=table)
+    return found
+
+
+def features_named(card: HeadCard) -> str:
+    """Returns the features of a head in the words that `train`, `review` and `compare` take, and mean no other."""
+    return ",".join(
+        ":".join([space.fingerprint[:12], space.tap, *({space.view} - {"identity"}), space.dtype])
+        for space in card.spaces
+    )
+
+
+def reviewed_insights(reviewed: Reviewed) -> Insights:
+    """Returns the doubtful labels, the surest first, and the groups of like images."""
+    suspects = [Suspect(one.path, one.label, one.suggested, one.score, one.split) for one in reviewed.of("label")]
+    return Insights(
+        leaks=_groups(reviewed.of("leak")),
+        near_duplicates=_groups(reviewed.of("near-duplicate")),
+        label_errors=sorted(suspects, key=lambda suspect: -suspect.probability),
+    )
+
+
+def _groups(found: Sequence[ToReview]) -> list[Group]:
+    """Returns the groups, the most alike first."""
+    grouped = [list(images) for _, images in groupby(found, key=lambda one: one.group)]
+    grouped.sort(key=lambda images: -images[0].score)
+    return [
+        Group(
+            [Shown(one.path, one.label, one.split) for one in images],
+            f"their features have a cosine of {images[0].score:.3f} at least",
+        )
+        for images in grouped
+    ]
+
+
+def comparison_of(compared: Compared) -> Comparison:
+    """Returns the table of a comparison, whose first row is the most accurate."""
+    rows = []
+    for one in compared.tries:
+        accuracy = one.evaluation.accuracy
+        rows.append(
+            [
+                one.features,
+                one.head,
+                round(accuracy.value, 4),
+                f"{accuracy.low:.3f} to {accuracy.high:.3f}",
+                round(one.evaluation.log_loss, 4),
+                round(one.fit_seconds, 2),
+                "-" if one.extraction_ms is None else round(one.extraction_ms, 1),
+                "best" if one is compared.best else "really worse" if one.is_worse else "not told apart",
+            ]
+        )
+    columns = (
+        "features",
+        "head",
+        "accuracy",
+        "95 % interval",
+        "log loss",
+        "fit s",
+        "extraction ms",
+        "against the best",
+    )
+    return Comparison(columns, rows, 0 if compared.has_winner else None, compared.sentence)
