@@ -1,16 +1,17 @@
 """The last step of fit and train: the report that people read and the model that others run."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from penult.errors import InputError
 from penult.pipeline.heads.saved_heads import backbone_of
+from penult.pipeline.insights import insights_of
 from penult.pipeline.models.bundle import bundle
 from penult.pipeline.progress import Progress, Silent
-from penult.pipeline.report import write_report
-from penult.pipeline.reporting import report_of, spread
+from penult.pipeline.report import Report, write_report
+from penult.pipeline.reporting import report_of, spread, with_insights
 from penult.pipeline.training.labelling import Labelling
 from penult.pipeline.training.train import Trained
 from penult.store import Store
@@ -19,6 +20,9 @@ REPORT, MODEL = "report.html", "model.onnx"
 
 # How many real images the model's file is checked on against the head, before it is written.
 CHECK_IMAGES = 16
+
+# Up to how many images the labels are reviewed by the way, which takes seconds; for more, `penult report` does it.
+REVIEW_IMAGES = 5_000
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,22 @@ def deliver(
     backbone = backbone_of(store, trained.head)
     # The report comes first: some heads cannot be written as a model, and what they are worth is known all the same.
     with progress.task("Report and model", total=2, unit="files") as task:
-        write_report(delivery.report, report_of(trained, store, backbone, labelling=labelling, receipt=receipt))
+        content = report_of(trained, store, backbone, labelling=labelling, receipt=receipt)
+        write_report(delivery.report, _reviewed(content, trained, store))
         task.advance()
         bundle(trained.head, backbone, delivery.model, check_images=spread(trained.test_paths, CHECK_IMAGES))
         task.advance()
     return delivery
+
+
+def _reviewed(content: Report, trained: Trained, store: Store) -> Report:
+    """Returns the report with doubtful labels and near copies, or with a note of why they were not looked for."""
+    card = trained.head.card
+    if card.n_train + card.n_test > REVIEW_IMAGES:
+        reason = f"there are more than {REVIEW_IMAGES:,} images; 'penult report {card.name}' does it"
+    else:
+        try:
+            return with_insights(content, insights_of(trained.head, store))
+        except InputError as error:  # such as one of a class with too few images to hold any out
+            reason = str(error)
+    return replace(content, notes=[*content.notes, f"Labels and copies were not reviewed: {reason}"])

@@ -37,7 +37,7 @@ from penult.store import Store, open_store
 from penult.store.catalog.datasets import Dataset
 from penult.store.tables.leaks import Conflict, find_contradictions, find_leaks
 
-__all__ = ["report", "report_of", "spread"]
+__all__ = ["report", "report_of", "spread", "with_insights"]
 
 # How many images the report's map shows at most, and of how many it tells what the network itself says.
 MAP_IMAGES = 2_000
@@ -64,10 +64,14 @@ def report(
     with progress.task("Report", total=1, unit="file") as task:
         trained = retest(found, opened)
         content = report_of(trained, opened, backbone_of(opened, found), map_by=map_by)
-        known = insights or Insights()
-        write_report(path, replace(content, **vars(replace(known, leaks=[*content.leaks, *known.leaks]))))
+        write_report(path, with_insights(content, insights or Insights()))
         task.advance()
     return Path(path)
+
+
+def with_insights(content: Report, insights: Insights) -> Report:
+    """Returns a report that shows insights as well."""
+    return replace(content, **vars(replace(insights, leaks=[*content.leaks, *insights.leaks])))
 
 
 def report_of(

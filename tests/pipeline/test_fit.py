@@ -11,6 +11,7 @@ from PIL import Image
 
 from penult.errors import HeadError, InputError, UnknownNameError
 from penult.exporters.backbone import Backbone
+from penult.pipeline import deliver
 from penult.pipeline.fit import dataset_name, fit
 from penult.pipeline.models.model import Model
 from penult.pipeline.models.predict import predict
@@ -42,6 +43,20 @@ def test_a_folder_becomes_a_classifier(collection: Path, tmp_path: Path, small_b
     assert "<html" in Path(shown["report"]).read_text()
     for prediction in predict(Model.load(shown["model"]), collection):
         assert prediction.label == Path(prediction.path).parent.name
+
+
+def test_the_report_of_a_fit_shows_a_label_that_is_probably_wrong(
+    collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _draw(collection / "green" / "truly-red.png", 0, seed=77)
+    fitted = fit(collection, tmp_path / "store", backbone=small_backbone, output=tmp_path / "out")
+    page = fitted.delivery.report.read_text()
+    assert page[page.index("Labels that are probably wrong") :].count("truly-red.png") > 0
+    monkeypatch.setattr(deliver, "REVIEW_IMAGES", 30)
+    fitted = fit(collection, tmp_path / "store", backbone=small_backbone, output=tmp_path / "out")
+    page = fitted.delivery.report.read_text()
+    assert "Labels that are probably wrong" not in page
+    assert "more than 30 images" in page
 
 
 def test_a_second_fit_extracts_nothing_and_ten_new_images_cost_ten(
