@@ -63,6 +63,7 @@ def version_of(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
+@cache
 def script(name: str) -> str:
     """Returns the text of a migration."""
     return (files("penult.store.catalog") / name).read_text(encoding="utf-8")

@@ -71,7 +71,7 @@ def test_heads_that_copy_their_rows_are_given_them_in_memory(store: Store, no_ro
 )
 def test_half_precision_rows_are_never_copied(head: LinearHead, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    n, width = 24_000, 256
+    n, width = 60_000, 256
     y = rng.integers(0, 2, n)
     rows = np.memmap(tmp_path / "rows", np.float16, "w+", shape=(n, width))
     rows[:] = (rng.normal(size=(n, width)) + rng.normal(size=(2, width))[y] * 0.2).astype(np.float16)
@@ -81,8 +81,8 @@ def test_half_precision_rows_are_never_copied(head: LinearHead, tmp_path: Path) 
 
 def test_numbers_and_tags_are_learned_without_a_copy(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    rows: NDArray[np.float16] = rng.normal(size=(24_000, 256)).astype(np.float16)
-    tags = (rows[:, :2] + rng.normal(size=(24_000, 2)) > 0).astype(int)
+    rows: NDArray[np.float16] = rng.normal(size=(60_000, 256)).astype(np.float16)
+    tags = (rows[:, :2] + rng.normal(size=(60_000, 2)) > 0).astype(int)
     assert peak_of(lambda: RidgeNumbers().fit(rows, rows[:, 0].astype(float))) < rows.nbytes
     assert peak_of(lambda: EachTag(LogisticPath(C=1.0, n_jobs=1)).fit(rows, tags)) < rows.nbytes
 
