@@ -23,6 +23,7 @@ from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.extraction.session import Session
 from penult.pipeline.fit import Fitted, fit, save_dataset
 from penult.pipeline.heads.saved_heads import remove_head, saved_head
+from penult.pipeline.insights import insights_of
 from penult.pipeline.models.model import Model
 from penult.pipeline.report import Advice, Comparison, CurvePoint, Group, Insights, Shown, Suspect, projection
 from penult.pipeline.reporting import report_of
@@ -75,14 +76,16 @@ def test_a_saved_head_is_tested_again_to_the_same_figures(fitted: Fitted, store:
 
 
 def test_the_report_of_a_saved_head_is_the_one_that_fit_wrote(fitted: Fitted, store: Store, tmp_path: Path) -> None:
-    done = run("report", NAME, "-o", tmp_path / "again.html", "--store", store.path, "--no-review", "--json")
+    done = run("report", NAME, "-o", tmp_path / "again.html", "--store", store.path, "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout) == {"head": NAME, "report": str(tmp_path / "again.html")}
     first, again = (_text(path) for path in (fitted.delivery.report, tmp_path / "again.html"))
     again = again.replace(str(store.path), str(fitted.delivery.report.parents[1] / "store"))
     assert again == re.sub(r" Extraction (.*?)(?= Made by)", "", first), "all but the receipt of the extraction"
     assert "red/broken.png" in again
-    assert penult.report(NAME, store, tmp_path / "third.html").read_bytes() == (tmp_path / "again.html").read_bytes()
+    known = insights_of(saved_head(store, NAME), store)
+    third = penult.report(NAME, store, tmp_path / "third.html", insights=known)
+    assert third.read_bytes() == (tmp_path / "again.html").read_bytes()
 
 
 def _text(path: Path) -> str:
@@ -160,7 +163,7 @@ def test_images_of_an_archive_are_shown_and_proven_on_as_files_are(
     fitted = fit(archive, tmp_path / "store", backbone=small_backbone, output=tmp_path / "out")
     text = fitted.delivery.report.read_text()
     assert 'class="picture broken"' not in text
-    assert text.count("background-image:url(data:image/") == fitted.trained.evaluation.n
+    assert text.count("background-image:url(data:image/") >= fitted.trained.evaluation.n
     proof = Model.load(fitted.delivery.model).proof
     assert (proof["real_images"], proof["unreadable_images"]) == (fitted.trained.evaluation.n, 0)
     assert read_again(fitted.trained.test_paths[0])
