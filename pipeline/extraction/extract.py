@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from penult.store import Space, SpaceSpec, Store, open_store
 from penult.store.spaces.spec import FeatureType
 
 __all__ = ["ExtractOptions", "extract", "find_images", "open_spaces"]
+
+# After how many listed files the count is shown anew; to show each of a million would take longer than to list them.
+LIST_FILES = 64
 
 
 def extract(
@@ -80,10 +84,11 @@ def find_images(
     if not isinstance(images, str | Path):
         return list(list_sources(images))
     with progress.task("Listing", unit="files") as task, paused_collector():
-        files = []
-        for file in list_images(images):
-            files.append(file)
-            task.advance()
+        files: list[ImageFile] = []
+        found = iter(list_images(images))
+        while some := list(islice(found, LIST_FILES)):
+            files += some
+            task.advance(len(some))
     if not files:
         raise InputError(
             f"There is no image in {str(images)!r}",

@@ -40,6 +40,8 @@ SUFFIXES = {
     ".zip": "penult.pipeline.sources.zip:list_zip",
 }
 
+LONGEST_SUFFIX = max(map(len, SUFFIXES))
+
 ARCHIVES = tuple(suffix for suffix in SUFFIXES if SUFFIXES[suffix].endswith(("tar", "zip")))
 
 
@@ -129,7 +131,7 @@ def list_sources(images: object) -> Iterator[ImageFile]:
 
 def is_archive(path: str) -> bool:
     """Tells by its name whether a file is read as an archive of images."""
-    return path.lower().endswith(ARCHIVES)
+    return path[-LONGEST_SUFFIX:].lower().endswith(ARCHIVES)
 
 
 def is_remote(text: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from penult.errors import InputError
 from penult.pipeline.extraction.images import ImageFile, is_archive, list_images
-from penult.pipeline.sources.placing import counts, placed, splits_among
+from penult.pipeline.sources.placing import SPLIT_NAMES, counts, placed, splits_among
 from penult.pipeline.sources.refusal import refused
 
 # By these names in it a store is known, which may stand among the images that it was made of.
@@ -18,11 +18,12 @@ def list_folder(root: Path) -> Iterator[ImageFile]:
     """Yields the files below ``root`` in the order of their names, links followed, with class folders and splits."""
     splits = split_folders(root)
     start = len(os.path.join(root, ""))  # noqa: PTH118 - ends in a separator
-    folder, label, split = "", None, None
+    beside, label, split = "", None, None
     for path in walk(str(root)):
         # A file of the folder of the file before it has its label and split; a Path each would take most of the time.
-        if path.rpartition(os.sep)[0] != folder:
-            folder = path.rpartition(os.sep)[0]
+        end = path.rfind(os.sep)
+        if end + 1 != len(beside) or not path.startswith(beside):
+            beside = path[: end + 1]
             label, split = placed(path[start:].split(os.sep), splits)  # noqa: PTH206 - likewise
         if is_archive(path):
             yield from expanded(path, label, split)
@@ -44,8 +45,10 @@ def expanded(path: str, label: str | None, split: str | None) -> Iterator[ImageF
 
 def split_folders(root: Path) -> dict[str, str]:
     """Returns which of the folders directly in ``root`` are splits, and which split each is."""
-    folders = [entry.name for entry in os.scandir(root) if _is_folder(entry) and counts(entry.name)]
-    return splits_among({name: _holds_folders(root / name) for name in folders})
+    with os.scandir(root) as entries:
+        folders = [entry.name for entry in entries if _is_folder(entry) and counts(entry.name)]
+    # Only those that are called as splits are are looked into: a class may hold a million files.
+    return splits_among({name: name.lower() in SPLIT_NAMES and _holds_folders(root / name) for name in folders})
 
 
 def _holds_folders(folder: Path) -> bool:
@@ -69,17 +72,19 @@ def walk(root: str) -> Iterator[str]:
             continue
         try:
             own = os.stat(path)  # noqa: PTH116 - once a folder, beside scandir, which gives strings
-            entries = sorted(os.scandir(path), key=lambda entry: entry.name, reverse=True)
+            with os.scandir(path) as found:
+                entries = {entry.name: entry for entry in found}
         except OSError:
             yield path
             continue
         here = (own.st_dev, own.st_ino)
         if here in ancestors:  # a link that leads back up: all that it shows is being listed already
             continue
-        if STORE_NAMES.issubset(entry.name for entry in entries):
+        if entries.keys() >= STORE_NAMES:
             continue
         within = ancestors | {here}
-        waiting.extend((entry.path, within if _is_folder(entry) else None) for entry in entries if counts(entry.name))
+        names = sorted(filter(counts, entries), reverse=True)
+        waiting.extend((entries[name].path, within if _is_folder(entries[name]) else None) for name in names)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
