@@ -3,16 +3,18 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from penult.pipeline.cli.app import DONE, NEW_FAILURES
-from penult.pipeline.deliver import Delivery
 from penult.pipeline.extraction.receipt import Receipt
 from penult.pipeline.progress import Progress, progress_for
-from penult.pipeline.training.train import Trained
-from penult.pipeline.training.train_values import TrainedValues
+
+if TYPE_CHECKING:  # which load scikit-learn, and a verb that trains nothing should not wait for it
+    from penult.pipeline.deliver import Delivery
+    from penult.pipeline.training.train import Trained
+    from penult.pipeline.training.train_values import TrainedValues
 
 
 def progress() -> Progress:
@@ -50,7 +52,7 @@ def _cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def print_trained(trained: Trained, delivery: Delivery, notes: Sequence[str]) -> None:
+def print_trained(trained: "Trained", delivery: "Delivery", notes: Sequence[str]) -> None:
     """Prints what a head is worth, and where its report and model lie."""
     evaluation, card = trained.evaluation, trained.head.card
     accuracy = evaluation.accuracy
@@ -73,7 +75,7 @@ def one_line(name: str) -> str:
     return "".join(part if part.isprintable() else part.encode("unicode_escape").decode() for part in name)
 
 
-def print_trained_values(trained: TrainedValues) -> None:
+def print_trained_values(trained: "TrainedValues") -> None:
     """Prints what a head for numbers or tags is worth."""
     card = trained.head.card
     for note in trained.notes:

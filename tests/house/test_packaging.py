@@ -37,6 +37,15 @@ def test_importing_penult_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("verb", ["extract", "store", "dataset", "backbones", "export", "doctor"])
+def test_a_verb_that_trains_nothing_does_not_wait_for_what_trains(verb: str) -> None:
+    command = (
+        f"import sys, penult.pipeline.cli.{verb}; print({{'torch', 'sklearn', 'lightgbm', 'scipy'}} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
 @pytest.fixture(scope="module")
 def wheel_venv(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh environment with the built wheel; the wheels that it depends on are taken from this environment."""
