@@ -19,7 +19,7 @@ from penult.exporters.reference import reference_batch
 from penult.exporters.running import Runner
 from penult.exporters.sources.source_network import Decode, SourceNetwork
 
-__all__ = ["prove"]
+__all__ = ["prove", "sample_photos"]
 
 _PHOTOS = ("china.jpg", "flower.jpg")
 _LARGEST_ERROR = 1e-4
@@ -37,7 +37,7 @@ def prove(
     Gives the figures for the card, or raises ExportMismatchError that names the worst tap and image.
     """
     with tempfile.TemporaryDirectory(prefix="penult-") as folder:
-        paths = [*_sample_photos(), *_drawn_images(Path(folder), backbone.input_size), *photos]
+        paths = [*sample_photos(), *_drawn_images(Path(folder), backbone.input_size), *photos]
         pixels = np.stack([decode(path.read_bytes(), backbone.card.preprocessing) for path in paths])
         runner = Runner(backbone.to_bytes(), backbone.name)
         ours = runner.run(backbone.outputs, {INPUT: pixels})
@@ -109,7 +109,8 @@ def _batch_error(runner: Runner, backbone: Backbone, pixels: npt.NDArray[np.uint
     return largest
 
 
-def _sample_photos() -> list[Path]:
+def sample_photos() -> list[Path]:
+    """Gives the two photos that come with scikit-learn."""
     found = find_spec("sklearn")  # found, and not imported: that takes a second
     if found is None or found.origin is None:
         raise MissingFileError("The sample photos of scikit-learn are not there", expected="scikit-learn, installed")

@@ -47,6 +47,10 @@ STRIPPED_PIXELS = 1 << 25
 # Images that take more memory than this to decode are decoded one at a time.
 LARGE_BYTES = 1 << 27
 
+# A JPEG that may be decoded at a reduced scale keeps at least this many times the size that it is then resized to: what
+# it loses beyond that begins to show in features.
+DRAFT_MARGIN = 2
+
 _large_turn = threading.Lock()
 
 # What turns an image upright whose EXIF orientation is this.
@@ -89,6 +93,8 @@ def decoded_image(
     try:
         with Image.open(io.BytesIO(data), formats=_formats(data)) as image:
             _refuse_bomb(image)
+            if preprocessing.decoding.draft:
+                _reduce_jpeg(image, preprocessing)
             with turn if _cost_bytes(image) > LARGE_BYTES else nullcontext():
                 return _prepared(image, preprocessing)
     except ImageError:
@@ -119,6 +125,14 @@ def _refuse_bomb(image: Image.Image) -> None:
         raise ImageError(f"the image is too large: {width} x {height} pixels, and {MAX_PIXELS:,} is the most")
     if not width * height:
         raise ImageError("the image has no pixels")
+
+
+def _reduce_jpeg(image: Image.Image, preprocessing: "Preprocessing") -> None:
+    """Has a JPEG decoded at a half, a quarter or an eighth of its sides, where the margin leaves that much."""
+    is_turned = _turn_of(image, preprocessing.decoding) in TURNED_SIDES
+    across, down = resized_size(image.size[::-1] if is_turned else image.size, preprocessing.resize)
+    wanted = (down, across) if is_turned else (across, down)
+    image.draft(None, (wanted[0] * DRAFT_MARGIN, wanted[1] * DRAFT_MARGIN))  # does nothing to other formats
 
 
 def _cost_bytes(image: Image.Image) -> int:
