@@ -82,8 +82,8 @@ def _images(card: Card, photos: Sequence[str | Path]) -> Iterator[bytes]:
     """Gives the bytes of the mosaics and of the photos, one at a time."""
     resize = card.preprocessing.resize
     shortest = 4 * DRAFT_MARGIN * (resize if isinstance(resize, int) else max(resize))
-    for path in sample_photos():
-        with Image.open(path) as photo:
+    for sample in sample_photos():
+        with Image.open(sample) as photo:
             yield _mosaic(photo.convert("RGB"), shortest)
     for path in photos:
         yield Path(path).read_bytes()
