@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 from penult.errors import HeadError, InputError, UnknownNameError
 from penult.pipeline.heads.blocks import calm_blas
 from penult.pipeline.heads.folds import assign_folds, sample
+from penult.pipeline.heads.registry import cannot_weight
 from penult.pipeline.heads.temperature import mean_log_loss
 
 __all__ = ["Fitted", "HeadOptions", "Recipe", "fit_quietly"]
@@ -68,6 +69,16 @@ class Recipe:
             fixed[name if name in known else full] = value
         rest = {name: values for name, values in self.grid.items() if name not in fixed}
         return replace(self, estimator=clone(self.estimator).set_params(**fixed), grid=rest)
+
+    def weighted(self, class_weight: str | None) -> Self:
+        """Returns the recipe with its classes weighted so, or refuses where the estimator has no parameter for it."""
+        if class_weight is None:
+            return self
+        names = [name for name in self.estimator.get_params() if name.rpartition("__")[2] == "class_weight"]
+        if not names:
+            raise cannot_weight(type(self.estimator).__name__)
+        weights = dict.fromkeys(names, class_weight)
+        return replace(self, estimator=clone(self.estimator).set_params(**weights))
 
     @property
     def takes(self) -> frozenset[str]:

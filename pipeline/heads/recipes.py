@@ -8,7 +8,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import SVC
 
-from penult.errors import InputError
 from penult.pipeline.heads.blocks import usable_cores
 from penult.pipeline.heads.boosted import BoostedTrees
 from penult.pipeline.heads.centroid import NearestMean
@@ -16,6 +15,7 @@ from penult.pipeline.heads.lda import ShrunkenDiscriminant
 from penult.pipeline.heads.logistic import LogisticPath
 from penult.pipeline.heads.machine import LinearMachine
 from penult.pipeline.heads.recipe import HeadOptions, Recipe
+from penult.pipeline.heads.registry import cannot_weight
 from penult.pipeline.heads.ridge import RidgePath
 
 
@@ -63,9 +63,10 @@ def knn(options: HeadOptions) -> Recipe:
 
 def gaussian_nb(options: HeadOptions) -> Recipe:
     """Naive Bayes with a Gaussian per feature and class."""
-    _refuse_weights(options, "gaussian-nb")
+    # Weights that are the same within a class change nothing but how likely it is before an image is seen.
+    shares = None if options.class_weight is None else [1 / options.n_classes] * options.n_classes
     grid = {"gaussiannb__var_smoothing": (1e-9, 1e-3, 1e-2, 1e-1, 1.0, 10.0)}
-    return Recipe(make_pipeline(StandardScaler(), GaussianNB()), grid)
+    return Recipe(make_pipeline(StandardScaler(), GaussianNB(priors=shares)), grid)
 
 
 def random_forest(options: HeadOptions) -> Recipe:
@@ -93,8 +94,4 @@ def lightgbm(options: HeadOptions) -> Recipe:
 
 def _refuse_weights(options: HeadOptions, name: str) -> None:
     if options.class_weight is not None:
-        raise InputError(
-            f"the head {name} cannot weight classes",
-            expected="no class weight",
-            remedy="take logistic, lda, ridge, linear-svc, svc, random-forest or lightgbm",
-        )
+        raise cannot_weight(name)

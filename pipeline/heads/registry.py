@@ -10,9 +10,25 @@ from penult.errors import HeadError, InputError, UnknownNameError
 if TYPE_CHECKING:  # so that listing names does not load scikit-learn
     from penult.pipeline.heads.recipe import HeadOptions, Recipe
 
-__all__ = ["DEFAULT", "GROUP", "Task", "default_head", "head_kind", "head_maker", "head_names", "recipe_of", "register"]
+__all__ = [
+    "AUTO",
+    "DEFAULT",
+    "GROUP",
+    "Task",
+    "cannot_weight",
+    "check_head",
+    "default_head",
+    "head_kind",
+    "head_maker",
+    "head_names",
+    "recipe_of",
+    "register",
+]
 
 DEFAULT = "logistic"
+AUTO = "auto"
+"""The word for whichever of the quick heads does best on held-out training images."""
+
 GROUP = "penult.heads"
 
 Task = Literal["classification", "regression", "multilabel"]
@@ -31,6 +47,9 @@ CLASS_HEADS = (
     "mlp",
     "lightgbm",
 )
+
+WEIGHTLESS = ("knn", "mlp")
+"""The heads for classes that cannot give a rare class the weight of a frequent one."""
 
 
 def _targets(module: str, names: tuple[str, ...]) -> dict[str, str]:
@@ -73,6 +92,28 @@ def head_kind(head: Any) -> str:
     return head if isinstance(head, str) else f"{type(head).__module__.split('.')[0]}:{type(head).__name__}"
 
 
+def check_head(head: Any, task: Task = "classification") -> None:
+    """Refuses what is no head, and ``auto`` where there are no quick heads to choose from."""
+    if not (isinstance(head, str) and head == AUTO):
+        head_maker(head, task)
+    elif task != "classification":
+        raise InputError(
+            f"the head {AUTO} is for classes, and this is {task}",
+            expected=f"one of {', '.join(_known(task))}",
+            remedy="name one of these",
+        )
+
+
+def cannot_weight(head: str) -> InputError:
+    """Returns the refusal of a class weight, which names the heads that take one."""
+    able = [name for name in CLASS_HEADS if name not in WEIGHTLESS]
+    return InputError(
+        f"the head {head} cannot weight classes",
+        expected="no class weight",
+        remedy=f"take one of {', '.join(able)}",
+    )
+
+
 def head_maker(head: Any, task: Task = "classification") -> "Callable[[HeadOptions], Recipe]":
     """Returns what makes the recipe of a head, so that a wrong one is told before any work is done.
 
@@ -81,10 +122,10 @@ def head_maker(head: Any, task: Task = "classification") -> "Callable[[HeadOptio
     if not isinstance(head, str):
         if isinstance(head, type) or not (hasattr(head, "fit") and hasattr(head, "get_params")):
             raise InputError(f"{head!r} is no head", expected="a name, or an unfitted scikit-learn estimator")
-        return lambda _: _recipe(head, task)
+        return lambda options: _recipe(head, task).weighted(options.class_weight)
     if ":" in head:
         kind = _class_at(head)
-        return lambda _: _of_class(kind, {}, task)
+        return lambda options: _of_class(kind, {}, task).weighted(options.class_weight)
     known = _known(task)
     if head not in known:
         _refuse_elsewhere(head, task)
@@ -101,7 +142,7 @@ def recipe_of(
     ``params`` are fixed, and no longer searched; for ``module:Class`` they are the constructor's.
     """
     if isinstance(head, str) and ":" in head:
-        return _of_class(_class_at(head), dict(params or {}), task)
+        return _of_class(_class_at(head), dict(params or {}), task).weighted(options.class_weight)
     from penult.pipeline.heads.recipe import Recipe
 
     recipe = head_maker(head, task)(options)

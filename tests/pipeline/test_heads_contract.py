@@ -1,5 +1,6 @@
 """Every head is a scikit-learn estimator that others can trust: scikit-learn's own checks, and ours for all names."""
 
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from penult.errors import HeadError, InputError, UnknownNameError
@@ -21,6 +27,7 @@ from penult.pipeline.heads.lda import ShrunkenDiscriminant
 from penult.pipeline.heads.logistic import LogisticPath
 from penult.pipeline.heads.machine import LinearMachine
 from penult.pipeline.heads.recipe import HeadOptions, Recipe
+from penult.pipeline.heads.registry import CLASS_HEADS
 from penult.pipeline.heads.ridge import RidgePath
 from penult.pipeline.heads.ridge_numbers import RidgeNumbers
 
@@ -79,7 +86,10 @@ def test_every_head_takes_two_classes_with_few_images(name: str) -> None:
     assert fitted.estimator.predict_proba(X).shape == (12, 2)
 
 
-@pytest.mark.parametrize("name", ["logistic", "lda", "ridge", "centroid", "linear-svc", "svc", "random-forest"])
+WEIGHTLESS = ("knn", "mlp")
+
+
+@pytest.mark.parametrize("name", [name for name in head_names() if name not in WEIGHTLESS])
 def test_balanced_weights_find_more_of_a_rare_class(name: str) -> None:
     rng = np.random.default_rng(2)
     y = (rng.random(600) < 0.08).astype(int)
@@ -96,10 +106,34 @@ def test_balanced_weights_find_more_of_a_rare_class(name: str) -> None:
     assert recall("balanced") > recall(None) or name == "svc"
 
 
-@pytest.mark.parametrize("name", ["knn", "gaussian-nb", "mlp"])
-def test_heads_that_cannot_weight_classes_say_so(name: str) -> None:
-    with pytest.raises(InputError, match="cannot weight classes"):
+@pytest.mark.parametrize("name", [*WEIGHTLESS, "sklearn.neighbors:KNeighborsClassifier"])
+def test_heads_that_cannot_weight_classes_name_those_that_can(name: str) -> None:
+    with pytest.raises(InputError, match="cannot weight classes") as refused:
         recipe_of(name, HeadOptions(10, 2, 4, class_weight="balanced"))
+    named = re.search(r"take one of ([a-z, -]+)", str(refused.value))
+    assert named is not None
+    assert set(named[1].split(", ")) == set(CLASS_HEADS) - set(WEIGHTLESS)
+
+
+@pytest.mark.parametrize(
+    "head", ["sklearn.linear_model:LogisticRegression", make_pipeline(StandardScaler(), LogisticRegression())]
+)
+def test_any_classifier_that_takes_class_weights_is_given_them(head: Any) -> None:
+    recipe = recipe_of(head, HeadOptions(10, 2, 4, class_weight="balanced"))
+    given = {value for name, value in recipe.estimator.get_params().items() if name.endswith("class_weight")}
+    assert given == {"balanced"}
+    assert isinstance(head, str) or head[-1].class_weight is None
+
+
+def test_naive_bayes_with_balanced_weights_is_scikit_learns_with_weighted_rows() -> None:
+    rng = np.random.default_rng(4)
+    y = (rng.random(300) < 0.1).astype(int)
+    X = (rng.normal(size=(300, 6)) + 0.4 * y[:, None]).astype(np.float32)
+    ours = recipe_of("gaussian-nb", HeadOptions(300, 2, 6, class_weight="balanced")).fit(X, y)
+    smoothing = ours.params["gaussiannb__var_smoothing"]
+    rows = StandardScaler().fit_transform(X)
+    plain = GaussianNB(var_smoothing=smoothing).fit(rows, y, sample_weight=compute_sample_weight("balanced", y))
+    assert np.allclose(ours.estimator.predict_proba(X), plain.predict_proba(rows), atol=1e-5)
 
 
 def test_an_unknown_head_is_answered_with_close_names() -> None:

@@ -102,6 +102,23 @@ def test_balanced_weights_are_scikit_learns() -> None:
     assert objective(X, y, head.coef_, head.intercept_, 0.1, weights) <= best * (1 + 1e-4)
 
 
+@pytest.mark.parametrize("n_classes", [2, 3, 10])
+def test_probabilities_with_balanced_weights_agree_with_scikit_learn(n_classes: int) -> None:
+    features, y = load_digits(n_class=n_classes, return_X_y=True)
+    kept = (y > 0) | (np.random.default_rng(1).random(len(y)) < 0.15)  # zeros are rare
+    features, y = features[kept], y[kept]
+    head = LogisticPath(C=0.01, class_weight="balanced").fit(features[::2].astype(np.float32), y[::2])
+    plain = make_pipeline(
+        StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", tol=1e-10, max_iter=5000)
+    )
+    plain.fit(features[::2], y[::2])
+    ours, theirs = head.predict_proba(features[1::2].astype(np.float32)), plain.predict_proba(features[1::2])
+    assert np.abs(ours - theirs).max() < 2e-3
+    assert np.mean(ours.argmax(axis=1) == theirs.argmax(axis=1)) > 0.995
+    unweighted = LogisticPath(C=0.01).fit(features[::2].astype(np.float32), y[::2])
+    assert np.abs(unweighted.predict_proba(features[1::2].astype(np.float32)) - theirs).max() > 0.02
+
+
 def test_the_chosen_c_has_the_least_held_out_loss_of_the_path() -> None:
     X, y = embedded(400, 60, 3, apart=0.5)
     head = LogisticPath().fit(X, y)
