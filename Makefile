@@ -7,10 +7,10 @@ BIN := .venv/bin
 demo: .venv/run.stamp
 	$(BIN)/penult demo
 
-test: .venv/dev.stamp .venv/torch.stamp .venv/browser.stamp
+test: .venv/dev.stamp .venv/torch.stamp .venv/ray.stamp .venv/browser.stamp
 	$(BIN)/python -m pytest -m "not slow" -n 2
 
-test-slow: .venv/dev.stamp .venv/torch.stamp .venv/browser.stamp
+test-slow: .venv/dev.stamp .venv/torch.stamp .venv/ray.stamp .venv/browser.stamp
 	$(BIN)/python -m pytest -m "slow and not hours"
 
 # Every architecture of torchvision, timm's families and Keras, each against its source: hours.
@@ -45,6 +45,11 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 	if $(BIN)/python -m pip install --quiet --retries 1 --no-deps --extra-index-url $(TORCH_INDEX) $(TORCH) && \
 	$(BIN)/python -m pip install --quiet --editable '.[keras,torch]' $(TORCH); \
 	then touch $@; else echo "No torch for the CPU: tests of exports from torch and Keras will skip"; fi
+
+# Ray has no builds for the newest Python or for every system: its tests skip there, and say so.
+.venv/ray.stamp: .venv/dev.stamp
+	if $(BIN)/python -m pip install --quiet --retries 1 --editable '.[ray]'; \
+	then touch $@; else echo "No Ray for this Python: tests on a cluster will skip"; fi
 
 # What the tests in a browser need. They skip, and say so, where there is no npm or no Chromium.
 .venv/browser.stamp: docs/browser/package-lock.json | .venv/bin/python

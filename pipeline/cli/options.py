@@ -5,11 +5,12 @@ from collections.abc import Callable
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 import click
 
 from penult.pipeline.extraction.extract import ExtractOptions, extract
+from penult.pipeline.extraction.options import EngineName
 from penult.pipeline.extraction.providers import EXECUTION_PROVIDERS
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
@@ -124,6 +125,24 @@ def job_options(verb: Verb) -> Verb:
             "--metrics",
             type=click.Path(dir_okay=False),
             help="Keep the job's figures in this file as OpenMetrics text, written every ten seconds.",
+        ),
+        click.option(
+            "--engine",
+            type=click.Choice(get_args(EngineName)),
+            default=ExtractOptions.engine,
+            show_default=True,
+            help="Run on this machine, or on a Ray cluster: then --workers are those of each actor.",
+        ),
+        click.option(
+            "--address",
+            metavar="auto|HOST:PORT",
+            help="The Ray cluster; auto is the one that this machine belongs to.  "
+            "[default: that of RAY_ADDRESS, or one of its own on this machine]",
+        ),
+        click.option(
+            "--actors",
+            type=click.IntRange(1),
+            help="So many actors of Ray, for which a cluster may grow.  [default: as many as there is room for]",
         ),
     ):
         verb = option(verb)

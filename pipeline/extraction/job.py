@@ -1,43 +1,31 @@
-"""One run of the batch job: known files are counted, others go to the workers, and their outcomes to the writer."""
+"""One run of the batch job: known files are counted, and others go to an engine until each has come to its end."""
 
-import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Generator, Iterator, Sequence
 from itertools import chain, islice
 
-from penult.errors import ImageError, StoreWriteError
+import numpy as np
+
+from penult.errors import StoreDamagedError, StoreWriteError
 from penult.exporters import Backbone
 from penult.pipeline.extraction.claims import Claims
 from penult.pipeline.extraction.collector import paused_collector
-from penult.pipeline.extraction.cores import worker_count
-from penult.pipeline.extraction.decode_limits import DecodeLimits
+from penult.pipeline.extraction.crew import in_loads
+from penult.pipeline.extraction.engines import Engine, require_engine, start_engine
 from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.extraction.interrupts import Stop, stop_when_interrupted
-from penult.pipeline.extraction.metrics import Metrics
 from penult.pipeline.extraction.options import ExtractOptions
 from penult.pipeline.extraction.receipt import Receipt
-from penult.pipeline.extraction.session import Session
-from penult.pipeline.extraction.worker import Outcome, Worker
-from penult.pipeline.extraction.writer import Writer, missing_somewhere
+from penult.pipeline.extraction.recorder import Recorder
+from penult.pipeline.extraction.writer import Tally, missing_somewhere
 from penult.pipeline.progress import Task
 from penult.store import Space, Store
+from penult.store.keys import distinct, key_array, no_keys
 
-# How many files are looked up in the catalog at once, and how many are claimed at once.
+# How many files are looked up in the catalog at once.
 LOOK_UP_FILES = 8_192
-CLAIM_FILES = 64
 
-# How many files a worker takes at a time (in batches of the session), and how many such loads are under way for each
-# worker: one in its hands and one waiting.
-LOAD_FILES = 16
-IN_FLIGHT = 2
-
-# Beyond so many bytes a load takes no further file, since the last loads of large images would leave workers idle.
-LOAD_BYTES = 4 << 20
-
-# How long to wait before asking again whether another job has committed what it has claimed.
-WAIT_SECONDS = 0.5
+# How often a job with many processes does again what turns out to be lost once all is done.
+ROUNDS = 3
 
 
 class Job:
@@ -46,24 +34,26 @@ class Job:
     def __init__(
         self, store: Store, spaces: dict[str, Space], options: ExtractOptions, receipt: Receipt, task: Task
     ) -> None:
-        self._store, self._spaces, self._options, self._receipt, self._task = store, spaces, options, receipt, task
-        self._workers = options.workers or worker_count()
-        self._writer = Writer(spaces, store.catalog, receipt, in_flight=IN_FLIGHT * self._workers)
-        self._metrics = Metrics(options.metrics)
+        self._store, self._spaces, self._options, self._receipt = store, spaces, options, receipt
+        self._recorder = Recorder(store, spaces, options, receipt, task)
 
     def run(self, backbone: Backbone, files: Sequence[ImageFile]) -> None:
-        """Brings every file to an end; the session is opened only if there is work for it."""
+        """Brings every file to an end; the engine is started only if there is work for it."""
+        require_engine(self._options.engine)
+        self._receipt.engine = self._options.engine
         with stop_when_interrupted(self._options.max_seconds) as stop:
             try:
-                self._tell(0)
+                self._recorder.tell(0)
                 unknown = self._unknown(files, stop)
                 first = list(islice(unknown, 1))
                 if first:
                     self._require_writable()
                     self._work(backbone, chain(first, unknown), stop)
                 self._receipt.is_complete = not stop.is_asked or self._receipt.done == len(files)
+                if self._options.engine != "local" and self._receipt.is_complete:
+                    self._confirm(backbone, files, stop)
             finally:
-                self._metrics.tell(self._receipt.now(), is_over=True)
+                self._recorder.close()
             if not self._receipt.is_complete:
                 self._receipt.stopped = stop.reason
 
@@ -97,108 +87,89 @@ class Job:
             if key is not None and not next(missing):
                 self._receipt.reused += 1
             elif reason is not None:
-                self._refuse_if_strict(file, reason)
+                self._recorder.refuse_if_strict(file.path, reason)
                 self._receipt.failed += 1
             else:
                 unknown.append(file)
-        self._tell(len(files) - len(unknown))
+        self._recorder.tell(len(files) - len(unknown))
         return unknown
 
-    def _loads(self, files: Iterator[ImageFile], claims: Claims, stop: Stop, size: int) -> Iterator[list[ImageFile]]:
+    def _work(self, backbone: Backbone, files: Iterator[ImageFile], stop: Stop) -> None:
+        scope = ",".join(sorted(space.spec.id for space in self._spaces.values()))
+        with Claims(self._store.path, scope) as claims:
+            self._recorder.settled = claims.let_go
+            with start_engine(backbone, self._store, self._spaces, self._options, self._recorder) as engine:
+                engine.carry(self._loads(files, claims, stop, engine), stop)
+
+    def _loads(
+        self, files: Iterator[ImageFile], claims: Claims, stop: Stop, engine: Engine
+    ) -> Generator[list[ImageFile]]:
         """Yields loads of files that no other job works on; an empty one where there is only waiting for others."""
         held: list[ImageFile] = []
-        while chunk := list(islice(files, max(CLAIM_FILES, size))):
-            mine, theirs = self._claim(chunk, claims)
-            yield from in_loads(mine, size)
+        while chunk := list(islice(files, engine.claim_files)):
+            mine, theirs = self._claim(chunk, claims, engine)
+            yield from in_loads(mine, engine.load_files)
             held += theirs
         while held and not stop.is_asked:
             still: list[ImageFile] = []
             for start in range(0, len(held), LOOK_UP_FILES):
-                mine, theirs = self._claim(self._look_up(held[start : start + LOOK_UP_FILES]), claims)
-                yield from in_loads(mine, size)
+                mine, theirs = self._claim(self._look_up(held[start : start + LOOK_UP_FILES]), claims, engine)
+                yield from in_loads(mine, engine.load_files)
                 still += theirs
             held = still
             if held:
                 yield []
 
-    def _claim(self, files: Sequence[ImageFile], claims: Claims) -> tuple[list[ImageFile], list[ImageFile]]:
+    def _claim(
+        self, files: Sequence[ImageFile], claims: Claims, engine: Engine
+    ) -> tuple[list[ImageFile], list[ImageFile]]:
         """Returns which of the files this job is to do now, and which another one has in hand."""
         granted = claims.take([file.path for file in files])
         mine = [file for file, is_mine in zip(files, granted, strict=True) if is_mine]
         if claims.has_company:
-            self._writer.hasten()
+            engine.hasten()
         # Another job may have committed some of them since they were looked up, and let go of them.
         unknown = self._look_up(mine)
         claims.let_go({file.path for file in mine}.difference(file.path for file in unknown))
         return unknown, [file for file, is_mine in zip(files, granted, strict=True) if not is_mine]
 
-    def _work(self, backbone: Backbone, files: Iterator[ImageFile], stop: Stop) -> None:
-        taps = list(dict.fromkeys(space.spec.tap for space in self._spaces.values()))
-        views = list(dict.fromkeys(space.spec.view for space in self._spaces.values()))
-        session = Session(backbone, taps, provider=self._options.provider, batch_size=self._options.batch_size)
-        limits = DecodeLimits(self._options.image_seconds, self._options.image_megabytes)
-        worker = Worker(session, backbone.card.preprocessing, self._options.dtype, self._is_present, limits, views)
-        self._receipt.provider, self._receipt.why_not_better = session.choice.provider, session.choice.why
-        self._receipt.workers = self._workers
-        scope = ",".join(sorted(space.spec.id for space in self._spaces.values()))
-        with (
-            closing(worker),
-            Claims(self._store.path, scope) as claims,
-            ThreadPoolExecutor(self._workers, thread_name_prefix="penult-worker") as pool,
-        ):
-            self._writer.committed = claims.let_go
-            try:
-                self._carry(worker, pool, self._loads(files, claims, stop, max(LOAD_FILES, session.batch_size)), stop)
-            finally:
-                pool.shutdown(cancel_futures=True)
-                self._writer.finish()
-
-    def _carry(self, worker: Worker, pool: ThreadPoolExecutor, loads: Iterator[list[ImageFile]], stop: Stop) -> None:
-        waiting: deque[Future[Outcome]] = deque()
-        for load in loads:
-            if load:
-                waiting.append(pool.submit(worker, load))
-            while waiting and (not load or len(waiting) >= IN_FLIGHT * self._workers):
-                self._take(waiting.popleft().result())
+    def _confirm(self, backbone: Backbone, files: Sequence[ImageFile], stop: Stop) -> None:
+        """Sees with its own eyes that every image has its rows, whatever others said that they have committed."""
+        rounds = 0
+        while lacking := self._count_keys(files):
+            self._receipt.is_complete = False
             if stop.is_asked:
-                break
-            if not load:
-                self._writer.commit()  # others may be waiting as well, and for this
-                time.sleep(WAIT_SECONDS)
-        while waiting:
-            self._take(waiting.popleft().result())
+                return
+            if rounds == ROUNDS:
+                raise _lost(lacking)
+            rounds += 1
+            back = min(self._receipt.new, len(lacking))
+            self._recorder.count(Tally(new=-back, reused=back - len(lacking)))
+            self._work(backbone, iter(lacking), stop)
+            self._receipt.is_complete = not stop.is_asked
 
-    def _take(self, outcome: Outcome) -> None:
-        self._writer.take(outcome)
-        for file, reason in outcome.failed:
-            self._refuse_if_strict(file, reason)
-        self._tell(len(outcome.extracted) + len(outcome.present) + len(outcome.failed))
-
-    def _is_present(self, keys: Sequence[bytes]) -> list[bool]:
-        # The open shard is asked first: a key that leaves it between the two questions is in the spaces by then.
-        is_open = [key in self._writer.open_keys for key in keys]
-        lacking = missing_somewhere(list(self._spaces.values()), keys)
-        return [here or not lacks for here, lacks in zip(is_open, lacking, strict=True)]
-
-    def _refuse_if_strict(self, file: ImageFile, reason: str) -> None:
-        if self._options.strict:
-            raise ImageError(f"{file.path}: {reason}", remedy="mend or remove it, or leave --strict out")
-
-    def _tell(self, count: int) -> None:
-        receipt = self._receipt
-        note = f"{receipt.new:,} new, {receipt.reused:,} reused, {receipt.failed:,} failed"
-        shares = receipt.spell_shares()
-        self._task.advance(count, note=f"{note}; {shares}" if shares else note)
-        self._metrics.tell(receipt.now())
+    @paused_collector()
+    def _count_keys(self, files: Sequence[ImageFile]) -> list[ImageFile]:
+        """Enters into the receipt how many keys the files have, and returns the files without rows or a reason."""
+        catalog, spaces = self._store.catalog, list(self._spaces.values())
+        blocks, lacking = [no_keys()], []
+        for start in range(0, len(files), LOOK_UP_FILES):
+            block = files[start : start + LOOK_UP_FILES]
+            keys, reasons = catalog.files.known(block), catalog.ledger.known(block)
+            known = [key for key in keys if key is not None]
+            missing = iter(missing_somewhere(spaces, known))
+            blocks.append(key_array(known))
+            for file, key, reason in zip(block, keys, reasons, strict=True):
+                is_failed = reason is not None or file.path in self._recorder.failed
+                if next(missing) if key is not None else not is_failed:
+                    lacking.append(file)
+        self._receipt.distinct_keys = len(distinct(np.concatenate(blocks)))
+        return lacking
 
 
-def in_loads(files: Sequence[ImageFile], size: int) -> Iterator[list[ImageFile]]:
-    """Yields the files in their order in loads of at most ``size``, and of few bytes, but of one file at least."""
-    load: list[ImageFile] = []
-    for file in files:
-        if load and (len(load) >= size or sum(each.size for each in load) + file.size > LOAD_BYTES):
-            yield load
-            load = []
-        load.append(file)
-    if load:
-        yield load
+def _lost(files: Sequence[ImageFile]) -> StoreDamagedError:
+    return StoreDamagedError(
+        f"{len(files)} images such as {files[0].path} have no rows, though these were committed",
+        expected="one store that all processes see alike",
+        remedy="look whether all nodes mount the same file system at this place, and run the same again",
+    )

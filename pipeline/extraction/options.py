@@ -1,13 +1,14 @@
 """How a job runs, as plain values that stand in the catalog with its receipt."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from penult.errors import InputError
 from penult.pipeline.extraction.decode_limits import DecodeLimits
 from penult.pipeline.extraction.sharding import parse_shard
 
 Dtype = Literal["float16", "float32"]
+EngineName = Literal["local", "ray"]
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,10 @@ class ExtractOptions:
     ``views`` are names separated by commas, of which each makes a space of its own. ``shard`` is ``i/n``, the i-th of n
     parts of the images; ``metrics`` a file for figures of the running job. An image that takes more than
     ``image_seconds`` or ``image_megabytes`` to decode goes to the ledger.
+
+    With the ``engine`` ray it runs on the Ray cluster at ``address`` (as Ray names it; without one, on that of the
+    environment, or on one of its own on this machine), in as many ``actors`` as it has room for, or as are asked; then
+    ``workers`` are those of each actor.
     """
 
     provider: str = "auto"
@@ -33,9 +38,12 @@ class ExtractOptions:
     image_seconds: float = DecodeLimits.seconds
     image_megabytes: int = DecodeLimits.megabytes
     views: str = "identity"
+    engine: EngineName = "local"
+    address: str | None = None
+    actors: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("workers", "batch_size", "limit", "image_megabytes"):
+        for name in ("workers", "batch_size", "limit", "image_megabytes", "actors"):
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise InputError(f"The option {name} is {number}", expected="1 or more, or None")
@@ -45,6 +53,15 @@ class ExtractOptions:
                 raise InputError(f"The option {name} is {seconds}", expected="more than 0, or None")
         if self.shard is not None:
             parse_shard(self.shard)
+        if self.engine not in get_args(EngineName):
+            raise InputError(f"The engine is {self.engine!r}", expected=f"one of {', '.join(get_args(EngineName))}")
+        for name in ("address", "actors"):
+            if self.engine != "ray" and getattr(self, name) is not None:
+                raise InputError(
+                    f"The option {name} is given, and the engine is {self.engine}",
+                    expected="it with the engine ray alone",
+                    remedy=f"say --engine ray, or leave --{name} out",
+                )
         from penult.pipeline.extraction.views import parse_views
 
         parse_views(self.views)

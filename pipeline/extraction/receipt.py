@@ -12,6 +12,8 @@ class Receipt:
     """The end of one run of `extract`. ``found`` = ``new`` + ``reused`` + ``failed``, unless it was stopped early.
 
     ``stopped`` tells why it was: ``interrupted``, ``max_seconds`` or ``error``; it is empty where all was done.
+    ``distinct_keys`` is how many samples the images found are, each with its rows seen in every space after all was
+    done; an engine of many processes counts them, and for others it is None.
     """
 
     found: int = 0
@@ -23,7 +25,11 @@ class Receipt:
     seconds: float = 0.0
     spaces: list[str] = field(default_factory=list)
     stage_seconds: dict[str, float] = field(default_factory=dict)
-    workers: int = 0
+    engine: str = "local"
+    actors: int = 0  # that an engine of many processes had at work at most
+    lost_actors: int = 0  # those that died, whose work was done again
+    distinct_keys: int | None = None
+    workers: int = 0  # of this process, or of each actor
     provider: str = ""
     why_not_better: str = ""  # why no faster provider was taken
     is_complete: bool = False
@@ -80,6 +86,11 @@ class Receipt:
         )
         if self.new:
             text += f"\nbusy with: {self.spell_shares()}"
+        if self.actors:
+            lost = f"; {self.lost_actors:,} were lost, and their work was done again" if self.lost_actors else ""
+            text += f"\nactors: {self.actors:,} with {self.workers} workers each{lost}"
+        if self.distinct_keys is not None:
+            text += f"\nsamples: {self.distinct_keys:,} distinct keys, each seen in every space"
         if self.why_not_better:
             text += f"\nIt ran on {self.provider}: {self.why_not_better}."
         if self.stopped == "max_seconds":

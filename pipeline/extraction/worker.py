@@ -31,6 +31,9 @@ _READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC",
 # Tells for each of the keys whether its rows are in the store, or on their way into it.
 Presence = Callable[[Sequence[bytes]], Sequence[bool]]
 
+# A file, its key, and what it holds.
+ReadFile = tuple[ImageFile, bytes, bytes]
+
 
 @dataclass
 class Outcome:
@@ -56,11 +59,10 @@ class Worker:
         session: Runner,
         preprocessing: Preprocessing,
         dtype: str,
-        is_present: Presence,
         limits: DecodeLimits | None = None,
         views: Sequence[str] = (IDENTITY,),
     ) -> None:
-        self._session, self._dtype, self._is_present = session, np.dtype(dtype), is_present
+        self._session, self._dtype = session, np.dtype(dtype)
         self._views = {view: view_of(view) for view in views}
         self._decoders = Decoders(preprocessing, limits)
 
@@ -68,13 +70,13 @@ class Worker:
         """Ends the processes that decode."""
         self._decoders.close()
 
-    def __call__(self, files: Sequence[ImageFile]) -> Outcome:
+    def __call__(self, files: Sequence[ImageFile], is_present: Presence) -> Outcome:
         """Never raises for what is wrong with an image; that stands in ``failed`` with its reason."""
         outcome = Outcome()
         clock = _Clock(outcome.stage_seconds)
         decoded = []
         for portion in _portions(files):
-            fresh = self._read(portion, outcome)
+            fresh = _absent(self._read(portion, outcome), is_present, outcome)
             clock.stage("read")
             decoded += self._decode(fresh, outcome)
             del fresh  # or its bytes would stay while the next portion is read
@@ -84,7 +86,7 @@ class Worker:
         clock.stage("session")
         return outcome
 
-    def _read(self, files: Sequence[ImageFile], outcome: Outcome) -> list[tuple[ImageFile, bytes, bytes]]:
+    def _read(self, files: Sequence[ImageFile], outcome: Outcome) -> list[ReadFile]:
         read = []
         for file in files:
             try:
@@ -97,13 +99,9 @@ class Worker:
                 outcome.unsettled.add(file)
             else:
                 read.append((file, key_of(data), data))
-        present = self._is_present([key for _, key, _ in read]) if read else []
-        outcome.present.extend((file, key) for (file, key, _), here in zip(read, present, strict=True) if here)
-        return [item for item, here in zip(read, present, strict=True) if not here]
+        return read
 
-    def _decode(
-        self, fresh: Sequence[tuple[ImageFile, bytes, bytes]], outcome: Outcome
-    ) -> list[tuple[ImageFile, bytes, NDArray[np.uint8]]]:
+    def _decode(self, fresh: Sequence[ReadFile], outcome: Outcome) -> list[tuple[ImageFile, bytes, NDArray[np.uint8]]]:
         decoded = []
         for file, key, data in fresh:
             try:
@@ -126,6 +124,12 @@ class Worker:
                 outcome.failed.append((file, f"its features are not finite in {self._dtype.name}"))
                 outcome.unsettled.add(file)
         outcome.rows = {tap: matrix[sound] for tap, matrix in rows.items()}
+
+
+def _absent(read: Sequence[ReadFile], is_present: Presence, outcome: Outcome) -> list[ReadFile]:
+    present = is_present([key for _, key, _ in read]) if read else []
+    outcome.present.extend((file, key) for (file, key, _), here in zip(read, present, strict=True) if here)
+    return [item for item, here in zip(read, present, strict=True) if not here]
 
 
 def _portions(files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:

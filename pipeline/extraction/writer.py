@@ -1,19 +1,19 @@
-"""Gathers rows and commits them: first to the spaces, then to the catalog, so that a crash between the two is harmless.
+"""Gathers rows and commits them to the spaces; what may then be told of their files is handed back.
 
-A row without its file in the catalog costs one hash at the next run; a file without its row cannot come to be.
+Rows come first and their files after them (see `recorder`), so that a crash between the two is harmless: a row without
+its file in the catalog costs one hash at the next run; a file without its row cannot come to be.
 """
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from penult.pipeline.extraction.images import ImageFile
-from penult.pipeline.extraction.receipt import Receipt
 from penult.pipeline.extraction.worker import Outcome
 from penult.store import Space
-from penult.store.catalog import Catalog
 from penult.store.catalog.files import SeenFile
 from penult.store.catalog.ledger import Failure
 from penult.store.keys import key_array
@@ -30,22 +30,79 @@ LAST_COMMIT_SECONDS = 60.0
 SHARED_COMMIT_SECONDS = 5.0
 
 
-class Writer:
-    """Takes outcomes one after the other, from one thread, and keeps the receipt's counts.
+@dataclass
+class Tally:
+    """How many images came to which end, and how long each stage was busy with them."""
 
-    ``in_flight`` is how many batches are under way at once: so many outcomes back, two workers may have met the same
-    bytes without knowing of each other. ``committed`` is called with the paths of files that have come to their end.
+    new: int = 0
+    reused: int = 0
+    failed: list[tuple[str, str]] = field(default_factory=list)  # the paths, and the reasons
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def images(self) -> int:
+        """How many images came to an end."""
+        return self.new + self.reused + len(self.failed)
+
+    def add(self, other: "Tally") -> None:
+        """Counts what another has counted as well."""
+        self.new += other.new
+        self.reused += other.reused
+        self.failed += other.failed
+        for stage, seconds in other.stage_seconds.items():
+            self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + seconds
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What a commit has made durable, and which files may therefore stand in the catalog and in the ledger."""
+
+    seen: list[SeenFile]
+    failures: list[Failure]
+    keys: list[bytes]
+    rows: int
+    seconds: float
+
+
+class Recent:
+    """The keys of the last batches, in which two workers may have met the same bytes without knowing of each other."""
+
+    def __init__(self, batches: int) -> None:
+        self._batches: deque[list[bytes]] = deque()
+        self._kept, self._keys = batches, set[bytes]()
+
+    def fresh(self, keys: Sequence[bytes]) -> list[int]:
+        """Adds a batch, and returns the places of those of its keys that were not there, nor before in it."""
+        places = []
+        for place, key in enumerate(keys):
+            if key not in self._keys:
+                self._keys.add(key)
+                places.append(place)
+        self._batches.append([keys[place] for place in places])
+        self.keep(self._kept)
+        return places
+
+    def keep(self, batches: int) -> None:
+        """Keeps so many batches from now on."""
+        self._kept = batches
+        while len(self._batches) > self._kept:
+            self._keys.difference_update(self._batches.popleft())
+
+
+class Writer:
+    """Takes outcomes one after the other, from one thread, and commits their rows as one shard for each space.
+
+    ``in_flight`` is how many batches are under way at once.
     """
 
-    def __init__(self, spaces: dict[str, Space], catalog: Catalog, receipt: Receipt, *, in_flight: int) -> None:
-        self._spaces, self._catalog, self._receipt = spaces, catalog, receipt
-        self.committed: Callable[[Sequence[str]], object] = lambda paths: None
-        self._recent: deque[set[bytes]] = deque(maxlen=in_flight + 1)
+    def __init__(self, spaces: dict[str, Space], *, in_flight: int) -> None:
+        self._spaces = spaces
+        self._recent = Recent(in_flight + 1)
         self._interval_seconds = FIRST_COMMIT_SECONDS
         self._reset()
 
     def _reset(self) -> None:
-        self.open_keys: set[bytes] = set()
+        self._open_keys: set[bytes] = set()
         self._rows: dict[str, list[np.ndarray]] = {tap: [] for tap in self._spaces}
         self._keys: list[bytes] = []
         self._bytes = 0
@@ -53,67 +110,55 @@ class Writer:
         self._failures: list[Failure] = []
         self._due = time.monotonic() + self._interval_seconds
 
-    def take(self, outcome: Outcome) -> None:
-        """Adds one outcome to the open shard and commits it when it is full or old enough."""
-        self._take_rows(outcome)
+    @property
+    def is_full(self) -> bool:
+        """Whether the open shard is as large as shards are to be."""
+        return len(self._keys) >= SHARD_ROWS or self._bytes >= SHARD_BYTES
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the open shard is full, or old enough."""
+        return self.is_full or time.monotonic() >= self._due
+
+    def take(self, outcome: Outcome) -> Tally:
+        """Adds one outcome to the open shard."""
+        fresh = self._recent.fresh([key for _, key in outcome.extracted])
+        keys = [outcome.extracted[place][1] for place in fresh]
+        self._keys += keys
+        self._open_keys.update(keys)
+        for tap, matrix in outcome.rows.items():
+            self._rows[tap].append(matrix[fresh])
+            self._bytes += matrix[fresh].nbytes
         self._files.extend(_seen(file, key) for file, key in (*outcome.extracted, *outcome.present))
         self._failures.extend(_failure(file, reason, outcome) for file, reason in outcome.failed)
-        self._receipt.reused += len(outcome.present)
-        self._receipt.failed += len(outcome.failed)
-        for stage, seconds in outcome.stage_seconds.items():
-            self._receipt.stage_seconds[stage] = self._receipt.stage_seconds.get(stage, 0.0) + seconds
-        if len(self._keys) >= SHARD_ROWS or self._bytes >= SHARD_BYTES or time.monotonic() >= self._due:
-            self.commit()
+        reused = len(outcome.present) + len(outcome.extracted) - len(fresh)
+        failed = [(file.path, reason) for file, reason in outcome.failed]
+        return Tally(len(fresh), reused, failed, dict(outcome.stage_seconds))
 
-    def finish(self) -> None:
-        """Commits the rest, and writes down what the spaces hold, so that a shard lost from then on is noticed."""
-        self.commit()
-        if self._receipt.rows:
-            for space in self._spaces.values():
-                space.checkpoint()
+    def is_present(self, keys: Sequence[bytes]) -> list[bool]:
+        """Tells for each key whether its rows are in all spaces, or in the open shard; asked from any thread."""
+        # The open shard is asked first: a key that leaves it between the two questions is in the spaces by then.
+        is_open = [key in self._open_keys for key in keys]
+        lacking = missing_somewhere(list(self._spaces.values()), keys)
+        return [here or not lacks for here, lacks in zip(is_open, lacking, strict=True)]
 
     def hasten(self) -> None:
         """Sees to it that others do not wait long for what is taken and not committed yet."""
         self._interval_seconds = min(self._interval_seconds, SHARED_COMMIT_SECONDS / 2)
         self._due = min(self._due, time.monotonic() + SHARED_COMMIT_SECONDS)
 
-    def _take_rows(self, outcome: Outcome) -> None:
-        fresh = []
-        self._recent.append(set())
-        for position, (_, key) in enumerate(outcome.extracted):
-            if not any(key in keys for keys in self._recent):
-                self._recent[-1].add(key)
-                self._keys.append(key)
-                fresh.append(position)
-        self.open_keys.update(self._recent[-1])
-        self._receipt.new += len(fresh)
-        self._receipt.reused += len(outcome.extracted) - len(fresh)
-        for tap, matrix in outcome.rows.items():
-            self._rows[tap].append(matrix[fresh])
-            self._bytes += matrix[fresh].nbytes
-
-    def commit(self) -> None:
-        """Makes everything taken so far durable."""
+    def commit(self) -> Commit:
+        """Makes the rows of everything taken so far durable, and returns what may now be recorded."""
         began = time.perf_counter()
         if self._keys:
             keys = key_array(self._keys)
             for tap, space in self._spaces.items():
-                space.add(keys, np.concatenate(self._rows[tap]))
-                self._receipt.rows += len(keys)
-        seen, failed = [file.path for file in self._files], [failure.path for failure in self._failures]
-        if seen:
-            self._catalog.files.record(self._files)
-            self._catalog.ledger.forget(seen)
-        if failed:
-            # What was known of a failed file is not true any more, even if its size and time are what they were.
-            self._catalog.files.forget(failed)
-            self._receipt.newly_failed += self._catalog.ledger.record(self._failures)
-        self.committed([*seen, *failed])
-        self._receipt.stage_seconds["store"] = (
-            self._receipt.stage_seconds.get("store", 0.0) + time.perf_counter() - began
-        )
+                space.add(keys, np.concatenate(self._rows[tap]), checkpoint=False)
+        rows = len(self._keys) * len(self._spaces)
+        done = Commit(self._files, self._failures, self._keys, rows, time.perf_counter() - began)
         self._interval_seconds = min(2 * self._interval_seconds, LAST_COMMIT_SECONDS)
         self._reset()
+        return done
 
 
 def _seen(file: ImageFile, key: bytes) -> SeenFile:

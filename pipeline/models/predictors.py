@@ -115,9 +115,9 @@ class _Computer:
     """Reads, decodes and runs files, one batch of the runner's size after the other."""
 
     def __init__(self, runner: Runner, preprocessing: Preprocessing, is_present: Presence) -> None:
-        self._batch_size = runner.batch_size
-        self._worker = Worker(runner, preprocessing, "float32", is_present)
+        self._batch_size, self._is_present = runner.batch_size, is_present
+        self._worker = Worker(runner, preprocessing, "float32")
 
     def outcomes(self, files: Sequence[ImageFile]) -> Iterator[Outcome]:
         for start in range(0, len(files), self._batch_size):
-            yield self._worker(files[start : start + self._batch_size])
+            yield self._worker(files[start : start + self._batch_size], self._is_present)

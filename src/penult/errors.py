@@ -9,6 +9,7 @@
     ├── MissingExtraError (ImportError)         an optional library is needed and not installed
     ├── ImageError (ValueError)                 one image cannot be decoded
     ├── ProviderError (RuntimeError)            the asked device cannot be used, and no other is taken in silence
+    ├── EngineError (RuntimeError)              the processes of a cluster cannot do the work
     ├── BackboneError (ValueError)              a file is no backbone, or not the one that its card says
     │   └── ExportMismatchError                 an exported network does not give what its source gives
     ├── HeadError (ValueError)                  a head cannot be fitted, saved or loaded
@@ -28,6 +29,7 @@ from typing import Self
 __all__ = [
     "BackboneError",
     "BundleMismatchError",
+    "EngineError",
     "ExportMismatchError",
     "HeadError",
     "ImageError",
@@ -107,6 +109,10 @@ class ImageError(PenultError, ValueError):
 
 class ProviderError(PenultError, RuntimeError):
     """The asked device cannot be used, and no other is taken in silence."""
+
+
+class EngineError(PenultError, RuntimeError):
+    """The processes of a cluster cannot do the work."""
 
 
 class BackboneError(PenultError, ValueError):

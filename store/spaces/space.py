@@ -67,7 +67,7 @@ class Space:
     def __repr__(self) -> str:
         return f"Space({self.spec.name!r}, id={self.spec.id!r})"
 
-    def add(self, keys: Iterable[bytes] | Keys, rows: NDArray[np.floating[Any]]) -> None:
+    def add(self, keys: Iterable[bytes] | Keys, rows: NDArray[np.floating[Any]], *, checkpoint: bool = True) -> None:
         """Commits rows; when it returns, they are durable, and when it raises, none or all of them are there.
 
         All rows of a call become visible at once and lie in one shard: about 16,000 a call serve reading best. A key
@@ -76,7 +76,7 @@ class Space:
         batch = Batch.of(self.spec, keys, rows)
         if not len(batch.keys):
             return
-        if self._adds >= CHECKPOINT_ADDS:
+        if checkpoint and self._adds >= CHECKPOINT_ADDS:
             self.checkpoint()
         self._folder.put_shard(NewShard(self.spec, batch.keys, batch.rows_between))
         self._adds += 1

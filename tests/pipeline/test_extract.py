@@ -65,7 +65,7 @@ def test_a_second_run_opens_no_file(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extract(collection, tmp_path / "store", backbone=small_backbone)
-    monkeypatch.setattr(job_module, "Session", None)  # to open a session, or a worker, would fail
+    monkeypatch.setattr(job_module, "start_engine", None)  # to open a session, or a worker, would fail
     assert _counts(extract(collection, tmp_path / "store", backbone=small_backbone)) == (30, 0, 30, 0)
 
 
@@ -290,8 +290,8 @@ def slowly(file):
     time.sleep(0.1)
     return read(file)
 worker._read_file = slowly
-import penult.pipeline.extraction.job as module
-module.LOAD_FILES = 4
+import penult.pipeline.extraction.crew as crew
+crew.LOAD_FILES = 4
 print("ready", flush=True)
 receipt = extract(sys.argv[1], sys.argv[2], backbone=sys.argv[3], options=ExtractOptions(workers=2))
 print(receipt.new, receipt.reused)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import penult.pipeline.extraction.claims as claims_module
-import penult.pipeline.extraction.job as job_module
+import penult.pipeline.extraction.crew as crew_module
 from penult.errors import InputError, MissingFileError, StoreWriteError, UnknownNameError
 from penult.exporters.backbone import Backbone
 from penult.pipeline.extraction.claims import Claims
@@ -23,7 +23,9 @@ from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.extraction.job_file import read_job_file
 from penult.pipeline.extraction.metrics import metrics_text
 from penult.pipeline.extraction.receipt import Receipt
+from penult.pipeline.extraction.recorder import Recorder
 from penult.pipeline.extraction.sharding import files_of_shard
+from penult.pipeline.extraction.writer import Tally
 from penult.store import Store, open_store
 
 PENULT = Path(sys.executable).with_name("penult")
@@ -38,10 +40,11 @@ def _content(store: Store) -> dict[str, tuple[bytes, bytes]]:
 
 SLOW_JOB = """
 import sys, time
-import penult.pipeline.extraction.job as job
+import penult.pipeline.extraction.crew as crew
+import penult.pipeline.extraction.engines as engines
 import penult.pipeline.extraction.worker as worker
 from penult.pipeline.extraction.extract import ExtractOptions, extract
-job.LOAD_FILES = job.CLAIM_FILES = 2
+crew.LOAD_FILES = engines.CLAIM_FILES = 2
 read = worker._read_file
 def slowly(file):
     time.sleep(0.2)
@@ -202,15 +205,15 @@ def test_a_shard_that_is_none(shard: str) -> None:
 def test_a_job_whose_time_is_over_ends_whole_and_says_so(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_module, "LOAD_FILES", 1)
-    monkeypatch.setattr(job_module, "IN_FLIGHT", 1)
-    take = job_module.Job._take
+    monkeypatch.setattr(crew_module, "LOAD_FILES", 1)
+    monkeypatch.setattr(crew_module, "IN_FLIGHT", 1)
+    count = Recorder.count
 
-    def slowly(self: job_module.Job, outcome: object) -> None:
+    def slowly(self: Recorder, tally: Tally) -> None:
         time.sleep(0.1)
-        take(self, outcome)  # type: ignore[arg-type]  # handed on as it came
+        count(self, tally)
 
-    monkeypatch.setattr(job_module.Job, "_take", slowly)
+    monkeypatch.setattr(Recorder, "count", slowly)
     store = open_store(tmp_path / "store")
     options = ExtractOptions(workers=1, batch_size=1, max_seconds=1.0)
     receipt = extract(collection, store, backbone=small_backbone, options=options)
@@ -256,7 +259,7 @@ def test_a_store_for_reading_only_serves_a_job_that_finds_nothing_new(
 def test_large_files_make_small_loads_so_that_no_worker_has_a_long_last_one() -> None:
     sizes = [10] * 20 + [3 << 20] * 3 + [9 << 20] * 2 + [-1] * 3
     files = [ImageFile(str(number), size, 1) for number, size in enumerate(sizes)]
-    loads = list(job_module.in_loads(files, 16))
+    loads = list(crew_module.in_loads(files, 16))
     assert [len(load) for load in loads] == [16, 5, 1, 1, 1, 1, 3]
     assert [file for load in loads for file in load] == files
 

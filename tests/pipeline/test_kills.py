@@ -19,12 +19,13 @@ from penult.store import Space, Store, open_store
 # The verb itself, whose commits come soon and often, so that kills meet them.
 VERB = """
 import sys, time
-import penult.pipeline.extraction.job as job
+import penult.pipeline.extraction.crew as crew
+import penult.pipeline.extraction.engines as engines
 import penult.pipeline.extraction.worker as worker
 import penult.pipeline.extraction.writer as writer
 writer.FIRST_COMMIT_SECONDS = 0.01
 writer.LAST_COMMIT_SECONDS = 0.04
-job.LOAD_FILES = job.CLAIM_FILES = 1
+crew.LOAD_FILES = engines.CLAIM_FILES = 1
 read = worker._read_file
 def slowly(file):
     time.sleep(0.02)

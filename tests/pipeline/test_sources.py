@@ -137,7 +137,7 @@ def test_an_unchanged_archive_is_not_read_again(
     archive = pack(tmp_path / ("c.tar" if pack is _tar else "c.zip"), collection)
     extract(archive, tmp_path / "store", backbone=small_backbone)
     with monkeypatch.context() as patch:
-        patch.setattr(job_module, "Session", None)  # to open a session, or a worker, would fail
+        patch.setattr(job_module, "start_engine", None)  # to open a session, or a worker, would fail
         assert extract(archive, tmp_path / "store", backbone=small_backbone).reused == 30
     os.utime(archive, ns=(1, 1))
     again = extract(archive, tmp_path / "store", backbone=small_backbone)

@@ -1,0 +1,119 @@
+"""Engines: who carries a job's loads to their end. The local one is a crew in this very process."""
+
+import time
+from collections.abc import Generator
+from contextlib import closing
+from types import TracebackType
+from typing import Protocol, Self
+
+from penult.errors import MissingExtraError
+from penult.exporters import Backbone
+from penult.pipeline.extraction.crew import Crew
+from penult.pipeline.extraction.images import ImageFile
+from penult.pipeline.extraction.interrupts import Stop
+from penult.pipeline.extraction.options import ExtractOptions
+from penult.pipeline.extraction.recorder import Recorder
+from penult.pipeline.extraction.worker import Outcome
+from penult.pipeline.extraction.writer import Writer
+from penult.store import Space, Store
+
+# How long to wait before asking again whether another job has committed what it has claimed.
+WAIT_SECONDS = 0.5
+
+# How many files are claimed at once.
+CLAIM_FILES = 64
+
+
+class Engine(Protocol):
+    """Carries loads to rows in the spaces, and tells a recorder of their files; entered as a context.
+
+    ``load_files`` is how many files a load is to have, and ``claim_files`` how many to claim at once.
+    """
+
+    load_files: int
+    claim_files: int
+
+    def __enter__(self) -> Self:
+        """Makes ready to carry."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Commits what was done, and ends."""
+
+    def carry(self, loads: Generator[list[ImageFile]], stop: Stop) -> None:
+        """Carries all loads, or as many as there are until it is to stop.
+
+        An empty load means that what is left is in the hands of other jobs.
+        """
+
+    def hasten(self) -> None:
+        """Sees to it that others do not wait long for what is not committed yet."""
+
+
+class LocalEngine:
+    """Carries with the cores and the GPUs of this machine."""
+
+    def __init__(
+        self, backbone: Backbone, spaces: dict[str, Space], options: ExtractOptions, recorder: Recorder
+    ) -> None:
+        self._crew, self._recorder = Crew(backbone, spaces, options), recorder
+        self._writer = Writer(spaces, in_flight=self._crew.in_flight)
+        self.load_files, self.claim_files = self._crew.load_files, max(CLAIM_FILES, self._crew.load_files)
+        receipt, choice = recorder.receipt, self._crew.choice
+        receipt.provider, receipt.why_not_better, receipt.workers = choice.provider, choice.why, self._crew.workers
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._crew.close()
+        self._commit()
+        self._recorder.finish()
+
+    def carry(self, loads: Generator[list[ImageFile]], stop: Stop) -> None:
+        """Carries the loads with the threads of this process."""
+        for outcome in self._crew.carry(self._paced(loads), self._writer.is_present, lambda: stop.is_asked):
+            self._take(outcome)
+
+    def _take(self, outcome: Outcome) -> None:
+        self._recorder.count(self._writer.take(outcome))
+        if self._writer.is_due:
+            self._commit()
+
+    def _paced(self, loads: Generator[list[ImageFile]]) -> Generator[list[ImageFile]]:
+        with closing(loads):
+            for load in loads:
+                yield load
+                if not load:
+                    self._commit()  # others may be waiting as well, and for this
+                    time.sleep(WAIT_SECONDS)
+
+    def _commit(self) -> None:
+        self._recorder.record(self._writer.commit())
+
+    def hasten(self) -> None:
+        """Commits soon."""
+        self._writer.hasten()
+
+
+def require_engine(name: str) -> None:
+    """Raises where the library is missing that an engine stands on."""
+    if name == "ray":
+        from importlib.util import find_spec
+
+        if find_spec("ray") is None:
+            raise MissingExtraError.of("Ray", "ray", "--engine ray")
+
+
+def start_engine(
+    backbone: Backbone, store: Store, spaces: dict[str, Space], options: ExtractOptions, recorder: Recorder
+) -> Engine:
+    """Returns the engine that the options name."""
+    if options.engine == "ray":
+        from penult.pipeline.extraction.ray_engine import RayEngine
+
+        return RayEngine(backbone, store, spaces, options, recorder)
+    return LocalEngine(backbone, spaces, options, recorder)

@@ -1,0 +1,94 @@
+"""Keeps a job's records: the catalog, the ledger, the manifests and the receipt. Only one process of a job does so."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from penult.errors import ImageError
+from penult.pipeline.extraction.metrics import Metrics
+from penult.pipeline.extraction.options import ExtractOptions
+from penult.pipeline.extraction.receipt import Receipt
+from penult.pipeline.extraction.writer import Commit, Tally
+from penult.pipeline.progress import Task
+from penult.store import Space, Store
+
+# How many commits pass until what the spaces hold is written down.
+CHECKPOINT_COMMITS = 64
+
+
+class Recorder:
+    """Takes what was counted and what was committed, from one thread; shows both as the job goes.
+
+    ``settled`` is called with the paths of files that have come to their end, and ``failed`` holds those of this job
+    that could not be used.
+    """
+
+    def __init__(
+        self, store: Store, spaces: dict[str, Space], options: ExtractOptions, receipt: Receipt, task: Task
+    ) -> None:
+        self._store, self._spaces, self._options = store, spaces, options
+        self.receipt, self._task = receipt, task
+        self.settled: Callable[[Sequence[str]], object] = lambda paths: None
+        self.failed: set[str] = set()
+        self._metrics = Metrics(options.metrics)
+        self._commits = 0
+
+    def count(self, tally: Tally) -> None:
+        """Counts images that have come to their end, and shows it; refuses failed ones where the job is strict."""
+        receipt = self.receipt
+        receipt.new += tally.new
+        receipt.reused += tally.reused
+        receipt.failed += len(tally.failed)
+        self.failed.update(path for path, _ in tally.failed)
+        for stage, seconds in tally.stage_seconds.items():
+            self._busy(stage, seconds)
+        for path, reason in tally.failed:
+            self.refuse_if_strict(path, reason)
+        self.tell(tally.images)
+
+    def record(self, commit: Commit) -> None:
+        """Enters the files of rows that are durable, and the failures, and lets go of all of them."""
+        began = time.perf_counter()
+        catalog = self._store.catalog
+        self.receipt.rows += commit.rows
+        seen, failed = [file.path for file in commit.seen], [failure.path for failure in commit.failures]
+        if seen:
+            catalog.files.record(commit.seen)
+            catalog.ledger.forget(seen)
+        if failed:
+            # What was known of a failed file is not true any more, even if its size and time are what they were.
+            catalog.files.forget(failed)
+            self.receipt.newly_failed += catalog.ledger.record(commit.failures)
+        self.settled([*seen, *failed])
+        self._commits += 1
+        if commit.rows and self._commits % CHECKPOINT_COMMITS == 0:
+            self._checkpoint()
+        self._busy("store", commit.seconds + time.perf_counter() - began)
+
+    def finish(self) -> None:
+        """Writes down what the spaces hold, so that a shard lost from then on is noticed."""
+        if self.receipt.rows:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        for space in self._spaces.values():
+            space.checkpoint()
+
+    def _busy(self, stage: str, seconds: float) -> None:
+        self.receipt.stage_seconds[stage] = self.receipt.stage_seconds.get(stage, 0.0) + seconds
+
+    def refuse_if_strict(self, path: str, reason: str) -> None:
+        """Raises ImageError for a failed image where the job is strict."""
+        if self._options.strict:
+            raise ImageError(f"{path}: {reason}", remedy="mend or remove it, or leave --strict out")
+
+    def tell(self, count: int, *, note: str = "") -> None:
+        """Shows ``count`` more images as done, and the receipt so far, or another ``note``."""
+        receipt = self.receipt
+        counts = f"{receipt.new:,} new, {receipt.reused:,} reused, {receipt.failed:,} failed"
+        shares = receipt.spell_shares()
+        self._task.advance(count, note=note or (f"{counts}; {shares}" if shares else counts))
+        self._metrics.tell(receipt.now())
+
+    def close(self) -> None:
+        """Writes the last metrics."""
+        self._metrics.tell(self.receipt.now(), is_over=True)

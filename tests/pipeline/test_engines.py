@@ -1,0 +1,110 @@
+"""What holds whichever engine carries the job: Ray is needed only where it is asked for, and no lost shard passes."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import penult.pipeline.extraction.job as job_module
+from penult.errors import InputError, MissingExtraError, StoreDamagedError
+from penult.exporters.backbone import Backbone
+from penult.pipeline.extraction.engines import Engine, LocalEngine
+from penult.pipeline.extraction.extract import ExtractOptions, extract
+from penult.pipeline.extraction.ray_cluster import Demand, demand_of
+from penult.pipeline.extraction.recorder import Recorder
+from penult.store import Space, Store, open_store
+
+
+def test_a_local_job_loads_no_ray(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+    small_backbone.save(tmp_path / "small.onnx")
+    program = (
+        "import sys, penult.pipeline.cli\n"
+        "from penult.pipeline.extraction.extract import extract\n"
+        "extract(sys.argv[1], sys.argv[2], backbone=sys.argv[3])\n"
+        "sys.exit('ray' in sys.modules)"
+    )
+    arguments = [str(collection), str(tmp_path / "store"), str(tmp_path / "small.onnx")]
+    assert subprocess.run([sys.executable, "-c", program, *arguments], check=False).returncode == 0
+
+
+def test_without_ray_its_engine_names_the_extra(
+    collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"penult\[ray\]"):
+        extract(collection, tmp_path / "store", backbone=small_backbone, options=ExtractOptions(engine="ray"))
+
+
+@pytest.mark.parametrize("others", [{"engine": "dask"}, {"address": "auto"}, {"actors": 2}])
+def test_engines_that_are_asked_wrongly(others: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(others))):
+        ExtractOptions(**others)
+
+
+@pytest.mark.parametrize(
+    ("options", "nodes", "demand", "room"),
+    [
+        (ExtractOptions(), [{"CPU": 16.0}, {"CPU": 9.0}, {}], Demand(4), 6),
+        (ExtractOptions(), [{"CPU": 2.0}, {"CPU": 16.0}], Demand(2), 9),
+        (ExtractOptions(workers=8), [{"CPU": 16.0}, {"CPU": 4.0}], Demand(8), 2),
+        (ExtractOptions(), [{"CPU": 4.0}, {"CPU": 32.0, "GPU": 4.0}], Demand(8, 1), 4),
+        (ExtractOptions(provider="cpu"), [{"CPU": 32.0, "GPU": 4.0}], Demand(4), 8),
+        (ExtractOptions(provider="cuda", workers=2), [], Demand(2, 1), 0),
+        (ExtractOptions(), [], Demand(4), 0),
+    ],
+)
+def test_an_actor_asks_for_what_the_nodes_have(
+    options: ExtractOptions, nodes: list[dict[str, float]], demand: Demand, room: int
+) -> None:
+    assert demand_of(options, nodes) == demand
+    assert sum(demand.fits(node) for node in nodes) == room
+
+
+def _losing(times: int) -> Callable[..., Engine]:
+    """Makes an engine whose shards are lost, so many times, once they are recorded."""
+
+    def start(
+        backbone: Backbone, store: Store, spaces: dict[str, Space], options: ExtractOptions, recorder: Recorder
+    ) -> Engine:
+        class Losing(LocalEngine):
+            def __exit__(self, *error: Any) -> None:
+                nonlocal times
+                super().__exit__(*error)
+                if times:
+                    times -= 1
+                    for space in spaces.values():
+                        for name in ("shards", "manifests"):
+                            for path in (space.path / name).iterdir():
+                                path.unlink()
+
+        return Losing(backbone, spaces, options, recorder)
+
+    return start
+
+
+def test_a_shard_that_is_lost_behind_a_job_s_back_is_made_again(
+    collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    (collection / "red" / "torn.png").write_bytes(b"torn")
+    (collection / "red" / "copy.png").write_bytes((collection / "red" / "0.png").read_bytes())
+    monkeypatch.setattr(job_module, "start_engine", _losing(1))
+    receipt = extract(collection, tmp_path / "store", backbone=small_backbone, options=ExtractOptions(engine="ray"))
+    assert (receipt.found, receipt.new, receipt.reused, receipt.failed) == (32, 30, 1, 1)
+    assert (receipt.distinct_keys, receipt.is_complete) == (30, True)
+    assert len(open_store(tmp_path / "store").spaces()[0]) == 30
+
+
+def test_a_store_that_keeps_nothing_is_an_error_and_no_endless_loop(
+    collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setattr(job_module, "start_engine", _losing(10**6))
+    with pytest.raises(StoreDamagedError, match=r"30 images such as .* have no rows"):
+        extract(collection, tmp_path / "store", backbone=small_backbone, options=ExtractOptions(engine="ray"))
+    (job,) = open_store(tmp_path / "store").catalog.jobs.all()
+    assert job.receipt is not None
+    assert (job.receipt["is_complete"], job.receipt["stopped"]) == (False, "error")
