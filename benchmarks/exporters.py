@@ -3,7 +3,8 @@
 ``python -m benchmarks.exporters`` runs all of them one after another, each in a process of its own with a bound on its
 memory, and keeps what it has found in a file of JSON lines, so that it goes on where it was stopped. The weights are
 drawn so that no branch of a network is silent: BatchNorm's statistics and gains, and the gains of residual branches,
-are far from 0 and 1. The table is written beside this program.
+are far from 0 and 1. BatchNorm's statistics are then settled, as those of random weights are, so that numbers neither
+grow nor fade from layer to layer. The table is written beside this program.
 """
 
 import argparse
@@ -95,7 +96,7 @@ def in_a_process(source: str, *, gib: int = GIB) -> dict[str, Any]:
     except EOFError:
         result = {"verdict": "the process ended without a word"}
     process.join()
-    return {**result, "source": source, "seconds": time.perf_counter() - start}
+    return {**result, "source": source, "weights": "settled", "seconds": time.perf_counter() - start}
 
 
 def _send(pipe: Any, source: str) -> None:
@@ -167,9 +168,12 @@ def _penultimate_alone(backbone: Any) -> str:
     return str(Backbone(backbone.model(outputs), card).fingerprint)
 
 
-def draw_torch(network: Any, path: Path) -> Path:
-    """Writes a state dict in which nothing is silent."""
+def draw_torch(network: Any, side: int, path: Path) -> Path:
+    """Writes a state dict in which nothing is silent, and no layer's numbers are far from 1."""
     import torch
+
+    from penult.exporters.sources.drawn_norms import batch_of, settle_torch
+    from penult.exporters.sources.hints import FAMILIES
 
     chance = torch.Generator().manual_seed(3)
 
@@ -184,7 +188,9 @@ def draw_torch(network: Any, path: Path) -> Path:
     state = network.state_dict()
     for name in list(state):
         state[name] = drawn(name, state[name])
-    torch.save(state, path)
+    network.load_state_dict(state)
+    settle_torch(network, batch_of((side, side), FAMILIES["torch"]))
+    torch.save(network.state_dict(), path)
     return path
 
 
@@ -194,7 +200,8 @@ def draw_torchvision(name: str, folder: Path) -> Path:
 
     torch.manual_seed(0)
     special = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    return draw_torch(torchvision.models.get_model(name, weights=None, **special), folder / "drawn.pth")
+    side = torchvision.models.get_model_weights(name).DEFAULT.transforms().crop_size[0]
+    return draw_torch(torchvision.models.get_model(name, weights=None, **special), side, folder / "drawn.pth")
 
 
 def draw_timm(name: str, folder: Path) -> Path:
@@ -202,7 +209,8 @@ def draw_timm(name: str, folder: Path) -> Path:
     import torch
 
     torch.manual_seed(0)
-    return draw_torch(timm.create_model(name), folder / "drawn.pth")
+    network = timm.create_model(name)
+    return draw_torch(network, network.pretrained_cfg["input_size"][1], folder / "drawn.pth")
 
 
 def draw_keras(name: str, folder: Path) -> Path:
@@ -210,7 +218,9 @@ def draw_keras(name: str, folder: Path) -> Path:
     import numpy as np
 
     from penult.exporters.sources.addresses import Address
+    from penult.exporters.sources.drawn_norms import batch_of, settle_keras
     from penult.exporters.sources.keras_applications import built
+    from penult.exporters.sources.keras_pixels import MODES, mode_of
     from penult.exporters.sources.source_network import ExportRequest
 
     keras.utils.set_random_seed(0)
@@ -221,6 +231,7 @@ def draw_keras(name: str, folder: Path) -> Path:
         if len(weight.shape) == 1:
             middle = 0.0 if any(word in weight.path for word in ("bias", "beta", "mean")) else 1.0
             weight.assign((middle + chance.uniform(-0.5, 0.5, weight.shape)).astype("float32"))
+    settle_keras(model, batch_of(model.inputs[0].shape[1:3], MODES[mode_of(name)]))
     path = folder / "drawn.weights.h5"
     model.save_weights(path)
     return path
@@ -258,20 +269,25 @@ def table(found: dict[str, dict[str, Any]]) -> str:
         "`unproven` names taps that stand on a value which is no part's output in the source. **Twice** tells whether "
         "a second export from the same file has the same fingerprint.",
         "",
-        "| architecture | pixels | taps | penultimate | worst | of | twice | verdict |",
-        "|---|---|---|---|---|---|---|---|",
+        "Weights are drawn so that no branch is silent. **Weights** tells of BatchNorm's statistics: `settled` are "
+        "scaled so that the numbers of every layer are near 1; `as drawn` is from an earlier run in which they were "
+        "not, and numbers grew or faded from layer to layer. For networks without BatchNorm, the two are the same.",
+        "",
+        "| architecture | pixels | taps | penultimate | worst | of | twice | weights | verdict |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for result in done:
+        weights = result.get("weights", "as drawn")
         if result["verdict"] == "the same":
             taps = " ".join(result["taps"])
             unproven = f" (unproven: {', '.join(result['unproven'])})" if result["unproven"] else ""
             lines.append(
                 f"| {result['source']} | {result['size']} | {taps}{unproven} | {result['width']} | "
-                f"{result['worst']:.1e} | {result['of']} | {TWICE[result['twice']]} | the same |"
+                f"{result['worst']:.1e} | {result['of']} | {TWICE[result['twice']]} | {weights} | the same |"
             )
         else:
             verdict = result["verdict"].replace("|", "/")
-            lines.append(f"| {result['source']} | | | | | | | {verdict} |")
+            lines.append(f"| {result['source']} | | | | | | | {weights} | {verdict} |")
     lines += ["", "## Not run", "", "| architecture | why |", "|---|---|"]
     lines += [f"| {source} | {reason} |" for source, reason in skipped.items()]
     return "\n".join(lines) + "\n"

@@ -10,6 +10,7 @@ from typing import Any
 from penult.errors import InputError
 from penult.exporters.classes import imagenet_classes
 from penult.exporters.sources.addresses import Address, file_facts, refuse_unknown
+from penult.exporters.sources.drawn_norms import batch_of, settle_keras
 from penult.exporters.sources.keras_applications import NOTOP, applications, built, notes_on
 from penult.exporters.sources.keras_backend import keras_on_torch, seeded
 from penult.exporters.sources.keras_file import check_weights
@@ -44,6 +45,8 @@ def read_keras(rest: str, request: ExportRequest) -> SourceNetwork:
         facts = file_facts(address.file)
     asked = request.hints.normalisation()
     source = keras_source(model, asked or MODES[mode], request.hints, has_classifier=has_classifier)
+    if address.is_random:
+        settle_keras(model, batch_of(source.preprocessing.crop, source.normalisation))
     named = address.file is None and not address.is_random
     return source_network(
         source,

@@ -55,6 +55,7 @@ def read_timm(rest: str, request: ExportRequest) -> SourceNetwork:
         mean=config["mean"],
         std=config["std"],
         framework=f"timm {timm.__version__}",
+        is_drawn=address.is_random,
     )
     full_name = f"{own['architecture']}.{own['tag']}" if own.get("tag") and named else address.name
     return source_network(

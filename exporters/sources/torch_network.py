@@ -12,6 +12,7 @@ from penult.errors import BackboneError, InputError
 from penult.exporters.card import Normalisation, Preprocessing, Tap
 from penult.exporters.graph.landmarks import Landmarks
 from penult.exporters.graph.pooling import pool_in_numpy
+from penult.exporters.sources.drawn_norms import batch_of, settle_torch
 from penult.exporters.sources.source_network import Provenance, RunSource, SourceNetwork
 from penult.exporters.sources.torch_export import exported
 from penult.exporters.sources.torch_parts import LOGITS, Watch, giver, named_parts, traceable
@@ -25,7 +26,7 @@ class TorchSource:
 
     ``mean`` and ``std`` are in units of 0 to 1; ``penultimate`` gives what the classifier takes, by the source's own
     knowledge and not by reading the graph. ``classifier`` names a last convolution that tells classes apart, which
-    in a graph looks like any other where their number is unusual.
+    in a graph looks like any other where their number is unusual. ``is_drawn`` says that the weights are random.
     """
 
     network: Any
@@ -36,6 +37,7 @@ class TorchSource:
     std: Sequence[float]
     framework: str
     classifier: str = ""
+    is_drawn: bool = False
 
 
 def source_network(
@@ -44,9 +46,11 @@ def source_network(
     """Traces the network, and gives it with a run of the source for the proof."""
     import torch
 
-    network = source.network.eval()
+    network, normalisation = source.network.eval(), _from_unit(source.mean, source.std)
     for weight in network.parameters():
         weight.requires_grad_(False)
+    if source.is_drawn:
+        settle_torch(network, batch_of(source.preprocessing.crop, normalisation))
     # Two images: in a batch of one, sides of 1 and the batch could be taken for one another.
     sample = torch.zeros(2, 3, *source.preprocessing.crop)
     names = named_parts(network, sample)
@@ -55,7 +59,7 @@ def source_network(
         name=name,
         model=exported(traceable(network, names), [LOGITS, *names], sample, what=name),
         preprocessing=source.preprocessing,
-        normalisation=_from_unit(source.mean, source.std),
+        normalisation=normalisation,
         provenance=provenance,
         classes=classes,
         landmarks=Landmarks(before, LOGITS) if before else Landmarks(),

@@ -54,6 +54,7 @@ def read_torchvision(rest: str, request: ExportRequest) -> SourceNetwork:
         std=preset.std,
         framework=f"torchvision {torchvision.__version__}",
         classifier=classifier if is_filter and address.file is not None else "",
+        is_drawn=address.is_random,
     )
     named = address.file is None and not address.is_random
     return source_network(

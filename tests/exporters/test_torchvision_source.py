@@ -16,6 +16,7 @@ from penult.errors import BackboneError, InputError, MissingFileError, UnknownNa
 from penult.exporters import Backbone
 from penult.exporters.export import export
 from penult.exporters.graph.tap_requests import parse_taps
+from penult.exporters.sources.drawn_norms import batch_of, settle_torch
 from penult.exporters.sources.hints import Hints
 from penult.exporters.sources.source_network import ExportRequest
 from penult.pipeline.extraction.decode import decode
@@ -91,6 +92,7 @@ class TestRandomWeights:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             network = resnet18(weights=None).eval()
+        settle_torch(network, batch_of((224, 224), resnet.card.normalisation))
         extractor = create_feature_extractor(network, {"flatten": "penultimate", "layer2": "stage3"})
         pixels = np.random.default_rng(1).integers(0, 256, (300, 401, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "noise.png")
