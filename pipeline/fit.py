@@ -15,10 +15,11 @@ from penult.pipeline.deliver import MODEL, REPORT, Delivery, deliver, make_outpu
 from penult.pipeline.extraction.extract import ExtractOptions, extract, find_images
 from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.extraction.receipt import Receipt
-from penult.pipeline.heads.registry import head_maker
+from penult.pipeline.heads.registry import check_head
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.training.labelling import Labelling, check_trainable, label_images
-from penult.pipeline.training.train import Trained, train
+from penult.pipeline.training.planning import check_choices
+from penult.pipeline.training.train import Trained, TrainOptions, train
 from penult.store import Store, open_store
 from penult.store.catalog.datasets import Dataset
 from penult.store.keys import key_array
@@ -43,12 +44,12 @@ class Fitted:
             **self.trained.to_json(),
             **self.delivery.to_json(),
             "seconds": round(self.seconds, 3),
-            "notes": [*self.labelling.notes, *self.trained.notes],
+            "notes": list(dict.fromkeys((*self.labelling.notes, *self.trained.notes))),
             "receipt": self.receipt.to_json(),
         }
 
 
-def fit(
+def fit(  # noqa: PLR0913 - two jobs in one call, each with its own options
     images: str | Path,
     store: str | Path | Store = "penult-store",
     *,
@@ -57,17 +58,21 @@ def fit(
     features: str = "penultimate",
     output: str | Path = ".",
     options: ExtractOptions | None = None,
+    training: TrainOptions | None = None,
     progress: Progress | None = None,
 ) -> Fitted:
     """Trains a classifier on a folder with one folder per class, or on a table with the columns path and label.
 
     Writes ``report.html`` and ``model.onnx`` into ``output``. What the store holds already is not extracted again.
     The split is the folders' or the table's own; where there is none, a fifth of the images is held out for the test,
-    chosen by their keys alone, so that images added later move no earlier one.
+    chosen by their keys alone, so that images added later move no earlier one. ``options`` are those of `extract`, and
+    ``training`` those of `train`.
     """
     began = time.perf_counter()
     progress = progress or Silent()
-    head_maker(head)  # an unknown head is an error now and not after an hour of extraction
+    check_head(head)  # an unknown head is an error now and not after an hour of extraction
+    training = training or TrainOptions()
+    check_choices(head, training)
     options = options or ExtractOptions()
     network = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
     own = {str(Path(output).absolute() / name) for name in (REPORT, MODEL)}  # of an earlier fit into the same folder
@@ -79,7 +84,7 @@ def fit(
     receipt = extract(files, opened, backbone=network, taps=taps, options=options, progress=progress)
     labelling, dataset = save_dataset(opened, dataset_name(images), files, str(images))
     spaces = ",".join(f"{network.fingerprint}:{tap}:{options.dtype}" for tap in taps)
-    trained = train(opened, dataset=dataset.name, head=head, features=spaces)
+    trained = train(opened, dataset=dataset.name, head=head, features=spaces, options=training, progress=progress)
     delivery = deliver(trained, opened, Path(output), labelling=labelling, receipt=receipt.to_json(), progress=progress)
     return Fitted(receipt, dataset, labelling, trained, delivery, time.perf_counter() - began)
 

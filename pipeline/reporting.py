@@ -118,8 +118,12 @@ def _command(trained: Trained, store: Store) -> str:
     if card.target != (LABEL,):
         words += ["--target", card.target[0]]
     for name, value in card.params.items():
-        if not name.endswith("_"):  # so the estimators call what they choose by themselves
+        if name == "class_weight":
+            words += ["--class-weight", str(value)]
+        elif not name.endswith("_"):  # so the estimators call what they choose by themselves
             words += ["--param", f"{name}={value}"]
+    if card.abstention is not None:
+        words += ["--min-accuracy", str(card.abstention["wanted"])]
     here = Path.cwd()
     place = store.path.relative_to(here) if store.path.is_relative_to(here) else store.path
     return shlex.join([*words, "--store", str(place)])

@@ -15,6 +15,7 @@ from penult.pipeline.cli.options import (
     store_option,
 )
 from penult.pipeline.cli.output import exit_code_of, print_json, print_trained, progress
+from penult.pipeline.cli.training_options import AUTO_HELP, made_training, training_options
 from penult.pipeline.fit import fit as run_fit
 
 
@@ -22,7 +23,12 @@ from penult.pipeline.fit import fit as run_fit
 @images_argument()
 @store_option
 @backbone_option
-@click.option("--head", default=default_of(run_fit, "head"), show_default=True, help="The kind of classifier.")
+@click.option(
+    "--head",
+    default=default_of(run_fit, "head"),
+    show_default=True,
+    help=f"The kind of classifier; {AUTO_HELP}. See 'penult heads kinds'.",
+)
 @click.option(
     "--features",
     default=default_of(run_fit, "features"),
@@ -36,6 +42,7 @@ from penult.pipeline.fit import fit as run_fit
     show_default=True,
     help="The folder for report.html and model.onnx.",
 )
+@training_options
 @extract_options
 @json_option
 @click.pass_context
@@ -45,7 +52,8 @@ def fit(ctx: click.Context, /, images: str, as_json: bool, **values: Any) -> Non
     Folders called train, val or test above the class folders (or a column 'split') are taken for the split; without
     any, a fifth of the images is held out for the test.
     """
-    fitted = run_fit(images, options=made_options(values), progress=progress(), **values)
+    extraction, training = made_options(values), made_training(values)
+    fitted = run_fit(images, options=extraction, training=training, progress=progress(), **values)
     if as_json:
         print_json(fitted.to_json())
     else:

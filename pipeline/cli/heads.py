@@ -68,6 +68,7 @@ def show(head: str, store: Path, as_json: bool) -> None:
         "tested on": f"{card['n_test']:,} images ({card['evaluated_on']})",
         **{name.replace("_", " "): _figure(value) for name, value in card["metrics"].items() if name != "n"},
         **{f"parameter {name}": _figure(value) for name, value in card["params"].items()},
+        **_chosen(card),
         "versions": ", ".join(f"{library} {number}" for library, number in card["versions"].items()),
         "created": card["created"],
         "folder": str(folder) if folder.is_dir() else f"{folder}, which is not there any more",
@@ -130,6 +131,17 @@ def _row(name: str, card: Mapping[str, Any]) -> tuple[Any, ...]:
         card["metrics"].get("log_loss", "-"),
         card["created"],
     )
+
+
+def _chosen(card: Mapping[str, Any]) -> dict[str, str]:
+    """Returns what held-out training images decided: which kind of several, and when it answers."""
+    told = {}
+    if choice := card.get("choice"):
+        tried = ", ".join(f"{name} {worth:.1%}" for name, worth in choice["tried"].items())
+        told["chosen of"] = f"{tried} ({choice['measure'].replace('_', ' ')}, {choice['n']:,} held-out images)"
+    if abstention := card.get("abstention"):
+        told["unsure below"] = f"{abstention['min_confidence']:.3f}, for {abstention['wanted']:.1%} of answers right"
+    return told
 
 
 def _figure(value: Any) -> str:

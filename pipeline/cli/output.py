@@ -56,7 +56,7 @@ def print_trained(trained: "Trained", delivery: "Delivery", notes: Sequence[str]
     """Prints what a head is worth, and where its report and model lie."""
     evaluation, card = trained.evaluation, trained.head.card
     accuracy = evaluation.accuracy
-    for note in (*notes, *trained.notes):
+    for note in (*notes, *(note for note in trained.notes if note not in trained.told)):
         click.echo(note)
     click.echo(
         f"{card.kind} head {card.name!r}: {accuracy.value:.1%} of {card.n_test:,} test images right "

@@ -26,9 +26,8 @@ from penult.pipeline.models.sorting import ImageSorter
 @click.option(
     "--min-confidence",
     type=click.FloatRange(0, 1),
-    default=default_of(run_predict, "min_confidence"),
-    show_default=True,
-    help="Call images 'unsure' whose best class is less probable.",
+    help="Call images 'unsure' whose best class is less probable.  [default: what 'penult train --min-accuracy' chose, "
+    "else 0]",
 )
 @click.option(
     "--sort-into",

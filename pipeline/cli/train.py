@@ -10,6 +10,7 @@ import click
 from penult.errors import InputError
 from penult.pipeline.cli.options import default_of, json_option, store_option
 from penult.pipeline.cli.output import print_json, print_trained, print_trained_values, progress
+from penult.pipeline.cli.training_options import AUTO_HELP, made_training, training_options
 from penult.pipeline.deliver import deliver
 from penult.pipeline.training.targets import target_of
 from penult.pipeline.training.train import TrainOptions
@@ -24,7 +25,7 @@ from penult.store import Store, open_store
 @click.option(
     "--head",
     default=None,
-    help="The kind of head, or module:Class of scikit-learn. See 'penult heads kinds'.  "
+    help=f"The kind of head, or module:Class of scikit-learn; {AUTO_HELP}. See 'penult heads kinds'.  "
     f"[default: {default_of(run_train, 'head')}; ridge for a number]",
 )
 @click.option(
@@ -33,6 +34,12 @@ from penult.store import Store, open_store
     multiple=True,
     metavar="NAME=VALUE",
     help="Fix a parameter of the head, as in --param C=0.1; again for another.",
+)
+@training_options
+@click.option(
+    "--start-from",
+    metavar="HEAD",
+    help="Begin at a logistic head of the store and keep its C: quicker where few labels or images have changed.",
 )
 @click.option(
     "--target",
@@ -75,8 +82,10 @@ def train(
     """
     opened = open_store(store, create=False)
     called = dataset or _only_dataset(opened)
-    options = TrainOptions(
+    options = made_training(
+        values,
         params=_read(params),
+        start_from=values.pop("start_from"),
         target=values.pop("target"),
         task=values.pop("task"),
         views=_views(values.pop("views")),
@@ -88,7 +97,7 @@ def train(
         told = train_values(opened, dataset=called, target=options.target, options=options, **values)
         print_json(told.to_json()) if as_json else print_trained_values(told)
         return
-    trained = run_train(opened, dataset=called, options=options, **values)
+    trained = run_train(opened, dataset=called, options=options, progress=progress(), **values)
     folder = output or opened.heads_path / trained.head.card.name
     delivery = deliver(trained, opened, folder, progress=progress())
     if as_json:

@@ -10,7 +10,9 @@ import numpy as np
 from penult.errors import InputError
 from penult.pipeline.comparing.kept import KeptResults
 from penult.pipeline.comparing.offers import extraction_milliseconds, offered_features
+from penult.pipeline.comparing.sampling import manageable
 from penult.pipeline.comparing.significance import paired_p_values
+from penult.pipeline.heads.registry import Task
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.training.evaluation import Evaluation, evaluate
 from penult.pipeline.training.feature_spaces import choose_spaces, gather
@@ -19,7 +21,7 @@ from penult.pipeline.training.targets import LABEL, labelled
 from penult.pipeline.training.training_rows import Samples, choose_rows
 from penult.store import Space, Store, open_store
 
-__all__ = ["QUICK", "CompareOptions", "Compared", "Try", "compare"]
+__all__ = ["QUICK", "CompareOptions", "Compared", "Try", "compare", "results_of"]
 
 QUICK = ("logistic", "ridge", "lda", "centroid")
 """The heads that take seconds."""
@@ -27,13 +29,19 @@ QUICK = ("logistic", "ridge", "lda", "centroid")
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """The dataset's version and target, how many folds are held out, how classes are weighted, and the seed."""
+    """The dataset's version and target, how many folds are held out, how classes are weighted, and the seed.
+
+    ``task`` is as in `TrainOptions`. No more than ``most_rows`` images are held out, and no more than there is memory
+    for; a note says so.
+    """
 
     version: int | None = None
     target: str = LABEL
     n_folds: int = 5
     class_weight: str | None = None
     seed: int = 0
+    task: Task | None = None
+    most_rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +152,8 @@ def compare(
     if not heads:
         raise InputError("no head is to be compared", expected=f"one at least, such as {QUICK[0]}")
     opened = store if isinstance(store, Store) else open_store(store, create=False)
-    rows = choose_rows(labelled(opened.catalog.datasets.load(dataset, options.version), options.target))
+    table = opened.catalog.datasets.load(dataset, options.version)
+    rows = choose_rows(labelled(table, options.target, options.task))
     notes = list(rows.notes)
     chosen = (
         offered_features(opened, rows.train.keys, notes)
@@ -152,18 +161,21 @@ def compare(
         else [choose_spaces(opened, named) for named in features]
     )
     plans = [HeadPlan(head, {}, options.class_weight, options.n_folds, options.seed) for head in dict.fromkeys(heads)]
-    kept = KeptResults(opened.path, rows.train)
+    widest = max(sum(space.spec.width for space in spaces) for spaces in chosen)
+    train, said = manageable(rows.train, widest, options.most_rows)
+    notes += said
+    kept = KeptResults(opened.path, train)
     tries, computed = [], 0
     with progress.task("Compare", total=len(chosen) * len(plans), unit="tries") as task:
         for spaces in chosen:
-            results, fresh = _results(spaces, plans, rows.train, kept, task.advance)
+            results, fresh = results_of(spaces, plans, train, kept, task.advance)
             computed += fresh
             cost = extraction_milliseconds(opened, spaces)
-            tries += [_try(spaces, plan, rows.train, result, cost) for plan, result in zip(plans, results, strict=True)]
+            tries += [_try(spaces, plan, train, result, cost) for plan, result in zip(plans, results, strict=True)]
     return Compared(dataset, _ranked(tries), computed, tuple(notes))
 
 
-def _results(
+def results_of(
     spaces: Sequence[Space], plans: Sequence[HeadPlan], train: Samples, kept: KeptResults, advance: Any
 ) -> tuple[list[HeldOut], int]:
     """Returns a result for each plan, and how many were not known; rows are read only where one is not."""

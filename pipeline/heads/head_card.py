@@ -13,7 +13,7 @@ from penult.store.spaces.spec import SpaceSpec
 __all__ = ["FORMAT", "MAJOR", "MINOR", "HeadCard", "SpaceRef", "check_seal", "sealed"]
 
 FORMAT = "penult-head"
-MAJOR, MINOR = 1, 1
+MAJOR, MINOR = 1, 2
 SEAL = "sha256"
 
 
@@ -47,7 +47,9 @@ class HeadCard:
 
     ``kind`` is the name under which the registry knows it; ``metrics`` are those of the evaluation split, each a
     number or None, accuracy with its interval. ``task`` says what it tells, and ``target`` of which columns of the
-    dataset; a head for a number has no classes, those of one for tags are the tags.
+    dataset; a head for a number has no classes, those of one for tags are the tags. ``choice`` tells which kinds were
+    tried where the kind was chosen, and ``abstention`` how ``min_confidence`` was, where it was. ``notes`` say what was
+    noted in training.
     """
 
     name: str
@@ -67,6 +69,14 @@ class HeadCard:
     seconds: float
     task: Task = "classification"
     target: tuple[str, ...] = ("label",)
+    choice: Mapping[str, Any] | None = None
+    abstention: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def min_confidence(self) -> float:
+        """The probability below which the best class of an image is no answer; 0 where none was chosen."""
+        return float((self.abstention or {}).get("min_confidence", 0.0))
 
     @property
     def width(self) -> int:
@@ -83,6 +93,7 @@ class HeadCard:
             "spaces": [asdict(space) for space in self.spaces],
             "trained_on": list(self.trained_on),
             "target": list(self.target),
+            "notes": list(self.notes),
             "params": dict(self.params),
             "metrics": dict(self.metrics),
             "versions": dict(self.versions),
@@ -110,7 +121,7 @@ class HeadCard:
             raise HeadError(
                 f"the card of {origin} is damaged: {error!r}", remedy="train the head again, or copy its folder again"
             ) from error
-        for name in {"classes", "trained_on", "target"} & values.keys():
+        for name in {"classes", "trained_on", "target", "notes"} & values.keys():
             values[name] = tuple(values[name])
         return cls(**values)
 

@@ -9,11 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 from penult.errors import HeadError
 from penult.pipeline.heads.basis import Basis
 from penult.pipeline.heads.blocks import calm_blas
-from penult.pipeline.heads.linear import LinearHead, class_weights
+from penult.pipeline.heads.linear import LinearHead, class_weights, softmax
 from penult.pipeline.heads.rotation import Rotation
 from penult.pipeline.heads.temperature import choose_temperature
 
-__all__ = ["ShrunkenDiscriminant"]
+__all__ = ["ShrunkenDiscriminant", "left_out_chances"]
 
 PATH = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
 
@@ -87,6 +87,17 @@ class Metric:
     def offsets(self, rotation: Rotation) -> NDArray[np.float64]:
         """Returns the intercepts (C) of the discriminants."""
         return np.log(rotation.shares) - np.diag(self.products) / 2
+
+
+def left_out_chances(features: NDArray[np.floating], codes: NDArray[np.intp]) -> NDArray[np.floating]:
+    """Returns the probabilities (n, C) of each row by the discriminant fitted without it, for the price of one fit."""
+    with calm_blas():
+        rotation = Rotation.of(features, codes, None)
+        metrics = [Metric.of(rotation, level) for level in PATH]
+        scores = _left_out_scores(rotation, metrics, np.arange(len(codes)))
+        found = [choose_temperature(part, codes) for part in scores]
+    best = int(np.argmin([loss for _, loss in found]))
+    return softmax(found[best][0] * scores[best])
 
 
 def _left_out_scores(rotation: Rotation, metrics: list[Metric], chosen: NDArray[np.intp]) -> NDArray[np.float32]:

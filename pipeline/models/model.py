@@ -90,6 +90,11 @@ class Model:
         return dict(self._texts["provenance"])
 
     @property
+    def min_confidence(self) -> float:
+        """The probability below which the best class is no answer; 0 where the head was trained for no accuracy."""
+        return float((self._texts["provenance"].get("head", {}).get("abstention") or {}).get("min_confidence", 0.0))
+
+    @property
     def proof(self) -> dict[str, Any]:
         """How closely the model agreed with its head when it was made."""
         return dict(self._texts["proof"])

@@ -103,7 +103,7 @@ def predict(
     *,
     store: str | Path | Store | None = None,
     top: int | None = None,
-    min_confidence: float = 0.0,
+    min_confidence: float | None = None,
     provider: str = "auto",
     progress: Progress | None = None,
 ) -> Predictions:
@@ -111,11 +111,16 @@ def predict(
 
     ``images`` are a folder, a table, one image, or any iterable of images, be it endless.
     ``model`` is a model's file or a `Model`, or a head or its name in ``store``: then features that the store holds
-    are taken from it, and the others are computed and not kept (`extract` first, if they should be). Images that
-    cannot be used are yielded too, with the reason. Memory does not grow with the number of images.
+    are taken from it, and the others are computed and not kept (`extract` first, if they should be). An image whose
+    best class is less probable than ``min_confidence`` is called "unsure"; that is by default what was chosen when the
+    head was trained for an asked accuracy, and else 0. Images that cannot be used are yielded too, with the reason.
+    Memory does not grow with the number of images.
     """
-    check_options(top, min_confidence)
-    predictor = _predictor(model, store, provider)
+    check_options(top, min_confidence or 0.0)
+    found = model_or_head(model, store, provider=provider)
+    predictor = ModelPredictor(found) if isinstance(found, Model) else HeadPredictor(*found, provider)
+    own = found.min_confidence if isinstance(found, Model) else found[0].card.min_confidence
+    floor = own if min_confidence is None else min_confidence
     files = list_images(images) if isinstance(images, str | Path) else map(_file, images)
     first = next(files, None)
     if first is None:
@@ -126,14 +131,12 @@ def predict(
 
     def finish(load: Sequence[ImageFile]) -> list[Prediction]:
         return [
-            Prediction.of(
-                file.path, found, predictor.classes, top=top, min_confidence=min_confidence, task=predictor.task
-            )
-            for file, found in predictor(load)
+            Prediction.of(file.path, said, predictor.classes, top=top, min_confidence=floor, task=predictor.task)
+            for file, said in predictor(load)
         ]
 
-    found = _in_order(finish, _chain(first, files), predictor.batch_size, progress or Silent())
-    return Predictions(predictor.classes, found)
+    told = _in_order(finish, _chain(first, files), predictor.batch_size, progress or Silent())
+    return Predictions(predictor.classes, told)
 
 
 def check_options(top: int | None, min_confidence: float) -> None:
@@ -142,13 +145,6 @@ def check_options(top: int | None, min_confidence: float) -> None:
         raise InputError(f"top is {top}", expected="1 or more, or nothing for all classes")
     if not 0 <= min_confidence <= 1:
         raise InputError(f"min_confidence is {min_confidence}", expected="a probability from 0 to 1")
-
-
-def _predictor(
-    model: str | Path | Model | Head, store: str | Path | Store | None, provider: str
-) -> ModelPredictor | HeadPredictor:
-    found = model_or_head(model, store, provider=provider)
-    return ModelPredictor(found) if isinstance(found, Model) else HeadPredictor(*found, provider)
 
 
 def _file(image: str | Path | ImageFile) -> ImageFile:

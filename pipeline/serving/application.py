@@ -109,7 +109,9 @@ class _Desk:
 
     async def _predicted(self, upload: Upload, options: dict[str, Any]) -> Prediction:
         found = upload.refusal or await self._batcher.classify(upload.data)
-        prediction = Prediction.of(upload.name, found, self._classes, **options)
+        prediction = Prediction.of(
+            upload.name, found, self._classes, **{"min_confidence": self._classifier.min_confidence, **options}
+        )
         self._metrics.images.labels("classified" if prediction.error is None else "failed").inc()
         if prediction.label is not None:
             self._metrics.labels.labels(prediction.label).inc()

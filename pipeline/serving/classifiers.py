@@ -26,6 +26,7 @@ class Classifier(Protocol):
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     runner: Runner
+    min_confidence: float
     about: dict[str, str]
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.floating]:
@@ -38,7 +39,7 @@ class ModelClassifier:
     def __init__(self, model: Model) -> None:
         origin, head = model.provenance["backbone"], model.provenance["head"]
         self.name, self.classes, self.preprocessing = head["name"], model.classes, model.preprocessing
-        self.runner = model.runner
+        self.runner, self.min_confidence = model.runner, model.min_confidence
         self.about = _about(head["name"], head["kind"], origin["name"], origin["fingerprint"])
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.floating]:
@@ -53,7 +54,7 @@ class HeadClassifier:
         head.require_classes("a server's answer")
         backbone, card = backbone_of(store, head), head.card
         self.name, self.classes = card.name, tuple(map(str, card.classes))
-        self.preprocessing = backbone.card.preprocessing
+        self.preprocessing, self.min_confidence = backbone.card.preprocessing, card.min_confidence
         self.runner: Runner = Session(backbone, taps_of(card.spaces, backbone), provider=provider)
         self.about = _about(card.name, card.kind, backbone.name, backbone.fingerprint)
         self._head = head

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from penult.errors import InputError
+from penult.pipeline.training.answers import Answers, answers_at
 from penult.pipeline.training.intervals import Interval, wilson
 
 __all__ = ["ClassScore", "Evaluation", "Interval", "ReliabilityBin", "evaluate"]
@@ -44,7 +45,8 @@ class Evaluation:
     """The predictions of one head on one split, and every figure that follows from them.
 
     Row i of ``probabilities`` belongs to ``keys[i]``. ``unseen`` counts the images per label that training never
-    saw; they stand in none of the arrays, and ``statements`` says so.
+    saw; they stand in none of the arrays, and ``statements`` says so. Where the best class is less probable than
+    ``min_confidence`` the head is unsure; only ``answers`` leaves such images out.
     """
 
     classes: tuple[str, ...]
@@ -53,6 +55,7 @@ class Evaluation:
     predicted: NDArray[np.intp]
     probabilities: NDArray[np.float32]
     unseen: dict[str, int] = field(default_factory=dict)
+    min_confidence: float = 0.0
 
     @property
     def n(self) -> int:
@@ -135,6 +138,11 @@ class Evaluation:
         )
 
     @property
+    def answers(self) -> Answers:
+        """How many images are answered where the unsure ones are not, and how often rightly."""
+        return answers_at(self.probabilities.max(axis=1), self.predicted == self.labels, self.min_confidence)
+
+    @property
     def calibration_error(self) -> float:
         """The expected calibration error: how far confidence and accuracy lie apart, averaged over images."""
         return sum(part.count * abs(part.confidence - part.accuracy) for part in self.reliability) / self.n
@@ -154,6 +162,13 @@ class Evaluation:
         empty = [score.name for score in self.per_class if not score.support]
         if empty:
             said.append(f"No image of {', '.join(empty)} is in this split, so nothing is known of their recall.")
+        if self.min_confidence:
+            answers = self.answers
+            said.append(
+                f"Where images whose best class is less probable than {self.min_confidence:.3f} are called unsure, "
+                f"{answers.answered.value:.1%} of these {self.n:,} are answered, and {answers.right.value:.1%} of the "
+                f"answers are right (95 % interval {answers.right.low:.1%} to {answers.right.high:.1%})."
+            )
         return tuple(said)
 
     def summary(self) -> dict[str, Any]:
@@ -169,6 +184,7 @@ class Evaluation:
             "roc_auc": self.roc_auc,
             "calibration_error": self.calibration_error,
             "majority_accuracy": self.majority_accuracy,
+            **(self.answers.summary() if self.min_confidence else {}),
         }
 
     def to_json(self) -> dict[str, Any]:

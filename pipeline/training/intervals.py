@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import comb, sqrt
 
-__all__ = ["Interval", "paired_difference", "two_sided", "wilson"]
+__all__ = ["Z95", "Interval", "paired_difference", "two_sided", "wilson"]
 
 Z95 = 1.959963984540054
 

@@ -1,5 +1,7 @@
 """Tests a saved head again on the images that it was tested on, so that a report can be made of it at any time."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from penult.pipeline.heads.head import Head
@@ -20,6 +22,7 @@ def retest(head: Head, store: Store) -> Trained:
     rows = choose_rows(labelled(dataset, card.target[0], "classification"))
     chances = head.predict_proba(head.gather(store, rows.test.keys))
     evaluation = evaluate(rows.test.keys, rows.test.labels.tolist(), chances, card.classes)
+    evaluation = replace(evaluation, min_confidence=card.min_confidence)
     known = np.isin(rows.test.labels.astype(str), card.classes)
     paths = tuple(path for path, kept in zip(rows.test.paths, known, strict=True) if kept)
-    return Trained(head, evaluation, card.seconds, (*rows.notes, *evaluation.statements), paths)
+    return Trained(head, evaluation, card.seconds, (*(card.notes or rows.notes), *evaluation.statements), paths)

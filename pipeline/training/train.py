@@ -15,9 +15,11 @@ from penult.errors import InputError
 from penult.pipeline.heads.chances import said_of
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.head_card import HeadCard, SpaceRef
+from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.training.evaluation import Evaluation, evaluate
 from penult.pipeline.training.feature_spaces import choose_spaces, gather
 from penult.pipeline.training.matrices import read_matrix
+from penult.pipeline.training.planning import check_choices, choose_plan
 from penult.pipeline.training.seen_views import AVERAGED, mean_over_views, training_views, views_of
 from penult.pipeline.training.targets import LABEL, labelled
 from penult.pipeline.training.training_rows import TrainingRows, choose_rows
@@ -42,7 +44,9 @@ class TrainOptions:
     coefficients are where the descent begins, which takes a fraction of a second where few labels have changed.
     ``target`` is the column of the classes, and ``task`` says what a column holds that could be read in two ways.
     ``views`` are trained on beside each other, each with the rows of its own space; with ``average_views`` each test
-    image is judged by the mean of what the head says of its views.
+    image is judged by the mean of what the head says of its views. With ``class_weight="balanced"`` the images of a
+    rare class weigh as much as those of a frequent one. ``min_accuracy`` is the share of answers that is to be right:
+    the head gives none where its best class is less probable than held-out training images show that it must be.
     """
 
     version: int | None = None
@@ -54,13 +58,15 @@ class TrainOptions:
     task: "Task | None" = None
     views: tuple[str, ...] = ()
     average_views: bool = False
+    min_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
 class Trained:
     """A head, what it is worth, and what should be said about how it came to be.
 
-    ``test_paths`` are the evaluated images, in the order of the evaluation's rows.
+    ``test_paths`` are the evaluated images, in the order of the evaluation's rows. ``told`` are those of the notes that
+    were told before anything was fitted.
     """
 
     head: Head
@@ -68,6 +74,7 @@ class Trained:
     seconds: float
     notes: tuple[str, ...]
     test_paths: tuple[str, ...]
+    told: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Returns the result as plain data."""
@@ -80,6 +87,8 @@ class Trained:
             "n_test": card.n_test,
             **{name: value for name, value in self.evaluation.summary().items() if name != "n"},
             "params": dict(card.params),
+            "choice": card.choice,
+            "abstention": card.abstention,
             "seconds": round(self.seconds, 3),
             "notes": list(self.notes),
         }
@@ -94,33 +103,38 @@ def train(
     backbone: str | None = None,
     name: str | None = None,
     options: TrainOptions | None = None,
+    progress: Progress | None = None,
 ) -> Trained:
     """Trains ``head`` on the dataset's training splits, and tests it once on the split ``test`` (``val`` without one).
 
-    ``head`` is a name, any scikit-learn classifier as ``module:Class``, or one itself such as an unfitted ``Pipeline``.
-    Everything that has to be chosen is chosen within the training images. The same call on the same dataset version
-    and features gives the same head. It is saved under ``name``, by default the dataset's and the head's.
+    ``head`` is a name, ``auto`` for the best of the quick ones, any scikit-learn classifier as ``module:Class``, or one
+    itself such as an unfitted ``Pipeline``. Everything that has to be chosen is chosen within the training images. The
+    same call on the same dataset version and features gives the same head. It is saved under ``name``, by default the
+    dataset's and the head's. What casts doubt on the data is told to ``progress`` before anything is fitted.
     """
-    from penult.pipeline.heads.registry import head_kind, head_maker
+    from penult.pipeline.heads.registry import check_head, head_kind
+    from penult.pipeline.reviewing.doubts import doubts_about
 
     began = time.perf_counter()
-    options = options or TrainOptions()
+    options, progress = options or TrainOptions(), progress or Silent()
     opened = store if isinstance(store, Store) else open_store(store, create=False)
-    head_maker(head)
+    check_head(head)
+    check_choices(head, options)
     called = head_name(name, dataset, head_kind(head))
     table = labelled(opened.catalog.datasets.load(dataset, options.version), options.target, options.task)
     spaces = choose_spaces(opened, features, backbone)
     rows = choose_rows(table)
-    classes = rows.classes
-    fitted = _fit(opened, head, spaces, rows, options)
-    looks = views_of(opened, spaces, options.views) if options.average_views else [spaces]
-    chances = mean_over_views([said_of(fitted.estimator.predict_proba, gather(look, rows.test.keys)) for look in looks])
-    evaluation = evaluate(rows.test.keys, rows.test.labels.tolist(), chances, classes)
+    told = (*rows.notes, *doubts_about(rows, spaces))
+    for doubt in told:
+        progress.say(doubt)
+    plan = choose_plan(opened, table, spaces, rows, head, options, progress)
+    fitted = _fit(opened, plan.head, spaces, rows, options)
+    evaluation = replace(_tested(opened, fitted, spaces, rows, options), min_confidence=plan.min_confidence)
     seconds = time.perf_counter() - began
     card = HeadCard(
         name=called,
-        kind=head_kind(head),
-        classes=classes,
+        kind=head_kind(plan.head),
+        classes=rows.classes,
         spaces=tuple(SpaceRef.of(space.spec) for space in spaces),
         dataset=table.name,
         dataset_version=table.version,
@@ -134,14 +148,16 @@ def train(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(seconds, 3),
         target=(options.target,),
+        choice=None if plan.choice is None else plan.choice.to_json(),
+        abstention=None if plan.abstention is None else plan.abstention.to_json(),
+        notes=(*told, *plan.notes, *fitted.notes),
     )
     finished = Head(card, fitted.estimator)
     finished.save(opened.heads_path / called)
     opened.catalog.heads.record(called, card.to_json())
-    known = np.isin(rows.test.labels.astype(str), classes)
+    known = np.isin(rows.test.labels.astype(str), rows.classes)
     paths = tuple(path for path, kept in zip(rows.test.paths, known, strict=True) if kept)
-    notes = (*rows.notes, *_shared_groups(rows), *fitted.notes, *evaluation.statements)
-    return Trained(finished, evaluation, seconds, notes, paths)
+    return Trained(finished, evaluation, seconds, (*card.notes, *evaluation.statements), paths, (*told, *plan.notes))
 
 
 def head_name(name: str | None, dataset: str, head: str) -> str:
@@ -152,6 +168,15 @@ def head_name(name: str | None, dataset: str, head: str) -> str:
             f"a head cannot be called {called!r}", expected="a name without slashes, not starting with a dot"
         )
     return called
+
+
+def _tested(
+    store: Store, fitted: "Fitted", spaces: Sequence[Space], rows: TrainingRows, options: TrainOptions
+) -> Evaluation:
+    """Asks the head of the test images, once."""
+    looks = views_of(store, spaces, options.views) if options.average_views else [spaces]
+    chances = mean_over_views([said_of(fitted.estimator.predict_proba, gather(look, rows.test.keys)) for look in looks])
+    return evaluate(rows.test.keys, rows.test.labels.tolist(), chances, rows.classes)
 
 
 def _fit(store: Store, head: Any, spaces: Sequence[Space], rows: TrainingRows, options: TrainOptions) -> "Fitted":
@@ -225,16 +250,3 @@ def plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in params.items()
         if value is not None
     }
-
-
-def _shared_groups(rows: TrainingRows) -> tuple[str, ...]:
-    if rows.train.groups is None or rows.test.groups is None:
-        return ()
-    shared = set(rows.train.groups.tolist()) & set(rows.test.groups.tolist())
-    if not shared:
-        return ()
-    affected = int(np.isin(rows.test.groups.astype(str), sorted(shared)).sum())
-    return (
-        f"{len(shared)} groups stand in training and test alike, with {affected} of {len(rows.test)} test images: "
-        f"the accuracy on new groups is likely lower",
-    )

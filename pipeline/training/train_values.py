@@ -74,7 +74,7 @@ def train_values(
     head is ``ridge``, ``svr`` or ``lightgbm`` for a number and ``logistic`` or ``ridge`` for tags (the first by
     default), or any of scikit-learn's. Everything else is as in `train`.
     """
-    from penult.pipeline.heads.registry import default_head, head_kind, head_maker
+    from penult.pipeline.heads.registry import check_head, default_head, head_kind
 
     began = time.perf_counter()
     options = options or TrainOptions()
@@ -86,7 +86,8 @@ def train_values(
             f"the column {target!r} holds classes", expected="numbers, or several columns", remedy="use train for it"
         )
     head = default_head(wanted.task) if head is None else head
-    head_maker(head, wanted.task)
+    check_head(head, wanted.task)
+    _check_options(wanted, options)
     kind = head_kind(head)
     called = head_name(name, dataset, f"{'-'.join(wanted.columns[:3])}-{kind}")
     spaces = choose_spaces(opened, features, backbone)
@@ -117,6 +118,18 @@ def train_values(
     finished.save(opened.heads_path / called)
     opened.catalog.heads.record(called, card.to_json())
     return TrainedValues(finished, evaluation, seconds, (*rows.notes, *fitted.notes), rows.test.paths)
+
+
+def _check_options(target: Target, options: TrainOptions) -> None:
+    """Refuses what is of classes alone."""
+    given = {
+        "an accuracy of the answers": options.min_accuracy is not None,
+        "a head to start from": options.start_from is not None,
+        "a class weight": options.class_weight is not None and target.task == "regression",
+        "views": bool(options.views),
+    }
+    for name in (name for name, is_given in given.items() if is_given):
+        raise InputError(f"{name} cannot be given for {target.task}", expected="none", remedy="leave it out")
 
 
 def _fit(

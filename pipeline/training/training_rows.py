@@ -147,9 +147,16 @@ def _groups(groups: NDArray[Any], places: NDArray[np.intp]) -> NDArray[Any]:
 
 def _check(dataset: Dataset, rows: TrainingRows) -> None:
     counts = Counter(rows.train.labels.tolist())
+    if not counts:
+        present = Counter(_columns(dataset)[1].tolist())
+        raise InputError(
+            f"the dataset {dataset.name!r} has no labelled images to train on; its splits are {_counted(present)}",
+            expected="labelled images in the split train",
+            remedy=f"label some, or penult dataset split {dataset.name}",
+        )
     if len(counts) < 2:
         raise InputError(
-            f"the training images of {dataset.name!r} have {_counted(counts) or 'no label at all'}",
+            f"the training images of {dataset.name!r} have {_counted(counts)}",
             expected="two classes at least",
             remedy="label images of another class, and put them into the split train",
         )

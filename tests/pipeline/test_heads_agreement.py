@@ -105,7 +105,7 @@ def test_every_head_for_numbers_says_what_plain_scikit_learn_says(
     name: str, digits: tuple[NDArray[np.float32], NDArray[np.intp], NDArray[np.float32]]
 ) -> None:
     X, y, Z = digits
-    numbers = y + np.random.default_rng(0).normal(0, 0.3, len(y))
+    numbers: Any = y + np.random.default_rng(0).normal(0, 0.3, len(y))
     fitted = recipe_of(name, HeadOptions(len(y), 1, X.shape[1]), task="regression").fit(X, numbers)
     plain = PLAIN_NUMBERS[name](fitted.params).fit(X, numbers)
     assert np.allclose(fitted.estimator.predict(Z), plain.predict(Z), atol=1e-3)

@@ -273,6 +273,7 @@ class Gate:
     def __init__(self, classifier: Classifier, fails: bool = False) -> None:
         self.name, self.classes, self.about = classifier.name, classifier.classes, classifier.about
         self.preprocessing, self.runner = classifier.preprocessing, classifier.runner
+        self.min_confidence = classifier.min_confidence
         self._classifier, self._fails = classifier, fails
         self.open = threading.Event()
         self.sizes: list[int] = []

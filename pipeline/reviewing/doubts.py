@@ -1,0 +1,111 @@
+"""What casts doubt on a head before it is trained: leaks, scarce classes, strange and likely wrong labels."""
+
+from collections import Counter
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penult.pipeline.reviewing.labels import doubted_labels
+from penult.pipeline.reviewing.neighbours import nearest
+from penult.pipeline.reviewing.review import ReviewOptions
+from penult.pipeline.training.feature_spaces import gather
+from penult.pipeline.training.training_rows import Samples, TrainingRows
+from penult.store import Space
+
+__all__ = ["doubts_about"]
+
+FEW = 10
+"""A class with fewer training images rests on each single one of them."""
+
+NAMED = 3
+"""How many classes or images a sentence names."""
+
+MOST_WORK = 3e10
+"""Rows times rows times features: beyond, looking at every pair would take longer than a second or two."""
+
+
+def doubts_about(rows: TrainingRows, spaces: Sequence[Space]) -> tuple[str, ...]:
+    """Returns in sentences what a reader of a head's accuracy should know before there is one.
+
+    Near copies and doubtful labels are looked for only where that takes no more than a second or two.
+    """
+    said = [*_shared_groups(rows), *_few(rows.train), *_unseen(rows)]
+    n, width = len(rows.train) + len(rows.test), sum(space.spec.width for space in spaces)
+    if n * n * width <= MOST_WORK:
+        X = gather(spaces, np.concatenate([rows.train.keys, rows.test.keys]))
+        said += [*_wrong(rows.train, X[: len(rows.train)]), *_alike(rows, X)]
+    return tuple(said)
+
+
+def _shared_groups(rows: TrainingRows) -> list[str]:
+    if rows.train.groups is None or rows.test.groups is None:
+        return []
+    shared = set(rows.train.groups.tolist()) & set(rows.test.groups.tolist())
+    if not shared:
+        return []
+    affected = int(np.isin(rows.test.groups.astype(str), sorted(shared)).sum())
+    return [
+        f"{len(shared)} groups stand in training and test alike, with {affected} of {len(rows.test)} test images: "
+        f"the accuracy on new groups is likely lower"
+    ]
+
+
+def _few(train: Samples) -> list[str]:
+    scarce = sorted((count, name) for name, count in Counter(train.labels.tolist()).items() if count < FEW)
+    if not scarce:
+        return []
+    named = _listed([f"{name}: {count}" for count, name in scarce])
+    return [f"{len(scarce)} classes have fewer than {FEW} training images, so that each of them counts ({named})"]
+
+
+def _unseen(rows: TrainingRows) -> list[str]:
+    classes = set(rows.classes)
+    known = {name.casefold(): name for name in classes}
+    strange = Counter(label for label in rows.test.labels.tolist() if label not in classes)
+    if not strange:
+        return []
+    named = []
+    for name, count in sorted(strange.items()):
+        close = get_close_matches(name.casefold(), known, n=1, cutoff=0.8)
+        named.append(f"{name}: {count}" + (f", perhaps meant as {known[close[0]]}" if close else ""))
+    return [f"{strange.total()} test images bear labels that no training image bears ({_listed(named)})"]
+
+
+def _wrong(train: Samples, X: NDArray[np.float32]) -> list[str]:
+    from penult.pipeline.heads.lda import left_out_chances
+
+    names, codes = np.unique(train.labels.astype(str), return_inverse=True)
+    doubts = doubted_labels(left_out_chances(X, codes), codes)
+    if not doubts:
+        return []
+    named = [
+        f"{Path(train.paths[doubt.row]).name} is labelled {names[codes[doubt.row]]}, not {names[doubt.suggested]}"
+        for doubt in doubts
+    ]
+    return [
+        f"{len(doubts)} of {len(train)} training images probably bear a wrong label ({_listed(named)}): "
+        "'penult review' lists them"
+    ]
+
+
+def _alike(rows: TrainingRows, X: NDArray[np.float32]) -> list[str]:
+    threshold = ReviewOptions.threshold
+    pairs = nearest(X, threshold=threshold).pairs
+    is_tested = pairs >= len(rows.train)
+    across = pairs[is_tested[:, 0] != is_tested[:, 1]]
+    affected = len(np.unique(across[across >= len(rows.train)]))
+    if not affected:
+        return []
+    verb = "looks" if affected == 1 else "look"
+    return [
+        f"{affected} of {len(rows.test)} test images {verb} nearly like training images (a cosine of {threshold} or "
+        "more): the accuracy on new images is likely lower; 'penult review' lists them"
+    ]
+
+
+def _listed(named: Sequence[str]) -> str:
+    rest = len(named) - NAMED
+    return ", ".join([*named[:NAMED], *([f"{rest} more"] if rest > 0 else [])])
