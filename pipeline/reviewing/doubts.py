@@ -82,7 +82,8 @@ def _wrong(train: Samples, X: NDArray[np.float32]) -> list[str]:
     if not doubts:
         return []
     named = [
-        f"{Path(train.paths[doubt.row]).name} is labelled {names[codes[doubt.row]]}, not {names[doubt.suggested]}"
+        f"{Path(train.paths[doubt.row]).name} is labelled {names[codes[doubt.row]]} and looks like "
+        f"{names[doubt.suggested]}"
         for doubt in doubts
     ]
     return [
