@@ -9,10 +9,11 @@ from penult.errors import BackboneError
 from penult.exporters.card import Card
 from penult.exporters.graph.shapes import shapes_of, skeleton
 
-__all__ = ["check_sound", "every_tensor"]
+__all__ = ["check_sound", "every_tensor", "refuse_endless"]
 
 _CHANCE = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 _DOMAINS = {"", "ai.onnx"}
+_MOST_NODES = 50_000  # the largest networks that people share have some thousands
 
 
 def check_sound(model: onnx.ModelProto, card: Card) -> None:
@@ -42,12 +43,24 @@ def _check_contained(model: onnx.ModelProto) -> None:
                 expected="a backbone whole in one file",
                 remedy="penult export onnx:FILE",
             )
+    refuse_endless(model)
     for node in _nodes(model.graph):
         if node.op_type in _CHANCE or node.domain not in _DOMAINS:
             raise BackboneError(
                 f"The graph's node {node.name!r} is of type {node.domain or 'ai.onnx'}.{node.op_type}",
                 expected="operators of ai.onnx that leave nothing to chance",
             )
+
+
+def refuse_endless(model: onnx.ModelProto) -> None:
+    """Refuses a graph whose work has no bound: a loop turns as often as its data say, and a chain may be any length."""
+    kinds = [node.op_type for node in _nodes(model.graph)]
+    if "Loop" in kinds:
+        raise BackboneError(
+            "The graph has a Loop", expected="a network whose work is the same for every image, and has an end"
+        )
+    if len(kinds) > _MOST_NODES:
+        raise BackboneError(f"The graph has {len(kinds):,} nodes", expected=f"at most {_MOST_NODES:,}")
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

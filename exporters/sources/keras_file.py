@@ -12,6 +12,8 @@ __all__ = ["check_weights", "load_whole"]
 
 _LARGEST_BYTES = 4 << 30
 _LARGEST_CONFIG = 64 << 20
+_DEEPEST = 32
+_MOST_GROUPS = 20_000  # the largest network of keras.applications has some 2,000
 # These run code of the file's, or read further files.
 _REFUSED_LAYERS = {
     "FlaxLayer", "JaxLayer", "Lambda", "TFSMLayer", "TorchModuleWrapper", "TextVectorization", "StringLookup",
@@ -49,18 +51,27 @@ def check_weights(path: Path) -> None:
         raise BackboneError(f"{path} holds {total:,} bytes of weights", expected=f"at most {_LARGEST_BYTES:,}")
 
 
-def _datasets(group: Any, path: Path) -> Iterator[Any]:
+def _datasets(file: Any, path: Path) -> Iterator[Any]:
     import h5py
 
-    for name in group:
-        link = group.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            raise BackboneError(f"{path} leads elsewhere at {name!r}", expected="weights that stand in the file itself")
-        item = group[name]
-        if isinstance(item, h5py.Group):
-            yield from _datasets(item, path)
-        else:
-            yield item
+    waiting, count = [(file, 0)], 0
+    while waiting:
+        group, depth = waiting.pop()
+        count += 1
+        if depth > _DEEPEST or count > _MOST_GROUPS:  # a group may lie within itself, or twice in each of its parents
+            raise BackboneError(
+                f"{path} has groups within groups, {depth} deep after {count:,}",
+                expected=f"at most {_DEEPEST} deep, and {_MOST_GROUPS:,}",
+            )
+        for name in group:
+            link = group.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                raise BackboneError(f"{path} leads elsewhere at {name!r}", expected="weights in the file itself")
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                waiting.append((item, depth + 1))
+            else:
+                yield item
 
 
 def _size_bytes(dataset: Any, path: Path) -> int:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from penult.errors import BackboneError, MissingFileError
-from penult.exporters.soundness import every_tensor
+from penult.exporters.soundness import every_tensor, refuse_endless
 
 __all__ = ["read_onnx_file"]
 
@@ -35,13 +35,29 @@ def read_onnx_file(path: Path) -> onnx.ModelProto:
         raise BackboneError(f"{path} is no ONNX file, or is damaged", expected="an ONNX file") from reason
     if not model.graph.node:
         raise BackboneError(f"{path} holds no graph", expected="an ONNX file with a network inside")
+    refuse_endless(model)
     folder = path.resolve().parent
     outside = [t for t in every_tensor(model.graph) if t.data_location == TensorProto.EXTERNAL]
     if size_bytes + sum(_size_bytes(tensor) for tensor in outside) > _LARGEST_BYTES:
         raise BackboneError(f"{path} and its data are larger than {_LARGEST_BYTES} bytes", expected="a smaller network")
     for tensor in outside:
         _bring_in(tensor, folder)
+    for tensor in every_tensor(model.graph):
+        _check_whole(tensor, path)
     return model
+
+
+def _check_whole(tensor: TensorProto, path: Path) -> None:
+    """Refuses weights that are fewer or more than their shape says."""
+    if tensor.data_type == TensorProto.UNDEFINED:  # the empty tensor of an attribute of another kind
+        return
+    try:
+        numpy_helper.to_array(tensor)
+    except (KeyError, TypeError, ValueError) as reason:
+        raise BackboneError(
+            f"The weights {tensor.name!r} in {path} are not whole: {reason}",
+            expected=f"as many numbers as the shape {list(tensor.dims)} holds",
+        ) from reason
 
 
 def _bring_in(tensor: TensorProto, folder: Path) -> None:

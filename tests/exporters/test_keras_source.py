@@ -211,11 +211,21 @@ class TestWholeModels:
             file.create_dataset("conv", (10,), "f8", external=[(str(tmp_path / "raw.bin"), 0, 80)])
         with h5py.File(tmp_path / "swelling.h5", "w") as file:
             file.create_dataset("conv", (1 << 31,), "f8", chunks=(1 << 16,), compression="gzip")
+        with h5py.File(tmp_path / "within.h5", "w") as file:
+            file.create_group("itself")["itself"] = file["/"]
+        with h5py.File(tmp_path / "twice.h5", "w") as file:
+            group = file.create_group("0")
+            for level in range(1, 20):
+                outer = file.create_group(str(level))
+                outer["left"] = outer["right"] = group
+                group = outer
         (tmp_path / "broken.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
         for name, message in (
             ("link", "leads elsewhere at 'conv'"),
             ("outside", "in other files"),
             ("swelling", "17,179,869,184 bytes"),
+            ("within", "33 deep"),
+            ("twice", "groups within groups"),
             ("broken", "cannot be read"),
         ):
             with pytest.raises(BackboneError, match=message):

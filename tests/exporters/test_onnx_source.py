@@ -325,6 +325,37 @@ class TestHostile:
         with pytest.raises(BackboneError, match="are said to be"):
             exported(self.outside(tmp_path, "weights.bin", **facts), tmp_path)
 
+    def test_weights_of_another_length_than_their_shape_are_refused(self, tmp_path: Path) -> None:
+        for cut in (lambda data: data[:-2], lambda data: data + bytes(4), lambda _: b""):
+            model = network()
+            model.graph.initializer[0].raw_data = cut(model.graph.initializer[0].raw_data)
+            with pytest.raises(BackboneError, match="are not whole"):
+                exported(model, tmp_path)
+
+    def test_a_loop_that_would_not_end_is_refused(self, tmp_path: Path) -> None:
+        model = network()
+        values = [helper.make_tensor_value_info(name, kind, None) for name, kind in (
+            ("turn", TensorProto.INT64), ("go", TensorProto.BOOL), ("taken", TensorProto.FLOAT),
+            ("on", TensorProto.BOOL), ("given", TensorProto.FLOAT),
+        )]  # fmt: skip
+        again = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Relu", ["taken"], ["given"])]
+        body = helper.make_graph(again, "body", values[:3], values[3:])
+        first = model.graph.node[0]
+        loop = helper.make_node("Loop", ["turns", "yes", first.output[0]], ["turned"], body=body)
+        for node in model.graph.node:
+            node.input[:] = ["turned" if name == first.output[0] else name for name in node.input]
+        model.graph.node.insert(1, loop)
+        model.graph.initializer.append(numpy_helper.from_array(np.array(1 << 62), "turns"))
+        model.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+        with pytest.raises(BackboneError, match="has a Loop"):
+            exported(model, tmp_path)
+
+    def test_a_chain_without_end_is_refused(self, tmp_path: Path) -> None:
+        model = network()
+        model.graph.node.extend(helper.make_node("Relu", [f"r{i}"], [f"r{i + 1}"]) for i in range(50_001))
+        with pytest.raises(BackboneError, match=r"50,\d{3} nodes"):
+            exported(model, tmp_path)
+
     def test_huge_external_weights_are_refused_before_they_are_read(self, tmp_path: Path) -> None:
         model = self.outside(tmp_path, "weights.bin")
         model.graph.initializer[0].dims[0] = 1 << 40
