@@ -17,7 +17,7 @@ from penult.exporters.graph.graph_view import GraphView, network_inputs
 from penult.exporters.graph.half_precision import in_half_precision
 from penult.exporters.graph.landmarks import find_landmarks, planned
 from penult.exporters.graph.modernising import modernised
-from penult.exporters.proof import prove
+from penult.exporters.proof import Tell, in_silence, prove
 from penult.exporters.reference import describe, reference_batch
 from penult.exporters.running import Runner
 from penult.exporters.sources.addresses import RANDOM
@@ -28,22 +28,34 @@ __all__ = ["export", "export_network"]
 
 
 def export(
-    source: str, request: ExportRequest | None = None, *, decode: Decode, photos: Sequence[Path] = ()
+    source: str,
+    request: ExportRequest | None = None,
+    *,
+    decode: Decode,
+    photos: Sequence[Path] = (),
+    tell: Tell = in_silence,
 ) -> Backbone:
     """Gives the backbone of ``prefix:rest``, proven the same as its source on photos, drawn images and ``photos``.
 
-    ``decode`` is the decoder that will prepare images for the backbone. Raises ExportMismatchError where the features
-    differ.
+    ``decode`` is the decoder that will prepare images for the backbone; ``tell`` is told what is being done. Raises
+    ExportMismatchError where the features differ.
     """
     request = request or ExportRequest()
     exporter, rest = find_source(source)
-    return export_network(exporter(rest, request), request, decode=decode, photos=photos)
+    tell(f"reading {source}")
+    return export_network(exporter(rest, request), request, decode=decode, photos=photos, tell=tell)
 
 
 def export_network(
-    network: SourceNetwork, request: ExportRequest, *, decode: Decode, photos: Sequence[Path] = ()
+    network: SourceNetwork,
+    request: ExportRequest,
+    *,
+    decode: Decode,
+    photos: Sequence[Path] = (),
+    tell: Tell = in_silence,
 ) -> Backbone:
     """Does what is the same for every source: finds the taps, writes the graph, and proves it."""
+    tell(f"finding the taps of {network.name}, {len(network.model.graph.node)} nodes, and writing its backbone")
     size = network.preprocessing.crop
     model = modernised(network.model)
     inputs = network_inputs(model.graph)
@@ -82,7 +94,7 @@ def export_network(
     vectors = Runner(model.SerializeToString(), card.name).run(outputs, {INPUT: reference_batch(*size)})
     backbone = Backbone(model, replace(card, reference=describe(vectors)))
     wanted = [*taps, *([Tap(LOGITS, scores, vectors[LOGITS].shape[1], "flatten")] if scores else [])]
-    return backbone.with_proof(prove(backbone, network, wanted, decode=decode, photos=photos))
+    return backbone.with_proof(prove(backbone, network, wanted, decode=decode, photos=photos, tell=tell))
 
 
 def _classes(known: tuple[str, ...] | None, model: onnx.ModelProto) -> tuple[tuple[str, ...] | None, list[str]]:

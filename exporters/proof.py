@@ -4,10 +4,10 @@ Two photos and four drawn images of awkward shapes are always among them.
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,10 @@ from penult.exporters.reference import reference_batch
 from penult.exporters.running import Runner
 from penult.exporters.sources.source_network import Decode, SourceNetwork
 
-__all__ = ["prove", "sample_photos"]
+__all__ = ["Tell", "in_silence", "prove", "sample_photos"]
+
+Tell: TypeAlias = Callable[[str], None]
+"""Takes a line about what is being done now."""
 
 _PHOTOS = ("china.jpg", "flower.jpg")
 _LARGEST_ERROR = 1e-4
@@ -29,8 +32,18 @@ _BATCH_ERROR = {"fp32": 1e-4, "fp16": 2e-2}
 Rows = Mapping[str, npt.NDArray[Any]]
 
 
+def in_silence(_: str) -> None:
+    """Tells nobody."""
+
+
 def prove(
-    backbone: Backbone, network: SourceNetwork, wanted: Sequence[Tap], *, decode: Decode, photos: Sequence[Path] = ()
+    backbone: Backbone,
+    network: SourceNetwork,
+    wanted: Sequence[Tap],
+    *,
+    decode: Decode,
+    photos: Sequence[Path] = (),
+    tell: Tell = in_silence,
 ) -> dict[str, Any]:
     """Compares the outputs ``wanted`` (taps as the source names them, and the logits likewise).
 
@@ -39,6 +52,7 @@ def prove(
     with tempfile.TemporaryDirectory(prefix="penult-") as folder:
         paths = [*sample_photos(), *_drawn_images(Path(folder), backbone.input_size), *photos]
         pixels = np.stack([decode(path.read_bytes(), backbone.card.preprocessing) for path in paths])
+        tell(f"proving it on {len(paths)} images: through the backbone, together and one by one")
         runner = Runner(backbone.to_bytes(), backbone.name)
         ours = runner.run(backbone.outputs, {INPUT: pixels})
         figures: dict[str, Any] = {
@@ -47,6 +61,7 @@ def prove(
         }
         if network.run is None:
             return figures | {"against": None}
+        tell(f"proving it on {len(paths)} images: through {network.run_with}")
         theirs = network.run(paths, wanted)
     precision: Precision = "fp16" if "fp16" in (backbone.card.precision, network.run_precision) else "fp32"
     compared = _compared(ours, theirs, [path.name for path in paths], precision)

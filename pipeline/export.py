@@ -10,6 +10,7 @@ from penult.exporters.graph.tap_requests import parse_taps
 from penult.exporters.sources.hints import Hints
 from penult.exporters.sources.source_network import ExportRequest
 from penult.pipeline.extraction.decode import decode
+from penult.pipeline.progress import Progress, Silent
 
 
 def export(
@@ -21,6 +22,7 @@ def export(
     weights: str | None = None,
     hints: Hints | None = None,
     photos: Sequence[str | Path] = (),
+    progress: Progress | None = None,
 ) -> Backbone:
     """Returns the backbone of ``PREFIX:REST``, such as ``torchvision:resnet50`` or ``onnx:model.onnx``.
 
@@ -38,4 +40,6 @@ def export(
         weights=weights,
         hints=hints or Hints(),
     )
-    return export_source(source, request, decode=decode, photos=[Path(photo) for photo in photos])
+    return export_source(
+        source, request, decode=decode, photos=[Path(photo) for photo in photos], tell=(progress or Silent()).say
+    )

@@ -1,6 +1,7 @@
 """The source ``torchvision:NAME``: any classification network of torchvision, with the preprocessing of its weights."""
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -104,7 +105,7 @@ def _downloaded(name: str, entry: Any) -> Any:
 
     try:
         state = load_state_dict_from_url(
-            entry.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+            entry.url, map_location="cpu", progress=sys.stderr.isatty(), check_hash=True, weights_only=True
         )
     except Exception as reason:  # the network, the disk and the unpickler raise what they like
         raise BackboneError(

@@ -11,7 +11,7 @@ from penult.exporters.sources.finding import source_names
 from penult.exporters.sources.hints import FAMILIES, Hints
 from penult.pipeline.cli.backbones import proof_line
 from penult.pipeline.cli.options import default_of, json_option
-from penult.pipeline.cli.output import print_json
+from penult.pipeline.cli.output import print_json, progress
 from penult.pipeline.export import export as run_export
 from penult.pipeline.extraction.decode import FILTERS
 from penult.pipeline.extraction.images import list_images
@@ -86,7 +86,7 @@ def export(source: str, output: Path | None, photos: Path | None, as_json: bool,
         raise MissingFileError(f"There is no folder {output.parent}", remedy="make it, or name another file with -o")
     hints = made_hints(values)
     paths = [file.path for file in list_images(photos)] if photos else []
-    backbone = run_export(source, hints=hints, photos=paths, **values)
+    backbone = run_export(source, hints=hints, photos=paths, progress=progress(), **values)
     path = output or Path(f"{backbone.name}.onnx")
     backbone.save(path)
     if as_json:

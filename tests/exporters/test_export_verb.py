@@ -48,6 +48,10 @@ def test_a_file_becomes_a_backbone_whose_taps_are_listed(classifier: Path, tmp_p
     done = run("export", f"onnx:{classifier}", "-o", out, "--family", "torch", "--taps", "early:max,end=late:flatten")
     assert done.exit_code == 0, done.output
     assert "proven on 6 images through ONNX Runtime" in done.output
+    steps = [line.partition(" ")[0] for line in done.stderr.splitlines()]
+    assert steps == ["reading", "finding", "proving", "proving"]
+    assert "7 nodes" in done.stderr
+    assert "6 images: through ONNX Runtime" in done.stderr
     shown = run("backbones", "show", out).output
     words = [line.split() for line in shown.splitlines()]
     assert ["early", "6", "max"] in [line[:3] for line in words]
@@ -62,11 +66,11 @@ def test_a_file_becomes_a_backbone_whose_taps_are_listed(classifier: Path, tmp_p
 
 def test_json_tells_the_fingerprint_and_the_proof(classifier: Path, tmp_path: Path) -> None:
     words = ("export", f"onnx:{classifier}", "--family", "tf", "--json", "-o")
-    first, again = (json.loads(run(*words, tmp_path / f"{name}.onnx").output) for name in ("a", "b"))
+    first, again = (json.loads(run(*words, tmp_path / f"{name}.onnx").stdout) for name in ("a", "b"))
     assert first["fingerprint"] == again["fingerprint"]
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
     assert first["proof"]["outputs"]["penultimate"]["relative_error"] < 1e-5
-    other = json.loads(run(*words, tmp_path / "c.onnx", "--size", "32").output)
+    other = json.loads(run(*words, tmp_path / "c.onnx", "--size", "32").stdout)
     assert other["fingerprint"] != first["fingerprint"]
 
 
