@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from penult.errors import BackboneError, UnknownNameError
 from penult.exporters.card import Pooling
@@ -57,7 +58,7 @@ def planned(view: GraphView, found: Sequence[TapPlan], asked: Sequence[TapReques
         plan = known.get(request.tensor)
         if plan is None:
             if request.tensor not in view.varying:
-                raise UnknownNameError.among("tap or tensor", request.tensor, {*known, *view.varying})
+                raise _unknown("tap or tensor", request.tensor, [*known], view)
             plan = TapPlan(request.name or request.tensor, request.tensor, _default_pooling(view, request.tensor))
         name = request.name or plan.name
         if name in plans:
@@ -88,4 +89,14 @@ def _only_output(view: GraphView) -> str:
 
 def _refuse_unknown(view: GraphView, name: str) -> None:
     if name not in view.varying:
-        raise UnknownNameError.among("tensor", name, view.varying)
+        raise _unknown("tensor", name, [], view)
+
+
+def _unknown(kind: str, name: str, known: list[str], view: GraphView) -> UnknownNameError:
+    """Makes the error for a name that is not in the graph, of whose values there may be thousands."""
+    close = get_close_matches(name, [*known, *view.varying], n=5, cutoff=0.5)
+    return UnknownNameError(
+        f"No {kind} is called {name!r}",
+        expected=f"{', '.join(known)}{' or ' if known else ''}one of the graph's {len(view.varying)} values",
+        remedy=f"did you mean {' or '.join(map(repr, close))}?" if close else "",
+    )
