@@ -1,24 +1,34 @@
-"""What `review` and `compare` found out about a head's images and about other choices, as a report shows it."""
+"""What `review`, `advise` and `compare` found out about a head's images and other choices, as a report shows it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
+from penult.pipeline.advising.advise import Advised, AdviseOptions, advise
 from penult.pipeline.comparing.compare import Compared, CompareOptions, compare
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.head_card import HeadCard
 from penult.pipeline.progress import Progress
-from penult.pipeline.report import Comparison, Group, Insights, Shown, Suspect
+from penult.pipeline.report import Comparison, CurvePoint, Group, Insights, Shown, Suspect
 from penult.pipeline.reviewing.review import Reviewed, ReviewOptions, ToReview, review
 from penult.store import Store
 
-__all__ = ["comparison_of", "features_named", "insights_of", "reviewed_insights"]
+__all__ = ["comparison_of", "drawn_curve", "features_named", "insights_of", "reviewed_insights"]
+
+PROBED_IMAGES = 1_000
+"""Up to so many training images other features are tried by the way; `penult advise` tries them for any number."""
 
 
 def insights_of(
-    head: Head, store: Store, *, reviews: bool = True, compares: bool = False, progress: Progress | None = None
+    head: Head,
+    store: Store,
+    *,
+    reviews: bool = True,
+    advises: bool = True,
+    compares: bool = False,
+    progress: Progress | None = None,
 ) -> Insights:
-    """Reviews the dataset that a head was trained on, by the features that it takes, and compares other choices.
+    """Reviews the dataset that a head was trained on, by the features that it takes, advises, and compares others.
 
     A comparison may take minutes the first time; what was compared before is not computed again.
     """
@@ -28,11 +38,33 @@ def insights_of(
         options = ReviewOptions(version=version, target=card.target[0], next_images=0)
         asked = {"dataset": card.dataset, "features": features_named(card)}
         found = reviewed_insights(review(store, **asked, options=options, progress=progress))
+    if advises:
+        advised = _advised(card, store, progress)
+        found = replace(found, learning_curve=drawn_curve(advised), advice=advised.advice)
     if compares:
         tried = CompareOptions(version=version, target=card.target[0])
         table = comparison_of(compare(store, dataset=card.dataset, options=tried, progress=progress))
         found = replace(found, comparison=table)
     return found
+
+
+def _advised(card: HeadCard, store: Store, progress: Progress | None) -> Advised:
+    """Advises on the dataset of a head; a logistic head has chosen its C already."""
+    chosen = card.params.get("C", card.params.get("C_"))
+    is_known = card.kind == AdviseOptions.head and chosen is not None and not card.params.get("class_weight")
+    options = AdviseOptions(
+        version=card.dataset_version,
+        target=card.target[0],
+        params={"C": chosen} if is_known else {},
+        probe=AdviseOptions.probe if card.n_train <= PROBED_IMAGES else None,
+    )
+    return advise(store, dataset=card.dataset, features=features_named(card), options=options, progress=progress)
+
+
+def drawn_curve(advised: Advised) -> tuple[CurvePoint, ...]:
+    """Returns the points of a learning curve that are worth a drawing: two or more."""
+    points = advised.measured.curve.points
+    return points if len(points) > 1 else ()
 
 
 def features_named(card: HeadCard) -> str:

@@ -24,6 +24,7 @@ VERBS = {
     "train": "penult.pipeline.cli.train:train",
     "compare": "penult.pipeline.cli.compare:compare",
     "review": "penult.pipeline.cli.review:review",
+    "advise": "penult.pipeline.cli.advise:advise",
     "predict": "penult.pipeline.cli.predict:predict",
     "bundle": "penult.pipeline.cli.bundle:bundle",
     "serve": "penult.pipeline.cli.serve:serve",

@@ -39,13 +39,18 @@ from penult.store import open_store
     show_default=True,
     help="Look for doubtful labels and near copies, as 'penult review' does.",
 )
+@click.option(
+    "--advise/--no-advise",
+    "advises",
+    default=True,
+    show_default=True,
+    help="Measure the learning curve and say what would help, as 'penult advise' does.",
+)
 @click.option("--compare", "compares", is_flag=True, help="Compare other features and heads, as 'penult compare' does.")
 @click.option("--open", "opens", is_flag=True, help="Open it in a browser.")
 @store_option
 @json_option
-def report(
-    head: str, path: Path, map_by: str, reviews: bool, compares: bool, opens: bool, store: Path, as_json: bool
-) -> None:
+def report(head: str, path: Path, map_by: str, opens: bool, store: Path, as_json: bool, **asked: bool) -> None:
     """Write the report of a head of the store: one HTML file that needs nothing else.
 
     The head is tested again from the features that the store holds; images are opened for their pictures only.
@@ -53,7 +58,7 @@ def report(
     shown = progress()
     opened = open_store(store, create=False)
     found = saved_head(opened, head)
-    insights = insights_of(found, opened, reviews=reviews, compares=compares, progress=shown)
+    insights = insights_of(found, opened, **asked, progress=shown)
     written = run_report(found, opened, path, map_by=map_by, insights=insights, progress=shown)
     if as_json:
         print_json({"head": head, "report": str(written)})

@@ -116,10 +116,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Advice:
-    """One thing to do, and the measurement that speaks for it."""
+    """One thing to do, the measurement that speaks for it, and the command to run next."""
 
     text: str
     evidence: str = ""
+    command: str = ""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from penult.errors import *  # noqa: F403 - its __all__ is sorted and tested
 if TYPE_CHECKING:
     from penult.exporters import Backbone as Backbone
     from penult.exporters import load_backbone as load_backbone
+    from penult.pipeline.advising.advise import AdviseOptions as AdviseOptions
+    from penult.pipeline.advising.advise import advise as advise
     from penult.pipeline.comparing.compare import CompareOptions as CompareOptions
     from penult.pipeline.comparing.compare import compare as compare
     from penult.pipeline.doctor.diagnosis import diagnose as diagnose
@@ -48,6 +50,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
+    "AdviseOptions": "penult.pipeline.advising.advise",
     "Backbone": "penult.exporters",
     "CompareOptions": "penult.pipeline.comparing.compare",
     "ExtractOptions": "penult.pipeline.extraction.extract",
@@ -57,6 +60,7 @@ _HOMES = {
     "Space": "penult.store",
     "SpaceSpec": "penult.store",
     "Store": "penult.store",
+    "advise": "penult.pipeline.advising.advise",
     "bundle": "penult.pipeline.models.bundle",
     "compare": "penult.pipeline.comparing.compare",
     "diagnose": "penult.pipeline.doctor.diagnosis",

@@ -1,0 +1,86 @@
+"""Measures the feature statistics of photos of ImageNet, and how far known sets of images lie from them.
+
+``python -m benchmarks.imagenet_reference PHOTOS --photographs FOLDER… --unlike FOLDER…`` extracts all of them by the
+built-in backbone, prints the distances and writes what `penult advise` holds images against. PHOTOS is a folder with
+photos of ImageNet: the committed file was made of a hundred, one of every tenth class, probably training photos.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penult.exporters import load_backbone
+from penult.pipeline.advising.likeness import SIZES, distances
+from penult.pipeline.extraction.extract import extract, find_images
+from penult.pipeline.progress import Progress, Silent
+from penult.store import Store, open_store
+from penult.store.keys import key_array
+
+BACKBONE, TAP = "efficientnet-lite0", "penultimate"
+FILE = Path(__file__).parents[1] / "pipeline" / "advising" / "imagenet_reference.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("photos", type=Path, help="a folder with photos of ImageNet")
+    parser.add_argument("--photographs", type=Path, nargs="+", required=True, help="folders of natural photographs")
+    parser.add_argument("--unlike", type=Path, nargs="+", required=True, help="folders of other images")
+    parser.add_argument("--store", type=Path, help="keep the features in this store; by default they are thrown away")
+    parser.add_argument("--file", type=Path, default=FILE, help="where the statistics are written")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as room:
+        store = open_store(asked.store or Path(room) / "store")
+        made = reference_of(store, asked.photos, asked.photographs, asked.unlike)
+    asked.file.write_text(json.dumps(made) + "\n")
+    for size, kinds in made["known"].items():
+        for kind, sets in kinds.items():
+            for name, distance in sets.items():
+                print(f"{size:>4} images of {name:20} {distance:.3f}  ({kind})")
+
+
+def reference_of(
+    store: Store, photos: Path, photographs: list[Path], unlike: list[Path], progress: Progress | None = None
+) -> dict[str, Any]:
+    """Returns the statistics of the photos, and the mean distances of the sets at each size."""
+    shown = progress or Silent()
+    rows = rows_of(store, photos, shown).astype(np.float64)
+    mean, deviation = rows.mean(axis=0), rows.std(axis=0, ddof=1)
+    sets = {
+        kind: {folder.name: rows_of(store, folder, shown) for folder in folders}
+        for kind, folders in (("photographs", photographs), ("unlike", unlike))
+    }
+    known = {
+        size: {
+            kind: {
+                name: round(float(distances(rows, size, mean, deviation).mean()), 3) for name, rows in members.items()
+            }
+            for kind, members in sets.items()
+        }
+        for size in SIZES
+    }
+    return {
+        "about": "Made by python -m benchmarks.imagenet_reference of photos of ImageNet.",
+        "fingerprint": load_backbone(BACKBONE).fingerprint,
+        "tap": TAP,
+        "photos": len(rows),
+        "mean": [float(f"{value:.4g}") for value in mean],
+        "deviation": [float(f"{value:.4g}") for value in deviation],
+        "known": {str(size): kinds for size, kinds in known.items()},
+    }
+
+
+def rows_of(store: Store, folder: Path, progress: Progress) -> NDArray[np.float32]:
+    """Extracts the images of a folder, and returns their features in the order of their keys."""
+    files = find_images(folder, progress)
+    extract(files, store, backbone=BACKBONE, taps=[TAP], progress=progress)
+    known = {key for key in store.catalog.files.known(files) if key is not None}
+    return store.find_space(BACKBONE, TAP).gather(key_array(sorted(known)))
+
+
+if __name__ == "__main__":
+    main()

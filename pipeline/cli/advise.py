@@ -1,0 +1,61 @@
+"""`penult advise`: what to do next with a dataset, and why."""
+
+from pathlib import Path
+
+import click
+
+from penult.pipeline.advising.advise import Advised, AdviseOptions
+from penult.pipeline.advising.advise import advise as run_advise
+from penult.pipeline.cli.options import default_of, json_option, store_option
+from penult.pipeline.cli.output import print_json, progress
+from penult.pipeline.cli.train import _only_dataset
+from penult.store import open_store
+
+
+@click.command()
+@click.argument("dataset", required=False)
+@store_option
+@click.option(
+    "--features",
+    default=default_of(run_advise, "features"),
+    show_default=True,
+    help="The taps in use, or backbone:tap.",
+)
+@click.option("--backbone", default=None, help="Whose features, where the store has those of several.")
+@click.option("--target", default=AdviseOptions.target, show_default=True, help="The column of the classes.")
+@click.option("--head", default=AdviseOptions.head, show_default=True, help="The kind of head that is measured.")
+@click.option("--probe", default=AdviseOptions.probe, show_default=True, help="The head that tries all features.")
+@json_option
+def advise(
+    dataset: str | None, store: Path, features: str, backbone: str | None, as_json: bool, **values: str | None
+) -> None:
+    """Say what would make the classifier of a dataset better: more labels, other features, or another network.
+
+    Everything is measured on training images, each held out in turn; the test split is not touched. What was computed
+    is kept in the store: the same command again takes a moment. Each piece of advice stands with its evidence and
+    with the command to run next.
+    """
+    opened = open_store(store, create=False)
+    found = run_advise(
+        opened,
+        dataset=dataset or _only_dataset(opened),
+        features=features,
+        backbone=backbone,
+        options=AdviseOptions(**values),  # type: ignore[arg-type]  # click gives each its type
+        progress=progress(),
+    )
+    print_json(found.to_json()) if as_json else _show(found)
+
+
+def _show(found: Advised) -> None:
+    measured = found.measured
+    click.echo(
+        f"{found.dataset}@{found.version}: {measured.n_train:,} training images of {measured.n_classes:,} classes, "
+        f"by {measured.features}"
+    )
+    for number, one in enumerate(found.advice, 1):
+        click.echo(f"\n{number}. {one.text}")
+        if one.evidence:
+            click.echo(click.wrap_text(one.evidence, 100, "   ", "   "))
+        if one.command:
+            click.echo(f"   $ {one.command}")
