@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from penult.errors import ExportMismatchError, MissingFileError
+from penult.errors import ExportMismatchError, ImageError, MissingFileError
 from penult.exporters.backbone import INPUT, Backbone
 from penult.exporters.card import Precision, Tap
 from penult.exporters.reference import reference_batch
@@ -27,6 +27,7 @@ Tell: TypeAlias = Callable[[str], None]
 _PHOTOS = ("china.jpg", "flower.jpg")
 _LARGEST_ERROR = 1e-4
 _LOWEST_COSINE = 0.999
+_BATCH = 32
 _BATCH_ERROR = {"fp32": 1e-4, "fp16": 2e-2}
 
 Rows = Mapping[str, npt.NDArray[Any]]
@@ -51,10 +52,10 @@ def prove(
     """
     with tempfile.TemporaryDirectory(prefix="penult-") as folder:
         paths = [*sample_photos(), *_drawn_images(Path(folder), backbone.input_size), *photos]
-        pixels = np.stack([decode(path.read_bytes(), backbone.card.preprocessing) for path in paths])
+        pixels = np.stack([_decoded(path, backbone, decode) for path in paths])
         tell(f"proving it on {len(paths)} images: through the backbone, together and one by one")
         runner = Runner(backbone.to_bytes(), backbone.name)
-        ours = runner.run(backbone.outputs, {INPUT: pixels})
+        ours = _in_batches(runner, backbone, pixels)
         figures: dict[str, Any] = {
             "images": len(paths),
             "batch_against_single": _batch_error(runner, backbone, pixels, ours),
@@ -66,6 +67,24 @@ def prove(
     precision: Precision = "fp16" if "fp16" in (backbone.card.precision, network.run_precision) else "fp32"
     compared = _compared(ours, theirs, [path.name for path in paths], precision)
     return figures | {"against": network.run_with, "outputs": compared}
+
+
+def _decoded(path: Path, backbone: Backbone, decode: Decode) -> npt.NDArray[np.uint8]:
+    try:
+        return decode(path.read_bytes(), backbone.card.preprocessing)
+    except ImageError as reason:
+        raise ImageError(
+            f"{path} cannot prove anything: {reason}",
+            expected="images alone among the photos of a proof",
+            remedy="take it out, or name other photos",
+        ) from reason
+
+
+def _in_batches(runner: Runner, backbone: Backbone, pixels: npt.NDArray[np.uint8]) -> Rows:
+    parts = [
+        runner.run(backbone.outputs, {INPUT: pixels[start : start + _BATCH]}) for start in range(0, len(pixels), _BATCH)
+    ]
+    return {output: np.concatenate([part[output] for part in parts]) for output in backbone.outputs}
 
 
 def _compared(ours: Rows, theirs: Rows, names: Sequence[str], precision: Precision) -> dict[str, Any]:

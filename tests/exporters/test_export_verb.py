@@ -8,8 +8,9 @@ import onnx
 import pytest
 from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
-from penult.errors import InputError, MissingFileError, UnknownNameError
+from penult.errors import ImageError, InputError, MissingFileError, UnknownNameError
 from penult.pipeline.cli.app import app
 
 
@@ -100,6 +101,22 @@ def test_errors_say_what_would_do(
     done = run("export", *(word.format(tmp_path) for word in words))
     assert isinstance(done.exception, error)
     assert message in str(done.exception)
+
+
+def test_further_photos_prove_it_too_and_what_is_no_image_is_named(classifier: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for index in range(40):  # more than go through the network at once
+        pixels = np.random.default_rng(index).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(photos / f"{index}.png")
+    words = ("export", f"onnx:{classifier}", "--family", "tf", "--photos", photos, "-o", tmp_path / "out.onnx")
+    done = run(*words)
+    assert done.exit_code == 0, done.output
+    assert "proven on 46 images" in done.stdout
+    (photos / "broken.png").write_bytes(b"no image")
+    refused = run(*words)
+    assert isinstance(refused.exception, ImageError)
+    assert "broken.png cannot prove anything" in str(refused.exception)
 
 
 def test_the_sources_are_listed_with_the_built_in_ones() -> None:
