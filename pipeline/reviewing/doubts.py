@@ -23,8 +23,8 @@ FEW = 10
 NAMED = 3
 """How many classes or images a sentence names."""
 
-MOST_WORK = 3e10
-"""Rows times rows times features: beyond, looking at every pair would take longer than a second or two."""
+MOST_IMAGES, MOST_WORK = 5_000, 3e10
+"""Images, and images times images times features: with more, looking at every pair would take more than seconds."""
 
 
 def doubts_about(rows: TrainingRows, spaces: Sequence[Space]) -> tuple[str, ...]:
@@ -34,7 +34,7 @@ def doubts_about(rows: TrainingRows, spaces: Sequence[Space]) -> tuple[str, ...]
     """
     said = [*_shared_groups(rows), *_few(rows.train), *_unseen(rows)]
     n, width = len(rows.train) + len(rows.test), sum(space.spec.width for space in spaces)
-    if n * n * width <= MOST_WORK:
+    if n <= MOST_IMAGES and n * n * width <= MOST_WORK:
         X = gather(spaces, np.concatenate([rows.train.keys, rows.test.keys]))
         said += [*_wrong(rows.train, X[: len(rows.train)]), *_alike(rows, X)]
     return tuple(said)

@@ -49,7 +49,7 @@ def test_rows_on_disk_give_the_same_head(store: Store, kind: str, monkeypatch: p
     inside = train(store, dataset="things", head=kind)
     monkeypatch.setattr(matrices, "memory_bytes", lambda: 10_000)
     outside = train(store, dataset="things", head=kind, name="outside")
-    assert "read from disk as they are needed" in outside.notes[0]
+    assert any("read from disk as they are needed" in note for note in outside.notes)
     assert "disk" not in "".join(inside.notes)
     assert np.allclose(inside.evaluation.probabilities, outside.evaluation.probabilities, atol=1e-4)
     assert {path.name for path in store.path.iterdir()} >= {"spaces"}
