@@ -114,6 +114,8 @@ def kinds(as_json: bool) -> None:
         return
     rows = [(name, task, what) for task, kinds in told.items() for name, what in kinds.items()]
     print_table(("kind", "for", "what it is"), rows)
+    quick = importlib.import_module("penult.pipeline.comparing.compare").QUICK
+    click.echo(f"{registry.AUTO} is the best of {', '.join(quick)} on held-out training images.")
 
 
 def _row(name: str, card: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -283,3 +283,12 @@ def test_the_verbs_take_what_the_functions_take(
     near = CliRunner().invoke(app, [*words, "--name", "near", "--start-from", "first"])
     assert near.exit_code == 0, near.output
     assert json.loads(near.stdout)["params"]["C_"] == pytest.approx(json.loads(first.stdout)["params"]["C_"])
+
+
+def test_the_kinds_of_heads_tell_what_auto_is() -> None:
+    shown = CliRunner().invoke(app, ["heads", "kinds"])
+    assert shown.exit_code == 0, shown.output
+    assert (
+        shown.stdout.splitlines()[-1]
+        == "auto is the best of logistic, ridge, lda, centroid on held-out training images."
+    )
