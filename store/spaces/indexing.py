@@ -43,7 +43,8 @@ def refresh_index(folder: SpaceFolder, manifest: Manifest) -> None:
     if shards.rows < WORTH_ROWS:
         return
     present = open_index(folder, manifest.shards)
-    if present and len(shards.names) - len(present.shards) <= STALE_SHARDS:
+    # A share of the shards and not a number of them, or a growing space would be indexed ever more often.
+    if present and len(shards.names) - len(present.shards) <= max(STALE_SHARDS, len(present.shards) // STALE_SHARE):
         unknown = manifest.shards.difference(present.shards)
         if sum(map(rows_of, unknown)) < shards.rows // STALE_SHARE:
             return

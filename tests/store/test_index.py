@@ -135,3 +135,21 @@ def test_of_two_rows_of_a_key_the_same_counts_with_an_index_and_without(space: S
     assert np.array_equal(everything.keys, same.keys)
     space.compact()
     assert np.array_equal(space.gather(keys), mixed)
+
+
+def test_a_growing_space_is_indexed_ever_more_rarely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexing, "STALE_SHARDS", 1)
+    space = open_store(tmp_path / "store").space(SPEC)
+    keys = hashed(1080)
+    space.add(keys[:1000], rows_of(keys[:1000]))
+    space.checkpoint()
+    made = []
+    for number in range(80):  # single rows, so that it is their shards that count
+        key = keys[1000 + number : 1001 + number]
+        space.add(key, rows_of(key), checkpoint=False)
+        space.checkpoint()
+        (present,) = (space.path / "index").iterdir()
+        made.append(present.name)
+    late = len(set(made[40:]))
+    assert 2 <= late <= 9, "one shard in eight, and not every second one, are worth a new index"
+    assert not len(space.missing(keys))
