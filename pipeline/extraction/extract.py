@@ -47,10 +47,7 @@ def extract(
     progress = progress or Silent()
     opened = store if isinstance(store, Store) else open_store(store)
     network = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
-    files = find_images(images, progress)
-    if options.shard is not None:
-        files = files_of_shard(files, options.shard, images if isinstance(images, str | Path) else None)
-    files = files[: options.limit]
+    files = find_images(images, progress, shard=options.shard)[: options.limit]
     taps = [taps] if isinstance(taps, str) else list(taps)
     spaces = open_spaces(opened, network, taps, options.dtype, parse_views(options.views))
     catalog = opened.catalog
@@ -78,18 +75,27 @@ def extract(
 
 
 def find_images(
-    images: str | Path | Iterable[str | Path | ImageFile | NDArray[Any]], progress: Progress
+    images: str | Path | Iterable[str | Path | ImageFile | NDArray[Any]],
+    progress: Progress,
+    *,
+    shard: str | None = None,
 ) -> list[ImageFile]:
-    """Returns the list of all images, or raises InputError where a source has none."""
+    """Returns the list of all images, or of one part of them; raises InputError where a source has none.
+
+    What belongs to other parts is let go as it is listed, so that memory is needed for one part alone.
+    """
     if not isinstance(images, str | Path):
-        return list(list_sources(images))
+        listed = list_sources(images)
+        return list(listed) if shard is None else files_of_shard(listed, shard)
+    count = 0
     with progress.task("Listing", unit="files") as task, paused_collector():
         files: list[ImageFile] = []
         found = iter(list_images(images))
         while some := list(islice(found, LIST_FILES)):
-            files += some
+            files += some if shard is None else files_of_shard(some, shard, images)
+            count += len(some)
             task.advance(len(some))
-    if not files:
+    if not count:
         raise InputError(
             f"There is no image in {str(images)!r}",
             expected="a folder with images at any depth, or a table with a column 'path'",

@@ -9,7 +9,6 @@ from penult.pipeline.extraction.extract import extract, find_images
 from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.extraction.job_file import JobFile, read_job_file
 from penult.pipeline.extraction.receipt import Receipt
-from penult.pipeline.extraction.sharding import files_of_shard
 from penult.pipeline.progress import Progress, Silent
 from penult.store import open_store
 
@@ -25,8 +24,7 @@ def extract_job(job: str | Path | JobFile, *, progress: Progress | None = None) 
             network.tap(tap)
     files: list[ImageFile] = []
     for source in asked.images:
-        found = find_images(source, progress)
-        files += found if asked.options.shard is None else files_of_shard(found, asked.options.shard, source)
+        files += find_images(source, progress, shard=asked.options.shard)
     store = open_store(asked.store)
     began, receipts = time.monotonic(), []
     for network, taps in networks:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from penult.pipeline.extraction.options import ExtractOptions
 
 # Small enough to find room beside other work, and large enough that one session serves several cores.
 CORES_PER_ACTOR = 4
+
+CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,11 @@ def connected(address: str | None) -> Iterator[None]:
     if wanted == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or Ray would tell its makers of it
     try:
+        _require_reachable(wanted)
         with _kept_signals():
             own = {"include_dashboard": False} if wanted == "local" else {}
             ray.init(address=wanted, log_to_driver=False, logging_level="error", **own)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise EngineError(
             f"There is no Ray cluster at {wanted!r}: {reason}",
@@ -76,6 +80,13 @@ def connected(address: str | None) -> Iterator[None]:
     finally:
         with _kept_signals():
             ray.shutdown()
+
+
+def _require_reachable(address: str) -> None:
+    # Ray itself goes on trying for a long time, and says nothing.
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import penult.pipeline.extraction.job as job_module
-from penult.errors import InputError, MissingExtraError, StoreDamagedError
+from penult.errors import EngineError, InputError, MissingExtraError, StoreDamagedError
 from penult.exporters.backbone import Backbone
 from penult.pipeline.extraction.engines import Engine, LocalEngine
 from penult.pipeline.extraction.extract import ExtractOptions, extract
@@ -36,6 +36,15 @@ def test_without_ray_its_engine_names_the_extra(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"penult\[ray\]"):
         extract(collection, tmp_path / "store", backbone=small_backbone, options=ExtractOptions(engine="ray"))
+
+
+def test_an_address_where_no_cluster_is_is_told_at_once(
+    collection: Path, tmp_path: Path, small_backbone: Backbone
+) -> None:
+    pytest.importorskip("ray")
+    options = ExtractOptions(engine="ray", address="127.0.0.1:1")
+    with pytest.raises(EngineError, match=r"no Ray cluster at '127.0.0.1:1'.*ray start --head"):
+        extract(collection, tmp_path / "store", backbone=small_backbone, options=options)
 
 
 @pytest.mark.parametrize("others", [{"engine": "dask"}, {"address": "auto"}, {"actors": 2}])

@@ -66,10 +66,14 @@ class Slow:
     seconds: float = 0.0
     poison: str = "none"
     marks: Path | None = None
+    nodes: int = 0  # that must be at work before the first file is read
 
     def read(self, file: ImageFile, most_bytes: int) -> bytes:
         if self.marks:
             (self.marks / ray.get_runtime_context().get_node_id()).touch()
+            deadline = time.monotonic() + 60
+            while len(list(self.marks.iterdir())) < self.nodes and time.monotonic() < deadline:
+                time.sleep(0.02)
         if self.poison in file.path:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(self.seconds)
@@ -104,15 +108,18 @@ class WhenNew:
 def test_three_nodes_give_the_rows_of_one_machine_bit_for_bit(
     collection: Path, tmp_path: Path, small_backbone: Backbone, ray_cluster: Any
 ) -> None:
+    _enlarge(collection, 70)
     (collection / "red" / "torn.png").write_bytes(b"torn")
     (collection / "blue" / "copy.png").write_bytes((collection / "red" / "0.png").read_bytes())
+    (tmp_path / "marks").mkdir()
+    files = _placed(collection, Slow(marks=tmp_path / "marks", nodes=NODES))
     taps = ["penultimate", "stage1"]
     extract(collection, tmp_path / "local", backbone=small_backbone, taps=taps)
     options = _options(ray_cluster)
-    receipt = extract(collection, tmp_path / "ray", backbone=small_backbone, taps=taps, options=options)
-    assert (receipt.found, receipt.new, receipt.reused, receipt.failed) == (32, 30, 1, 1)
-    assert (receipt.engine, receipt.distinct_keys, receipt.is_complete, receipt.lost_actors) == ("ray", 30, True, 0)
-    assert receipt.actors > 1
+    receipt = extract(files, tmp_path / "ray", backbone=small_backbone, taps=taps, options=options)
+    assert (receipt.found, receipt.new, receipt.reused, receipt.failed) == (102, 100, 1, 1)
+    assert (receipt.engine, receipt.distinct_keys, receipt.is_complete, receipt.lost_actors) == ("ray", 100, True, 0)
+    assert receipt.actors == NODES
     _require_equal(tmp_path / "local", tmp_path / "ray")
     local, ours = (open_store(tmp_path / name).catalog for name in ("local", "ray"))
     assert list(ours.files.all()) == list(local.files.all())
@@ -120,7 +127,33 @@ def test_three_nodes_give_the_rows_of_one_machine_bit_for_bit(
         (row.path, row.reason) for row in local.ledger.failures()
     ]
     again = extract(collection, tmp_path / "ray", backbone=small_backbone, taps=taps, options=options)
-    assert (again.new, again.reused, again.distinct_keys, again.actors) == (0, 31, 30, 0), "and no actor was needed"
+    assert (again.new, again.reused, again.distinct_keys, again.actors) == (0, 101, 100, 0), "and no actor was needed"
+
+
+@pytest.mark.slow
+def test_one_machine_three_nodes_and_four_parts_at_once_give_equal_stores(
+    collection: Path, tmp_path: Path, small_backbone: Backbone, ray_cluster: Any
+) -> None:
+    small_backbone.save(tmp_path / "small.onnx")
+    _enlarge(collection, 30)
+    penult = [sys.executable, "-m", "penult"]
+
+    def start(store: str, *options: str) -> subprocess.Popen[bytes]:
+        command = [*penult, "extract", "photos", "--store", store, "--backbone", "small.onnx", *options]
+        return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    jobs = [
+        start("local"),
+        start("ray", "--engine", "ray", "--address", ray_cluster.address),
+        *(start("parts", "--shard", f"{number}/4") for number in range(1, 5)),
+    ]
+    assert [job.wait(timeout=120) for job in jobs] == [0] * len(jobs)
+    for other in ("ray", "parts"):
+        told = subprocess.run(
+            [*penult, "store", "diff", "local", other], cwd=tmp_path, check=True, capture_output=True, text=True
+        )
+        assert "60" in told.stdout
+    assert len(open_store(tmp_path / "parts").spaces()[0]) == 60
 
 
 @pytest.mark.slow

@@ -1,0 +1,201 @@
+"""A store of many narrow rows, really built, opened, searched, compacted and searched again, and a catalog beside it.
+
+    python -m benchmarks.scale                      100 million rows of 8 numbers: some 15 GB of disk, an hour or so
+    python -m benchmarks.scale --rows 2000000       a small trial
+    python -m benchmarks.scale --write              writes the table into benchmarks/scale.md
+
+What limits a store in its number of rows are keys, shards, manifests and the index, and none of them knows how wide a
+row is. Each step runs in a process of its own, whose time and peak memory are shown.
+"""
+
+import argparse
+import json
+import multiprocessing
+import platform
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+WIDTH = 8
+SHARD_ROWS = 16_384
+PROBE_KEYS = 8_192  # what a job looks up at once
+CHECKPOINT_SHARDS = 64
+HERE = Path(__file__).parent
+
+
+def keys_of(shard: int, rows: int = SHARD_ROWS) -> np.ndarray:
+    """Returns the keys of a shard: as evenly spread as those of real files."""
+    return np.random.default_rng(shard).integers(0, 256, (rows, 16), dtype=np.uint8)
+
+
+def space_of(room: Path) -> Any:
+    from penult.store import SpaceSpec, open_store
+
+    return open_store(room / "store").space(SpaceSpec("narrow", "ab" * 32, "penultimate", WIDTH))
+
+
+def build(room: Path, rows: int) -> dict[str, Any]:
+    space = space_of(room)
+    features = np.ones((SHARD_ROWS, WIDTH), np.float16)
+    checkpoints = 0.0
+    shards = -(-rows // SHARD_ROWS)
+    for shard in range(shards):
+        space.add(keys_of(shard), features, checkpoint=False)
+        if shard % CHECKPOINT_SHARDS == CHECKPOINT_SHARDS - 1 or shard == shards - 1:
+            began = time.perf_counter()
+            space.checkpoint()
+            checkpoints += time.perf_counter() - began
+    return {"shards": shards, "checkpoints_s": round(checkpoints, 1)}
+
+
+def probe(room: Path, rows: int) -> dict[str, Any]:
+    """Opens the store, asks for as many known and unknown keys as a job does at once, twice, and reads some rows."""
+    chance = np.random.default_rng([7, 7])  # of none of the shards
+    shards = -(-rows // SHARD_ROWS)
+    known = np.concatenate([keys_of(int(shard))[:256] for shard in chance.integers(0, shards, PROBE_KEYS // 256)])
+    unknown = chance.integers(0, 256, (PROBE_KEYS, 16), dtype=np.uint8)
+    space = space_of(room)
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        assert not len(space.missing(known))
+        assert len(space.missing(unknown)) == PROBE_KEYS
+        seconds.append(time.perf_counter() - began)
+    began = time.perf_counter()
+    assert (space.gather(known) == 1).all()
+    gather = time.perf_counter() - began
+    return {
+        "open_and_first_look_up_s": round(seconds[0], 3),
+        "look_up_s": round(min(seconds[1:]), 4),
+        "gather_s": round(gather, 3),
+        "rows": len(space),
+        "shards": space.stats().shards,
+    }
+
+
+def compact(room: Path, rows: int) -> dict[str, Any]:
+    space = space_of(room)
+    done = space.compact()
+    began = time.perf_counter()
+    space.collect(grace_seconds=0)
+    return {"shards": done.shards_after, "collect_s": round(time.perf_counter() - began, 1)}
+
+
+def catalog(room: Path, rows: int) -> dict[str, Any]:
+    """Records files as a driver does, commit by commit in the order of a listing, and looks them up again."""
+    from penult.store import open_store
+    from penult.store.catalog.files import SeenFile
+
+    files = open_store(room / "catalog").catalog.files
+    began = time.perf_counter()
+    for start in range(0, rows, SHARD_ROWS):
+        count = min(SHARD_ROWS, rows - start)
+        keys = keys_of(start // SHARD_ROWS, count)
+        files.record(
+            SeenFile(f"/shared/photos/{(start + i) // 1000:07d}/{start + i:012d}.jpg", 100_000, 10**18, key.tobytes())
+            for i, key in enumerate(keys)
+        )
+    recorded = time.perf_counter() - began
+    start = rows // 2
+    asked = [
+        SeenFile(f"/shared/photos/{n // 1000:07d}/{n:012d}.jpg", 100_000, 10**18, b"")
+        for n in range(start, min(start + PROBE_KEYS, rows))
+    ]
+    began = time.perf_counter()
+    assert None not in files.known(asked)
+    looked = time.perf_counter() - began
+    size = (room / "catalog" / "catalog.sqlite").stat().st_size
+    return {
+        "files_recorded_per_s": round(rows / recorded),
+        "files_looked_up_per_s": round(len(asked) / looked),
+        "bytes_per_file": round(size / rows),
+    }
+
+
+def listing(room: Path, rows: int) -> dict[str, Any]:
+    """Holds the listing of so many files as a driver does."""
+    from penult.pipeline.extraction.images import ImageFile
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    files = [ImageFile(f"/shared/photos/{n // 1000:07d}/{n:012d}.jpg", 10**5 + n, 10**18 + n) for n in range(rows)]
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"bytes_per_listed_file": round((after - before) * 1024 / len(files))}
+
+
+def _child(step: Callable[[Path, int], dict[str, Any]], room: Path, rows: int, answers: Any) -> None:
+    began = time.perf_counter()
+    found = step(room, rows)
+    seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    answers.send({"seconds": round(seconds, 2), "peak_mb": round(peak), **found})
+
+
+def alone(step: Callable[[Path, int], dict[str, Any]], room: Path, rows: int) -> dict[str, Any]:
+    """Runs a step in a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_child, args=(step, room, rows, theirs))
+    process.start()
+    theirs.close()
+    try:
+        return dict(ours.recv())
+    finally:
+        process.join()
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=100_000_000)
+    parser.add_argument("--files", type=int, default=5_000_000, help="files in the catalog")
+    parser.add_argument("--room", type=Path, help="where to build; a folder of the system's by default")
+    parser.add_argument("--write", action="store_true", help="write benchmarks/scale.md and scale.json")
+    asked = parser.parse_args()
+    room = Path(tempfile.mkdtemp(dir=asked.room))
+    found: dict[str, Any] = {}
+    try:
+        for name, step, rows in (
+            ("build", build, asked.rows),
+            ("probe", probe, asked.rows),
+            ("compact", compact, asked.rows),
+            ("probe, compacted", probe, asked.rows),
+            ("catalog", catalog, asked.files),
+            ("listing", listing, asked.files),
+        ):
+            found[name] = {"count": rows, **alone(step, room, rows)}
+            if name in ("build", "compact"):
+                found[name]["bytes_per_row"] = round(size_of(room / "store") / rows, 1)
+            print(name, json.dumps(found[name]), flush=True)
+    finally:
+        shutil.rmtree(room)
+    if asked.write:
+        (HERE / "scale.json").write_text(json.dumps(found, indent=1) + "\n")
+        (HERE / "scale.md").write_text(_page(found))
+
+
+def _page(found: dict[str, Any]) -> str:
+    rows = [
+        f"| {name} | {step['count']:,} | {step['seconds']:,} | {step['peak_mb']:,} | "
+        + ", ".join(f"{key} {value:,}" for key, value in step.items() if key not in ("count", "seconds", "peak_mb"))
+        + " |"
+        for name, step in found.items()
+    ]
+    head = ["| step | rows or files | seconds | peak MB | found |", "|---|---|---|---|---|"]
+    return (
+        "# A store of many narrow rows\n\nWritten by `python -m benchmarks.scale --write`; what it does stands at the "
+        f"top of `benchmarks/scale.py`.\n\nPython {platform.python_version()}, {platform.machine()}, rows of {WIDTH} "
+        "float16.\n\n" + "\n".join([*head, *rows]) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
