@@ -21,7 +21,7 @@ MOST_IN_GROUP = 4
 MOST_BEFORE = 3
 MOST_SCORES = 60
 # On a head's card, but the business of programs, or told better above.
-_SHOWN_ELSEWHERE = ("format", "version", "metrics")
+_SHOWN_ELSEWHERE = ("format", "version", "metrics", "notes")
 
 
 @dataclass(frozen=True)
