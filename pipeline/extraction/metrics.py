@@ -57,6 +57,8 @@ def metrics_text(receipt: Receipt, *, is_over: bool) -> str:
         ),
         *_family("penult_extract_duration_seconds", "gauge", "How long the job has run."),
         f"penult_extract_duration_seconds {receipt.seconds:.3f}",
+        *_family("penult_extract_lost_actors", "gauge", "Processes on a cluster that died, whose work was done again."),
+        f"penult_extract_lost_actors {receipt.lost_actors}",
         *_family("penult_extract_running", "gauge", "1 while the job runs, 0 when it is over."),
         f"penult_extract_running {0 if is_over else 1}",
         *_family("penult_extract_complete", "gauge", "1 where the job came to the end of its images."),

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 import penult.pipeline.extraction.job as job_module
-from penult.errors import EngineError, InputError, MissingExtraError, StoreDamagedError
+from penult.errors import EngineError, InputError, MissingExtraError, MissingFileError, StoreDamagedError
 from penult.exporters.backbone import Backbone
 from penult.pipeline.extraction.engines import Engine, LocalEngine
-from penult.pipeline.extraction.extract import ExtractOptions, extract
+from penult.pipeline.extraction.extract import ExtractOptions, extract, open_spaces
+from penult.pipeline.extraction.images import list_images
+from penult.pipeline.extraction.ray_actor import CrewActor, Duty
 from penult.pipeline.extraction.ray_cluster import Demand, demand_of
 from penult.pipeline.extraction.recorder import Recorder
 from penult.store import Space, Store, open_store
@@ -117,3 +119,55 @@ def test_a_store_that_keeps_nothing_is_an_error_and_no_endless_loop(
     (job,) = open_store(tmp_path / "store").catalog.jobs.all()
     assert job.receipt is not None
     assert (job.receipt["is_complete"], job.receipt["stopped"]) == (False, "error")
+
+
+# An actor, without Ray: it is a plain class, called as Ray calls it.
+
+
+def _duty(folder: Path, backbone: Backbone, **others: Any) -> Duty:
+    store = open_store(folder)
+    spaces = open_spaces(store, backbone, ["penultimate"], "float16")
+    names = {name: space.spec.id for name, space in spaces.items()}
+    return Duty(
+        **{
+            "store": str(folder),
+            "backbone": backbone.name,
+            "fingerprint": backbone.fingerprint,
+            "spaces": names,
+            "options": ExtractOptions(workers=1, batch_size=1),
+            **others,
+        }
+    )
+
+
+def test_an_actor_commits_what_it_is_given_and_leaves_the_records_to_the_driver(
+    collection: Path, tmp_path: Path, small_backbone: Backbone
+) -> None:
+    (collection / "red" / "torn.png").write_bytes(b"torn")
+    (collection / "red" / "copy.png").write_bytes((collection / "red" / "0.png").read_bytes())
+    actor = CrewActor(_duty(tmp_path / "store", small_backbone))
+    assert actor.open().workers == 1
+    files = list(list_images(collection))
+    report = actor.carry(files)
+    store = open_store(tmp_path / "store")
+    (space,) = store.spaces()
+    assert len(space) == 30
+    assert (report.tally.new, report.tally.reused, len(report.tally.failed)) == (30, 1, 1)
+    assert sum(len(commit.seen) for commit in report.commits) == 31
+    assert [failure.path for commit in report.commits for failure in commit.failures] == [report.tally.failed[0][0]]
+    assert len(store.catalog.files) == len(store.catalog.ledger) == 0
+    assert list((space.path / "manifests").iterdir()) == []
+    again = actor.carry(files)
+    assert (again.tally.new, again.tally.reused) == (0, 31), "as where its report was lost"
+    actor.stop()
+    stopped = actor.carry(files)
+    assert 0 < stopped.tally.images < len(files)
+
+
+def test_an_actor_refuses_another_penult_and_another_store(tmp_path: Path, small_backbone: Backbone) -> None:
+    with pytest.raises(EngineError, match="one version"):
+        CrewActor(_duty(tmp_path / "store", small_backbone, version="0.0.1")).open()
+    with pytest.raises(EngineError, match="lacks the space"):
+        CrewActor(_duty(tmp_path / "store", small_backbone, spaces={"penultimate": "0" * 16})).open()
+    with pytest.raises(MissingFileError, match="no store"):
+        CrewActor(_duty(tmp_path / "store", small_backbone, store=str(tmp_path / "elsewhere"))).open()
