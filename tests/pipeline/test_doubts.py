@@ -77,6 +77,14 @@ def test_wrong_labels_are_named_with_the_class_that_they_look_like(tmp_path: Pat
     assert f"{count - 3} more" in said
 
 
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_features_that_tell_nothing_cast_no_doubt_on_labels(tmp_path: Path, n_classes: int) -> None:
+    rng = np.random.default_rng(0)
+    labels = [f"class {label}" for label in rng.integers(0, n_classes, N)]
+    columns = {"label": labels, "split": ["test" if i % 5 == 0 else "train" for i in range(N)]}
+    assert told(tmp_path, rng.normal(size=(N, 100)).astype(np.float32), columns) == ()
+
+
 def test_scarce_classes_and_labels_of_the_test_alone_are_named(tmp_path: Path, rows: Rows) -> None:
     features, columns = rows
     for row in range(3, 300, 3):
