@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from penult.errors import EngineError
 from penult.exporters.backbone import Backbone
 from penult.pipeline.extraction.extract import ExtractOptions, extract
 from penult.pipeline.extraction.images import ImageFile, list_images
@@ -172,6 +173,21 @@ def test_an_image_that_ends_every_actor_stands_in_the_ledger_and_all_others_in_t
     _require_equal(tmp_path / "local", tmp_path / "ray")
     again = extract(files, tmp_path / "ray", backbone=small_backbone, options=_options(ray_cluster))
     assert (again.failed, again.newly_failed, again.lost_actors) == (1, 0, 0)
+
+
+@pytest.mark.slow
+def test_where_every_actor_dies_the_job_stops_and_blames_no_image(
+    collection: Path, tmp_path: Path, small_backbone: Backbone, ray_cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penult.pipeline.extraction.ray_engine.LOSSES_IN_A_ROW", 4)
+    with pytest.raises(EngineError, match="4 actors in a row were lost"):
+        extract(
+            _placed(collection, Slow(poison="png")),
+            tmp_path / "store",
+            backbone=small_backbone,
+            options=_options(ray_cluster),
+        )
+    assert len(open_store(tmp_path / "store").catalog.ledger) == 0
 
 
 @pytest.mark.slow
