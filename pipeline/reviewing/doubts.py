@@ -90,8 +90,8 @@ def _wrong(train: Samples, X: NDArray[np.float32]) -> list[str]:
         for doubt in doubts
     ]
     return [
-        f"{len(doubts)} of {len(train)} training images probably bear a wrong label ({_listed(named)}): "
-        "'penult review' lists them"
+        f"{len(doubts)} of {len(train)} training images look much like another class than their label's "
+        f"({_listed(named)}): wrong labels or hard images; 'penult review' lists them"
     ]
 
 
