@@ -1,8 +1,8 @@
 """Measures the feature statistics of photos of ImageNet, and how far known sets of images lie from them.
 
-``python -m benchmarks.imagenet_reference PHOTOS --photographs FOLDER… --unlike FOLDER…`` extracts all of them by the
-built-in backbone, prints the distances and writes what `penult advise` holds images against. PHOTOS is a folder with
-photos of ImageNet: the committed file was made of a hundred, one of every tenth class, probably training photos.
+``python -m benchmarks.imagenet_reference PHOTOS --photographs NAME=FOLDER… --unlike NAME=FOLDER…`` extracts all of them
+by the built-in backbone, prints the distances and writes what `penult advise` holds images against. PHOTOS is a folder
+with photos of ImageNet: the committed file was made of a hundred, one of every tenth class, probably training photos.
 """
 
 import argparse
@@ -28,14 +28,15 @@ FILE = Path(__file__).parents[1] / "pipeline" / "advising" / "imagenet_reference
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("photos", type=Path, help="a folder with photos of ImageNet")
-    parser.add_argument("--photographs", type=Path, nargs="+", required=True, help="folders of natural photographs")
-    parser.add_argument("--unlike", type=Path, nargs="+", required=True, help="folders of other images")
+    parser.add_argument("--photographs", nargs="+", required=True, help="folders of natural photographs, NAME=FOLDER")
+    parser.add_argument("--unlike", nargs="+", required=True, help="folders of other images, NAME=FOLDER")
     parser.add_argument("--store", type=Path, help="keep the features in this store; by default they are thrown away")
     parser.add_argument("--file", type=Path, default=FILE, help="where the statistics are written")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as room:
         store = open_store(asked.store or Path(room) / "store")
-        made = reference_of(store, asked.photos, asked.photographs, asked.unlike)
+        sets = {"photographs": named(asked.photographs), "unlike": named(asked.unlike)}
+        made = reference_of(store, asked.photos, sets)
     asked.file.write_text(json.dumps(made) + "\n")
     for size, kinds in made["known"].items():
         for kind, sets in kinds.items():
@@ -43,16 +44,18 @@ def main() -> None:
                 print(f"{size:>4} images of {name:20} {distance:.3f}  ({kind})")
 
 
-def reference_of(
-    store: Store, photos: Path, photographs: list[Path], unlike: list[Path], progress: Progress | None = None
-) -> dict[str, Any]:
+def named(given: list[str]) -> dict[str, Path]:
+    return {name: Path(folder) for name, _, folder in (one.partition("=") for one in given)}
+
+
+def reference_of(store: Store, photos: Path, folders: dict[str, dict[str, Path]]) -> dict[str, Any]:
     """Returns the statistics of the photos, and the mean distances of the sets at each size."""
-    shown = progress or Silent()
+    shown = Silent()
     rows = rows_of(store, photos, shown).astype(np.float64)
     mean, deviation = rows.mean(axis=0), rows.std(axis=0, ddof=1)
     sets = {
-        kind: {folder.name: rows_of(store, folder, shown) for folder in folders}
-        for kind, folders in (("photographs", photographs), ("unlike", unlike))
+        kind: {name: rows_of(store, folder, shown) for name, folder in members.items()}
+        for kind, members in folders.items()
     }
     known = {
         size: {

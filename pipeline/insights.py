@@ -55,6 +55,7 @@ def _advised(card: HeadCard, store: Store, progress: Progress | None) -> Advised
     options = AdviseOptions(
         version=card.dataset_version,
         target=card.target[0],
+        task="classification",
         params={"C": chosen} if is_known else {},
         probe=AdviseOptions.probe if card.n_train <= PROBED_IMAGES else None,
     )

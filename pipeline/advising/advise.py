@@ -17,6 +17,7 @@ from penult.pipeline.advising.room import room_for_more
 from penult.pipeline.advising.taps import taps_of
 from penult.pipeline.comparing.compare import CompareOptions, compare
 from penult.pipeline.heads.folds import sample
+from penult.pipeline.heads.registry import Task
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.report.content import Advice
 from penult.pipeline.training.feature_spaces import choose_spaces
@@ -33,12 +34,13 @@ __all__ = ["AdviseOptions", "Advised", "advise"]
 class AdviseOptions:
     """The dataset's version and target, the head that is measured with its parameters, and the seed.
 
-    ``probe`` is the head that tries the features in the store beside each other; None tries none. At most ``most_rows``
-    training images are looked at, of each class the same share.
+    ``task`` is as in `TrainOptions`. ``probe`` is the head that tries the features in the store beside each other; None
+    tries none. At most ``most_rows`` training images are looked at, of each class the same share.
     """
 
     version: int | None = None
     target: str = LABEL
+    task: Task | None = None
     head: str = HeadPlan.head
     params: Mapping[str, Any] = field(default_factory=dict)
     probe: str | None = "lda"
@@ -81,7 +83,7 @@ def advise(
     """
     options, progress = options or AdviseOptions(), progress or Silent()
     opened = store if isinstance(store, Store) else open_store(store, create=False)
-    table = labelled(opened.catalog.datasets.load(dataset, options.version), options.target)
+    table = labelled(opened.catalog.datasets.load(dataset, options.version), options.target, options.task)
     spaces = choose_spaces(opened, features, backbone)
     every = choose_rows(table).train
     train = _some(every, options.most_rows, options.seed)
@@ -90,7 +92,7 @@ def advise(
         curve = learning_curve(opened, spaces, train, plan, advance=task.advance)
     compared = None
     if options.probe is not None:
-        asked = CompareOptions(version=options.version, target=options.target, seed=options.seed)
+        asked = CompareOptions(version=options.version, target=options.target, task=options.task, seed=options.seed)
         compared = compare(opened, dataset=dataset, heads=[options.probe], options=asked, progress=progress)
     measured = Measured(
         spaces=tuple(space.spec for space in spaces),

@@ -11,6 +11,9 @@ __all__ = ["counsel"]
 LITTLE_ROOM = 0.01
 """Fewer held-out mistakes than this share leave nothing that another network could show."""
 
+SURPASSED = 0.995
+"""A limit above this is none that anybody will notice."""
+
 THIN = "The evidence is thin: "
 
 
@@ -101,10 +104,11 @@ def _labels(measured: Measured, commands: Commands) -> Advice:
 
 def _doubts(measured: Measured, commands: Commands) -> Advice:
     room = measured.room
+    share = f"{room.doubted:,} of {counted(room.mistakes, 'held-out mistake')}"
     return Advice(
         f"Look at {counted(room.doubted, 'label')} that may be wrong.",
-        f"Of {counted(room.mistakes, 'held-out mistake')}, {room.doubted:,} are as sure of another class as images of "
-        "that class are of it. They may be right, and the images unusual.",
+        f"For {share} the head is as sure of another class as it is of images labelled so. A label may be right "
+        "nevertheless, and its image unusual.",
         commands.on_dataset("review"),
     )
 
@@ -152,8 +156,8 @@ def _seen(measured: Measured) -> list[str]:
         said.append("Part of the gap is learned by heart, which more images cure.")
     elif room.most >= LITTLE_ROOM:
         said.append("Little is learned by heart: what the head gets wrong, these features do not tell apart.")
-    if ahead is not None:
-        said.append(f"No number of labels brings these features beyond {ahead.limit.high:.1%}.")
+    if ahead is not None and ahead.limit.high < SURPASSED:
+        said.append(f"No number of labels is likely to bring these features beyond {ahead.limit.high:.1%}.")
     said.append("Fine-tuning itself was not tried.")
     return said
 

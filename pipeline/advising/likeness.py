@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from penult.pipeline.report.words import listed
 from penult.store import Space, SpaceSpec
 
 __all__ = ["SIZES", "Likeness", "distances", "feature_distance", "likeness"]
@@ -54,8 +55,7 @@ class Likeness:
         kind = {True: "near to ImageNet", False: "far from ImageNet", None: "neither near to ImageNet nor far from it"}
         return (
             f"they lie {kind[self.is_near]}: {self.n} of them have a feature distance of {self.distance:.2f} from "
-            f"{self.photos} of its photos, where {_listed(self.photographs)} (photographs) and "
-            f"{_listed(self.unlike)} have been measured."
+            f"{self.photos} of its photos; {_listed({**self.photographs, **self.unlike})} have been measured."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -125,4 +125,4 @@ def is_of(spec: SpaceSpec, known: Mapping[str, Any]) -> bool:
 
 
 def _listed(known: Mapping[str, float]) -> str:
-    return " and ".join(f"{name} at {value:.2f}" for name, value in sorted(known.items(), key=lambda pair: pair[1]))
+    return listed([f"{name} at {value:.2f}" for name, value in sorted(known.items(), key=lambda pair: pair[1])])
