@@ -74,8 +74,9 @@ def export_network(
     model, taps = assembled(model, plans, scores, network.normalisation, size)
     if request.precision == "fp16":
         model = in_half_precision(model)
-    classes, more = _classes(network.classes, model)
     provenance = network.provenance
+    is_random = provenance.weights.get("name") == RANDOM  # such weights know no classes
+    classes, more = (None, []) if is_random else _classes(network.classes, model)
     card = Card(
         name=file_safe(request.hints.name or network.name),
         source=provenance.source,

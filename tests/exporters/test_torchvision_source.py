@@ -105,6 +105,7 @@ class TestRandomWeights:
     def test_the_card_says_so_and_twice_is_the_same(self, resnet: Backbone) -> None:
         assert "random" in resnet.card.notes[0]
         assert resnet.card.weights == {"name": "random"}
+        assert resnet.card.classes is None  # it knows none of ImageNet's
         assert resnet.name == "resnet18-random"
         request = ExportRequest(weights="random", size=64)
         once, again = (export("torchvision:resnet18", request, decode=decode) for _ in range(2))
