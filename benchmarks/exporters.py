@@ -249,9 +249,10 @@ DRAWING: dict[str, Callable[[str, Path], Path]] = {
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:
-    done = [found[source] for source in (*CASES, *LARGE) if source in found]
+    stopped = {source: result["verdict"] for source, result in found.items() if result["verdict"].startswith("stopped")}
+    done = [found[source] for source in (*CASES, *LARGE) if source in found and source not in stopped]
     skipped = {source: _NOT_REACHED for source in CASES if source not in found} | SKIPPED
-    skipped |= {source: _LARGE for source in LARGE if source not in found}
+    skipped |= {source: _LARGE for source in LARGE if source not in found} | stopped
     same = [result for result in done if result["verdict"] == "the same"]
     lines = [
         "# Exports of every architecture, with drawn weights",
