@@ -94,6 +94,7 @@ def export_network(
     outputs = [output.name for output in model.graph.output]
     vectors = Runner(model.SerializeToString(), card.name).run(outputs, {INPUT: reference_batch(*size)})
     backbone = Backbone(model, replace(card, reference=describe(vectors)))
+    del model  # the backbone has its own
     wanted = [*taps, *([Tap(LOGITS, scores, vectors[LOGITS].shape[1], "flatten")] if scores else [])]
     return backbone.with_proof(prove(backbone, network, wanted, decode=decode, photos=photos, tell=tell))
 

@@ -18,6 +18,8 @@ class Runner:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # Weights turned round for a faster product would be in memory twice, and a run or two is all that there is.
+        options.add_session_config_entry("session.disable_prepacking", "1")
         try:
             self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as reason:  # ONNX Runtime's errors share no base of their own

@@ -17,7 +17,7 @@ from penult.exporters.graph.landmarks import Landmarks
 from penult.exporters.graph.pooling import pool_in_numpy
 from penult.exporters.graph.settling import without_identities
 from penult.exporters.sources.source_network import Provenance, RunSource, SourceNetwork
-from penult.exporters.sources.torch_export import exported
+from penult.exporters.sources.torch_export import exported, marked
 from penult.exporters.sources.torch_parts import LOGITS
 
 __all__ = ["KerasSource", "source_network"]
@@ -99,8 +99,8 @@ def _traceable(source: KerasSource, names: Sequence[str]) -> Any:
             self.inner = inner
 
         def forward(self, image: Any) -> tuple[Any, ...]:
-            outputs = self.inner(image, training=False)
-            return tuple(output.clone() for output in outputs)
+            end, *rest = self.inner(image, training=False)
+            return (end.clone(), *map(marked, rest))
 
     return Traceable().eval()
 

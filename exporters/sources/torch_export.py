@@ -17,7 +17,7 @@ from penult.errors import BackboneError
 from penult.exporters.graph.graph_writer import OPSET
 from penult.exporters.graph.settling import settled
 
-__all__ = ["IMAGE", "LARGEST_BYTES", "exported"]
+__all__ = ["IMAGE", "LARGEST_BYTES", "exported", "marked"]
 
 IMAGE = "image"
 LARGEST_BYTES = (1 << 31) - (1 << 20)  # a protobuf holds no more than 2 GiB
@@ -26,7 +26,8 @@ LARGEST_BYTES = (1 << 31) - (1 << 20)  # a protobuf holds no more than 2 GiB
 def exported(module: Any, names: Sequence[str], sample: Any, *, what: str) -> onnx.ModelProto:
     """Gives the graph of ``module``, which makes a tuple of tensors from ``sample``, as many as there are ``names``.
 
-    The tensors' values are called by ``names`` in the graph; the first of them is the graph's one output.
+    The tensors' values are called by ``names`` in the graph; the first of them is the graph's one output. The others
+    may be ``marked``.
     """
     import torch
 
@@ -59,7 +60,28 @@ def exported(module: Any, names: Sequence[str], sample: Any, *, what: str) -> on
     model.ParseFromString(stream.getvalue())
     del stream  # it is as large as the weights
     del model.graph.output[1:]
+    _unmark(model.graph, names[1:])
     return settled(model, tuple(sample.shape[1:]), names)
+
+
+def marked(value: Any) -> Any:
+    """Gives a tensor without numbers that stands for ``value`` while a network is traced.
+
+    The values of all parts, held until the last of them is made, were gigabytes in networks of large images.
+    """
+    return value[:0].clone()
+
+
+def _unmark(graph: onnx.GraphProto, names: Sequence[str]) -> None:
+    """Lets each of ``names`` stand for the value that was marked by it, and not for nothing of it."""
+    makers = {output: node for node in graph.node for output in node.output}
+    for name in names:
+        node = makers[name]
+        while node.op_type == "Identity" and node.input[0] in makers:
+            node = makers[node.input[0]]
+        if node.op_type == "Slice":
+            node.op_type = "Identity"
+            del node.input[1:]
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from penult.errors import BackboneError
+from penult.exporters.sources.torch_export import marked
 
 __all__ = ["LOGITS", "Watch", "giver", "last_weighing", "named_parts", "traceable"]
 
@@ -89,7 +90,7 @@ def traceable(network: Any, names: Sequence[str]) -> Any:
                 scores = self.network(image)
             if not isinstance(scores, torch.Tensor):
                 raise BackboneError(f"The network gives a {type(scores).__name__}", expected="one tensor of scores")
-            return (scores, *(watch.outputs[name].clone() for name in names))
+            return (scores, *(marked(watch.outputs[name]) for name in names))
 
     return Traceable().eval()
 

@@ -35,6 +35,26 @@ def squeezenet(shared_data: Path) -> Backbone:
     )
 
 
+def test_the_values_of_parts_are_named_and_not_held_while_a_network_is_traced() -> None:
+    import torch
+
+    from penult.exporters.sources.torch_export import exported
+    from penult.exporters.sources.torch_parts import named_parts, traceable
+
+    network = torch.nn.Sequential()
+    parts = {"first": torch.nn.Conv2d(3, 4, 3), "relu": torch.nn.ReLU(inplace=True), "last": torch.nn.Conv2d(4, 5, 3)}
+    for name, part in parts.items():
+        network.add_module(name, part)
+    sample = torch.zeros(2, 3, 9, 9)
+    names = named_parts(network, sample)
+    scores, *values = traceable(network, names)(sample)
+    assert scores.numel() == 2 * 5 * 5 * 5
+    assert [value.numel() for value in values] == [0] * len(names)
+    graph = exported(traceable(network, names), ["scores", *names], sample, what="three layers").graph
+    assert [node.op_type for node in graph.node] == ["Conv", "Relu", "Conv"]
+    assert [graph.node[1].output[0], graph.output[0].name] == ["relu", "scores"]
+
+
 @pytest.fixture(scope="module")
 def resnet() -> Backbone:
     return export("torchvision:resnet18@random", decode=decode)
