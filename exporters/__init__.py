@@ -1,6 +1,7 @@
 """A pretrained network becomes a backbone: one ONNX file that takes pixels and says where it came from."""
 
 from penult.exporters.backbone import Backbone
+from penult.exporters.bfloat16 import in_bfloat16
 from penult.exporters.card import Card, Decoding, Normalisation, Preprocessing, Tap
 from penult.exporters.export import export
 from penult.exporters.graph.tap_requests import parse_taps
@@ -20,6 +21,7 @@ __all__ = [
     "Tap",
     "builtin_names",
     "export",
+    "in_bfloat16",
     "load_backbone",
     "parse_taps",
     "source_names",

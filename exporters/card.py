@@ -11,11 +11,22 @@ from typing import Any, Literal, Self
 from penult.errors import BackboneError
 from penult.exporters.plain import from_plain
 
-__all__ = ["Card", "Decoding", "Interpolation", "Normalisation", "Pooling", "Precision", "Preprocessing", "Tap"]
+__all__ = [
+    "Card",
+    "Decoding",
+    "GraphPrecision",
+    "Interpolation",
+    "Normalisation",
+    "Pooling",
+    "Precision",
+    "Preprocessing",
+    "Tap",
+]
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 Pooling = Literal["none", "avg", "max", "gem", "flatten"]
-Precision = Literal["fp32", "fp16"]
+GraphPrecision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "bf16"]
 
 LONGEST_SIDE = 4096  # a hostile card must not make the reader allocate without bound
 
@@ -105,6 +116,7 @@ class Card:
 
     ``weights`` names the files that the numbers came from, ``classes`` the components of the output ``logits``,
     ``reference`` the vectors that every machine must find again, ``proof`` what was measured against the source.
+    ``precision`` is that of the graph's numbers; bf16 stands for a graph of fp32 that is computed in bfloat16.
     """
 
     name: str

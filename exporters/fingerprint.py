@@ -32,6 +32,8 @@ def fingerprint_of(model: onnx.ModelProto, card: Card) -> str:
     opsets = sorted((o.domain or "ai.onnx", o.version) for o in model.opset_import if (o.domain or "ai.onnx") in used)
     taps = sorted((tap.name, tap.pooling, tap.width) for tap in card.taps)
     facts = [outputs, opsets, taps, asdict(card.preprocessing)]
+    if card.precision == "bf16":  # which the graph does not tell
+        facts.append("bf16")
     return _digest(_FORMAT, json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hex()
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from penult.exporters import Backbone
-from penult.exporters.card import Precision
+from penult.exporters.card import GraphPrecision
 from penult.exporters.export import export as export_source
 from penult.exporters.graph.tap_requests import parse_taps
 from penult.exporters.sources.hints import Hints
@@ -17,7 +17,7 @@ def export(
     source: str,
     *,
     taps: str | None = None,
-    precision: Precision = ExportRequest.precision,
+    precision: GraphPrecision = ExportRequest.precision,
     size: int | None = None,
     weights: str | None = None,
     hints: Hints | None = None,

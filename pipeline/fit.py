@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from penult.pipeline.deliver import MODEL, REPORT, Delivery, deliver, make_outpu
 from penult.pipeline.extraction.extract import ExtractOptions, extract, find_images
 from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.extraction.receipt import Receipt
+from penult.pipeline.extraction.views import IDENTITY, parse_views
 from penult.pipeline.heads.registry import check_head
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.training.labelling import Labelling, check_trainable, label_images
@@ -66,14 +67,13 @@ def fit(  # noqa: PLR0913 - two jobs in one call, each with its own options
     Writes ``report.html`` and ``model.onnx`` into ``output``. What the store holds already is not extracted again.
     The split is the folders' or the table's own; where there is none, a fifth of the images is held out for the test,
     chosen by their keys alone, so that images added later move no earlier one. ``options`` are those of `extract`, and
-    ``training`` those of `train`.
+    ``training`` those of `train`; the views of either are extracted and trained on.
     """
     began = time.perf_counter()
     progress = progress or Silent()
     check_head(head)  # an unknown head is an error now and not after an hour of extraction
-    training = training or TrainOptions()
+    options, training = _with_views(options or ExtractOptions(), training or TrainOptions())
     check_choices(head, training)
-    options = options or ExtractOptions()
     network = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
     own = {str(Path(output).absolute() / name) for name in (REPORT, MODEL)}  # of an earlier fit into the same folder
     files = [file for file in find_images(images, progress) if file.path not in own]
@@ -87,6 +87,15 @@ def fit(  # noqa: PLR0913 - two jobs in one call, each with its own options
     trained = train(opened, dataset=dataset.name, head=head, features=spaces, options=training, progress=progress)
     delivery = deliver(trained, opened, Path(output), labelling=labelling, receipt=receipt.to_json(), progress=progress)
     return Fitted(receipt, dataset, labelling, trained, delivery, time.perf_counter() - began)
+
+
+def _with_views(options: ExtractOptions, training: TrainOptions) -> tuple[ExtractOptions, TrainOptions]:
+    """Returns both with the views that either asks for; the image as it is, on which a head is tested, is extracted."""
+    asked = training.views or parse_views(options.views)
+    if asked == (IDENTITY,):
+        return options, training
+    extracted = dict.fromkeys((IDENTITY, *parse_views(options.views), *asked))
+    return replace(options, views=",".join(extracted)), replace(training, views=asked)
 
 
 def dataset_name(images: str | Path) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from penult.exporters.card import Normalisation, Precision, Preprocessing, Tap
+from penult.exporters.card import GraphPrecision, Normalisation, Preprocessing, Tap
 from penult.exporters.graph.landmarks import Landmarks
 from penult.exporters.graph.tap_requests import TapRequest
 from penult.exporters.sources.hints import Hints
@@ -35,7 +35,7 @@ class ExportRequest:
     """
 
     taps: tuple[TapRequest, ...] | None = None
-    precision: Precision = "fp32"
+    precision: GraphPrecision = "fp32"
     size: int | None = None
     weights: str | None = None
     hints: Hints = field(default_factory=Hints)
@@ -69,7 +69,7 @@ class SourceNetwork:
     landmarks: Landmarks = field(default_factory=Landmarks)
     run: RunSource | None = None
     run_with: str = ""
-    run_precision: Precision = "fp32"
+    run_precision: GraphPrecision = "fp32"
 
 
 class Exporter(Protocol):

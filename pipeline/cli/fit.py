@@ -16,6 +16,7 @@ from penult.pipeline.cli.options import (
 )
 from penult.pipeline.cli.output import exit_code_of, print_json, print_trained, progress
 from penult.pipeline.cli.training_options import AUTO_HELP, made_training, training_options
+from penult.pipeline.extraction.options import ExtractOptions
 from penult.pipeline.fit import fit as run_fit
 
 
@@ -42,6 +43,14 @@ from penult.pipeline.fit import fit as run_fit
     show_default=True,
     help="The folder for report.html and model.onnx.",
 )
+@click.option(
+    "--views",
+    default=ExtractOptions.views,
+    show_default=True,
+    help="What the backbone sees of each image and the head is trained on, separated by commas, as in "
+    "identity,hflip,affine-1. See 'penult extract --help'.",
+)
+@click.option("--average-views", is_flag=True, help="Judge each test image by the mean over --views.")
 @training_options
 @extract_options
 @json_option
@@ -52,7 +61,8 @@ def fit(ctx: click.Context, /, images: str, as_json: bool, **values: Any) -> Non
     Folders called train, val or test above the class folders (or a column 'split') are taken for the split; without
     any, a fifth of the images is held out for the test.
     """
-    extraction, training = made_options(values), made_training(values)
+    extraction = made_options(values)
+    training = made_training(values, average_views=values.pop("average_views"))
     fitted = run_fit(images, options=extraction, training=training, progress=progress(), **values)
     if as_json:
         print_json(fitted.to_json())

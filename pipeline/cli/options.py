@@ -11,7 +11,7 @@ import click
 
 from penult.pipeline.extraction.extract import ExtractOptions, extract
 from penult.pipeline.extraction.options import EngineName
-from penult.pipeline.extraction.providers import EXECUTION_PROVIDERS
+from penult.pipeline.extraction.providers import PROVIDERS
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -56,7 +56,7 @@ backbone_option = click.option(
 )
 provider_option = click.option(
     "--provider",
-    type=click.Choice(["auto", *EXECUTION_PROVIDERS]),
+    type=click.Choice(["auto", *PROVIDERS]),
     default=ExtractOptions.provider,
     show_default=True,
     help="Where the backbone runs. One that is asked for and cannot be used is an error.",
@@ -70,7 +70,11 @@ def extract_options(verb: Verb) -> Verb:
     for option in (
         provider_option,
         click.option("--workers", type=click.IntRange(1), help="Threads that decode and run.  [default: the cores]"),
-        click.option("--batch-size", type=click.IntRange(1), help="Images a run.  [default: 4 on a CPU, 64 on a GPU]"),
+        click.option(
+            "--batch-size",
+            type=click.IntRange(1),
+            help="Images a run.  [default: 4 on a CPU (1 with openvino), 64 on a GPU]",
+        ),
         click.option(
             "--dtype",
             type=click.Choice(["float16", "float32"]),

@@ -9,7 +9,8 @@ import click
 from penult.pipeline.cli.app import NEW_FAILURES
 from penult.pipeline.cli.options import default_of, images_argument, json_option, store_option
 from penult.pipeline.cli.output import one_line, print_json, progress
-from penult.pipeline.extraction.providers import EXECUTION_PROVIDERS
+from penult.pipeline.extraction.providers import PROVIDERS
+from penult.pipeline.extraction.views import parse_views
 from penult.pipeline.models.predict import UNSURE, Prediction, Predictions
 from penult.pipeline.models.predict import predict as run_predict
 from penult.pipeline.models.prediction_files import prediction_writer
@@ -36,10 +37,15 @@ from penult.pipeline.models.sorting import ImageSorter
 )
 @click.option(
     "--provider",
-    type=click.Choice(["auto", *EXECUTION_PROVIDERS]),
+    type=click.Choice(["auto", *PROVIDERS]),
     default=default_of(run_predict, "provider"),
     show_default=True,
     help="Where the model runs. One that is asked for and cannot be used is an error.",
+)
+@click.option(
+    "--views",
+    help="Take the mean of what is said of these views of each image, as in identity,hflip; a head that was trained "
+    "on views is asked so.  [default: the image as it is]",
 )
 @store_option
 @json_option
@@ -52,13 +58,15 @@ def predict(
     output: Path | None,
     sort_into: Path | None,
     as_json: bool,
+    views: str | None,
     **values: Any,
 ) -> None:
     """Tell the classes of images. MODEL is a model's file, or the name of a head in the store.
 
     With a head, features that the store holds are used again. Images that cannot be used are listed with the reason.
     """
-    found = run_predict(model, images, progress=progress(), **values)
+    looks = () if views is None else parse_views(views)
+    found = run_predict(model, images, views=looks, progress=progress(), **values)
     if _put_out(found, output, sort_into, as_json=as_json):
         ctx.exit(NEW_FAILURES)
 

@@ -8,7 +8,7 @@ import click
 
 from penult.pipeline.cli.options import Verb, default_of, json_option, store_option
 from penult.pipeline.cli.output import print_json
-from penult.pipeline.extraction.providers import EXECUTION_PROVIDERS
+from penult.pipeline.extraction.providers import PROVIDERS
 from penult.pipeline.serving.limits import Limits
 from penult.pipeline.serving.server import serve as run_serve
 
@@ -34,7 +34,7 @@ def _limit(name: str, text: str) -> Callable[[Verb], Verb]:
 )
 @click.option(
     "--provider",
-    type=click.Choice(["auto", *EXECUTION_PROVIDERS]),
+    type=click.Choice(["auto", *PROVIDERS]),
     default=default_of(run_serve, "provider"),
     show_default=True,
     help="Where the model runs. One that is asked for and cannot be used is an error.",

@@ -64,7 +64,7 @@ def diagnose(
     running = session_rate(session, data, preprocessing, threads, seconds)
     disk = disk_rate(Path(store))
     rows = disk / (2 * network.tap("penultimate").width)
-    is_shared = session.choice.provider == "cpu"
+    is_shared = not session.choice.on_gpu
     return Diagnosis(
         installation=installation,
         backbone=network.name,

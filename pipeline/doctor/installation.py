@@ -7,7 +7,7 @@ from importlib.metadata import distributions
 from typing import Any
 
 from penult.pipeline.extraction.cores import allowed_cores, usable_cores
-from penult.pipeline.extraction.providers import EXECUTION_PROVIDERS, obstacle
+from penult.pipeline.extraction.providers import PROVIDERS, obstacle
 
 LIBRARIES = (
     "penult",
@@ -16,6 +16,7 @@ LIBRARIES = (
     "onnxruntime-directml",
     "onnxruntime-openvino",
     "onnxruntime-qnn",
+    "openvino",
     "onnx",
     "numpy",
     "pillow",
@@ -68,7 +69,7 @@ def look_at_installation() -> Installation:
         allowed_cores=round(allowed_cores(), 2),
         load=round(load, 2),
         libraries=libraries,
-        providers=tuple(Provider(name, obstacle(name, is_tried=True)) for name in EXECUTION_PROVIDERS),
+        providers=tuple(Provider(name, obstacle(name, is_tried=True)) for name in PROVIDERS),
         problems=tuple(_problems(libraries, load)),
     )
 

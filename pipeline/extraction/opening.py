@@ -1,4 +1,4 @@
-"""Opens a session of ONNX Runtime on one provider and device, and sees that it really computes there."""
+"""Opens a session on one provider and device, and sees that it really computes there."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,18 +6,22 @@ from typing import Any
 import platformdirs
 
 from penult.errors import ProviderError
+from penult.exporters.card import Precision
+from penult.pipeline.extraction.openvino_session import OpenVinoSession
 from penult.pipeline.extraction.providers import EXECUTION_PROVIDERS
 
 # The operators that make up a network's work. Others may stay on the CPU, where ONNX Runtime puts them on purpose.
 HEAVY = frozenset({"Conv", "ConvTranspose", "FusedConv", "Gemm", "MatMul", "FusedMatMul"})
 
 
-def open_session(graph: bytes, provider: str, device: int = 0):  # type: ignore[no-untyped-def]  # noqa: ANN201 - onnxruntime is untyped
-    """Returns a session that computes on the calling thread alone (CPU) or on one device.
+def open_session(graph: bytes, provider: str, device: int = 0, precision: Precision = "fp32"):  # type: ignore[no-untyped-def]  # noqa: ANN201 - onnxruntime is untyped
+    """Returns a session that computes each call on one thread (CPU) or on one device.
 
     Raises:
         ProviderError: ONNX Runtime took another provider, for the whole or for a part of the work.
     """
+    if provider == "openvino":
+        return OpenVinoSession(graph, precision)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -3,11 +3,11 @@
 import ctypes
 import sys
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from penult.errors import InputError, ProviderError
-
-Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
+from penult.exporters.card import Precision
+from penult.pipeline.extraction.openvino_session import bfloat16_obstacle, openvino_obstacle
 
 # The names that ONNX Runtime gives to its execution providers.
 EXECUTION_PROVIDERS = {
@@ -16,30 +16,49 @@ EXECUTION_PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 
+PROVIDERS = (*EXECUTION_PROVIDERS, "openvino")
+"""All that can be asked for, besides ``auto``."""
+
+NEEDS = {
+    "cuda": "an NVIDIA GPU with its driver, and the package onnxruntime-gpu",
+    "tensorrt": "an NVIDIA GPU with its driver, and the package onnxruntime-gpu with TensorRT",
+    "openvino": "the package openvino",
+}
+
+NAMES = {"cuda": "CUDA", "tensorrt": "TensorRT", "openvino": "OpenVINO"}
+
 TENSORRT_LIBRARIES = ("nvinfer_10.dll",) if sys.platform == "win32" else ("libnvinfer.so.10",)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The provider that was taken and, in words, why not a better one (empty where it is the best)."""
+    """The provider that was taken and, in words, why not a better one (empty where it is the best).
 
-    provider: Literal["cpu", "cuda", "tensorrt"]
+    ``precision`` is that of a backbone's card: bf16 is what the provider computes in, others stand in the graph.
+    """
+
+    provider: Literal["cpu", "cuda", "tensorrt", "openvino"]
     why: str = ""
+    precision: Precision = "fp32"
 
     @property
     def on_gpu(self) -> bool:
         """Whether the provider computes on a GPU."""
-        return self.provider != "cpu"
+        return self.provider in ("cuda", "tensorrt")
 
 
-def choose_provider(asked: str = "auto") -> Choice:
+def choose_provider(asked: str = "auto", precision: Precision = "fp32") -> Choice:
     """Returns the provider to run on: the asked one, or the best that needs no preparation for ``auto``.
+
+    ``precision`` is that of the backbone's card.
 
     Raises:
         ProviderError: the asked provider cannot work here.
     """
-    if asked not in ("auto", *EXECUTION_PROVIDERS):
-        raise InputError(f"The provider is {asked!r}", expected=f"one of auto, {', '.join(EXECUTION_PROVIDERS)}")
+    if asked not in ("auto", *PROVIDERS):
+        raise InputError(f"The provider is {asked!r}", expected=f"one of auto, {', '.join(PROVIDERS)}")
+    if precision == "bf16":
+        return _choose_for_bfloat16(asked)
     if asked == "cpu":
         return Choice("cpu")
     found = obstacle("cuda" if asked == "auto" else asked)
@@ -47,12 +66,24 @@ def choose_provider(asked: str = "auto") -> Choice:
         return Choice("cpu", found) if found else Choice("cuda", _why_not_tensorrt())
     if found:
         raise ProviderError(
-            f"{'CUDA' if asked == 'cuda' else 'TensorRT'} was asked for and cannot be used: {found}",
-            expected="an NVIDIA GPU with its driver, and the package onnxruntime-gpu"
-            + (" with TensorRT" if asked == "tensorrt" else ""),
+            f"{NAMES[asked]} was asked for and cannot be used: {found}",
+            expected=NEEDS[asked],
             remedy="mend that, or leave --provider out to run on what there is",
         )
-    return Choice("cuda") if asked == "cuda" else Choice("tensorrt")
+    return Choice(cast("Literal['cuda', 'tensorrt', 'openvino']", asked))
+
+
+def _choose_for_bfloat16(asked: str) -> Choice:
+    """Returns OpenVINO, which alone computes in bfloat16, or says why that is not to be had."""
+    found = f"{asked} does not compute in it" if asked not in ("auto", "openvino") else ""
+    found = found or openvino_obstacle() or bfloat16_obstacle()
+    if found:
+        raise ProviderError(
+            f"The backbone's features are computed in bfloat16, which cannot be done here: {found}",
+            expected="OpenVINO, on a CPU that has bfloat16",
+            remedy="run it there, or take the backbone that it was made of, whose features are a space of their own",
+        )
+    return Choice("openvino", precision="bf16")
 
 
 def _why_not_tensorrt() -> str:
@@ -66,7 +97,7 @@ def obstacle(provider: str, *, is_tried: bool = False) -> str:
 
     With ``is_tried``, a small graph is run on it, which finds out what only shows when its libraries are loaded.
     """
-    found = "" if provider == "cpu" else cuda_obstacle()
+    found = openvino_obstacle() if provider == "openvino" else "" if provider == "cpu" else cuda_obstacle()
     if not found and provider == "tensorrt":
         found = _tensorrt_obstacle()
     return found or (_failure_of(provider) if is_tried else "")

@@ -16,7 +16,7 @@ from penult.pipeline.extraction.providers import Choice, choose_provider, count_
 __all__ = ["BATCH_SIZES", "Runner", "Session", "worker_count"]
 
 # How many images a run takes. On a CPU larger batches only leave the caches; on a GPU smaller ones leave it idle.
-BATCH_SIZES = {"cpu": 4, "cuda": 64, "tensorrt": 64}
+BATCH_SIZES = {"cpu": 4, "openvino": 1, "cuda": 64, "tensorrt": 64}
 
 # How many sessions each GPU has: while one computes, the pixels of the other are copied.
 LANES_PER_GPU = 2
@@ -25,21 +25,23 @@ LANES_PER_GPU = 2
 class Runner:
     """A graph from pixels to named outputs, loaded and ready; `run` may be called from several threads at once.
 
-    On the CPU each call computes on the calling thread alone, so that as many callers as cores keep every core busy
-    and a row's value does not depend on how many there are. On GPUs, all that are visible, every batch is padded to
-    one size, because a new shape makes the search for convolution algorithms run again; each GPU has two lanes, and a
-    batch takes the next free one.
+    On the CPU each call computes on one thread alone, so that as many callers as cores keep every core busy and a row's
+    value does not depend on how many there are. On GPUs, all that are visible, and for OpenVINO every batch is padded
+    to one size, because a new shape makes the search for convolution algorithms, or the compiler, run again. Each GPU
+    has two lanes, and a batch takes the next free one.
     """
 
     def __init__(self, graph: bytes, outputs: Sequence[str], choice: Choice, *, batch_size: int | None = None) -> None:
         self.outputs = tuple(outputs)
         self.choice = choice
         self.batch_size = batch_size or BATCH_SIZES[choice.provider]
-        self._is_fixed = choice.on_gpu
+        self._is_padded = choice.provider != "cpu"
         devices = range((count_gpus() or 1) if choice.on_gpu else 1)
         # The first lane of each device comes before all second ones, so that few batches spread over the devices.
         turns = LANES_PER_GPU if choice.on_gpu else 1
-        self._sessions = [open_session(graph, choice.provider, device) for _ in range(turns) for device in devices]
+        self._sessions = [
+            open_session(graph, choice.provider, device, choice.precision) for _ in range(turns) for device in devices
+        ]
         self._free: SimpleQueue[Any] = SimpleQueue()
         for session in self._sessions:
             self._free.put(session)
@@ -57,7 +59,7 @@ class Runner:
     @contextmanager
     def _lane(self) -> Iterator[Any]:
         """Gives a session that nobody else uses meanwhile; the one of the CPU serves any number of callers."""
-        if not self._is_fixed:
+        if not self.choice.on_gpu:
             yield self._sessions[0]
             return
         session = self._free.get()
@@ -75,7 +77,7 @@ class Runner:
 
     def _run_batch(self, session: Any, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         count = len(pixels)
-        if self._is_fixed and count < self.batch_size:
+        if self._is_padded and count < self.batch_size:
             padding = np.zeros((self.batch_size - count, *pixels.shape[1:]), np.uint8)
             pixels = np.concatenate([pixels, padding])
         matrices = session.run(list(self.outputs), {"pixels": pixels})
@@ -88,7 +90,8 @@ class Session(Runner):
     def __init__(
         self, backbone: Backbone, outputs: Sequence[str], *, provider: str = "auto", batch_size: int | None = None
     ) -> None:
-        super().__init__(backbone.serialized(outputs), outputs, choose_provider(provider), batch_size=batch_size)
+        choice = choose_provider(provider, backbone.card.precision)
+        super().__init__(backbone.serialized(outputs), outputs, choice, batch_size=batch_size)
         self._check(backbone)
 
     def _check(self, backbone: Backbone) -> None:

@@ -48,8 +48,8 @@ class HeadCard:
     ``kind`` is the name under which the registry knows it; ``metrics`` are those of the evaluation split, each a
     number or None, accuracy with its interval. ``task`` says what it tells, and ``target`` of which columns of the
     dataset; a head for a number has no classes, those of one for tags are the tags. ``choice`` tells which kinds were
-    tried where the kind was chosen, and ``abstention`` how ``min_confidence`` was, where it was. ``notes`` say what was
-    noted in training.
+    tried where the kind was chosen, and ``abstention`` how ``min_confidence`` was, where it was. ``averaged`` are the
+    views over whose mean it was tested, where that was asked for. ``notes`` say what was noted in training.
     """
 
     name: str
@@ -72,6 +72,7 @@ class HeadCard:
     choice: Mapping[str, Any] | None = None
     abstention: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    averaged: tuple[str, ...] = ()
 
     @property
     def min_confidence(self) -> float:
@@ -94,6 +95,7 @@ class HeadCard:
             "trained_on": list(self.trained_on),
             "target": list(self.target),
             "notes": list(self.notes),
+            "averaged": list(self.averaged),
             "params": dict(self.params),
             "metrics": dict(self.metrics),
             "versions": dict(self.versions),
@@ -121,7 +123,7 @@ class HeadCard:
             raise HeadError(
                 f"the card of {origin} is damaged: {error!r}", remedy="train the head again, or copy its folder again"
             ) from error
-        for name in {"classes", "trained_on", "target", "notes"} & values.keys():
+        for name in {"classes", "trained_on", "target", "notes", "averaged"} & values.keys():
             values[name] = tuple(values[name])
         return cls(**values)
 

@@ -11,7 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from penult.errors import BackboneError, HeadError, InputError, MissingFileError
+from penult.errors import BackboneError, HeadError, InputError, MissingFileError, ProviderError
 from penult.exporters.card import Preprocessing
 from penult.exporters.plain import from_plain
 from penult.pipeline.extraction.providers import choose_provider
@@ -103,6 +103,12 @@ class Model:
     def runner(self) -> Runner:
         """The graph, loaded on the first use."""
         if self._runner is None:
+            if self._provider == "openvino":  # it leaves out the roundings between backbone and head
+                raise ProviderError(
+                    f"{self.origin} is a model's file, and openvino would give other probabilities than were proven",
+                    expected="auto, cpu, cuda or tensorrt for a model's file",
+                    remedy="leave --provider out, or name the head in its store",
+                )
             self._runner = Runner(self._data, [PROBABILITIES], choose_provider(self._provider))
         return self._runner
 

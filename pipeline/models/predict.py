@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from penult.errors import InputError
 from penult.pipeline.extraction.images import ImageFile, list_images
 from penult.pipeline.extraction.session import worker_count
+from penult.pipeline.extraction.views import view_of
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.registry import Task
 from penult.pipeline.models.model import Model
@@ -105,6 +106,7 @@ def predict(
     top: int | None = None,
     min_confidence: float | None = None,
     provider: str = "auto",
+    views: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Predictions:
     """Predicts every image, in the order of their listing; the result is iterated once, while later ones are computed.
@@ -113,12 +115,15 @@ def predict(
     ``model`` is a model's file or a `Model`, or a head or its name in ``store``: then features that the store holds
     are taken from it, and the others are computed and not kept (`extract` first, if they should be). An image whose
     best class is less probable than ``min_confidence`` is called "unsure"; that is by default what was chosen when the
-    head was trained for an asked accuracy, and else 0. Images that cannot be used are yielded too, with the reason.
-    Memory does not grow with the number of images.
+    head was trained for an asked accuracy, and else 0. With ``views`` the mean of what is said of each of them counts,
+    instead of what is said of the image as it is. Images that cannot be used are yielded too, with the reason. Memory
+    does not grow with the number of images.
     """
     check_options(top, min_confidence or 0.0)
     found = model_or_head(model, store, provider=provider)
-    predictor = ModelPredictor(found) if isinstance(found, Model) else HeadPredictor(*found, provider)
+    for view in views:
+        view_of(view)
+    predictor = ModelPredictor(found, views) if isinstance(found, Model) else HeadPredictor(*found, provider, views)
     own = found.min_confidence if isinstance(found, Model) else found[0].card.min_confidence
     floor = own if min_confidence is None else min_confidence
     files = list_images(images) if isinstance(images, str | Path) else map(_file, images)

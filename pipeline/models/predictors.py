@@ -1,6 +1,7 @@
 """The two ways from files to probabilities: a bundled model, or a head with the features that its store holds."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import TypeAlias
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from penult.exporters.card import Preprocessing
 from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.extraction.session import BATCH_SIZES, Runner, Session
+from penult.pipeline.extraction.views import IDENTITY, row_name
 from penult.pipeline.extraction.worker import Outcome, Presence, Worker
 from penult.pipeline.extraction.writer import missing_somewhere
 from penult.pipeline.heads.head import Head
@@ -19,7 +21,8 @@ from penult.pipeline.heads.saved_heads import backbone_of
 from penult.pipeline.models.fusion import PROBABILITIES, taps_of
 from penult.pipeline.models.model import Model
 from penult.pipeline.training.feature_spaces import gather
-from penult.store import Store
+from penult.pipeline.training.seen_views import mean_over_views
+from penult.store import Space, Store
 from penult.store.catalog.files import FileStat
 from penult.store.keys import key_array
 
@@ -32,10 +35,11 @@ Found: TypeAlias = NDArray[np.floating] | str
 class ModelPredictor:
     """Asks a bundled model; safe to call from several threads."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, views: Sequence[str] = ()) -> None:
         self.classes, self.batch_size = model.classes, model.runner.batch_size
         self.task: Task = "classification"
-        self._computer = _Computer(model.runner, model.preprocessing, lambda keys: [False] * len(keys))
+        self._views = tuple(views) or (IDENTITY,)
+        self._computer = _Computer(model.runner, model.preprocessing, lambda keys: [False] * len(keys), self._views)
 
     def __call__(self, files: Sequence[ImageFile]) -> list[tuple[ImageFile, Found]]:
         """Returns the files in their order, each with what was found."""
@@ -43,7 +47,7 @@ class ModelPredictor:
         for outcome in self._computer.outcomes(files):
             found.update(outcome.failed)
             if outcome.extracted:
-                rows = outcome.rows[PROBABILITIES]
+                rows = mean_over_views([outcome.rows[row_name(PROBABILITIES, view)] for view in self._views])
                 found.update((file, row) for (file, _), row in zip(outcome.extracted, rows, strict=True))
         return [(file, found[file]) for file in files]
 
@@ -51,17 +55,24 @@ class ModelPredictor:
 class HeadPredictor:
     """Asks a head about rows of its store, and computes those that the store lacks; safe to call from several threads.
 
-    Nothing is written to the store. The backbone is loaded when the first image needs it.
+    Nothing is written to the store. The backbone is loaded when the first image needs it. With ``views`` it gives the
+    mean of what the head says of each of them.
     """
 
-    def __init__(self, head: Head, store: Store, provider: str) -> None:
+    def __init__(self, head: Head, store: Store, provider: str, views: Sequence[str] = ()) -> None:
         self.classes = tuple(str(name) for name in head.card.classes)
         self.task = head.card.task
         self.batch_size = BATCH_SIZES["cpu"]
         self._head, self._store, self._provider = head, store, provider
+        self._views = tuple(views) or (IDENTITY,)
         held = {space.spec.id: space for space in store.spaces()}
-        self._spaces = [held[ref.id] for ref in head.card.spaces if ref.id in held]
-        self._holds_all = len(self._spaces) == len(head.card.spaces)
+        shown = [held[ref.id] for ref in head.card.spaces if ref.id in held]
+        if views:
+            self._looks = [[held[each] for each in _in_view(shown, view) if each in held] for view in self._views]
+        else:
+            self._looks = [shown]
+        self._spaces = [space for look in self._looks for space in look]
+        self._holds_all = len(self._spaces) == len(self._views) * len(head.card.spaces)
         self._lock = Lock()
         self._computer: _Computer | None = None
 
@@ -74,11 +85,11 @@ class HeadPredictor:
             found.update(outcome.failed)
             stored.extend(outcome.present)
             if outcome.extracted:
-                features = features_of(outcome.rows, self._head.card.spaces)
+                features = [self._seen(outcome, view) for view in self._views]
                 found.update(self._ask([file for file, _ in outcome.extracted], features))
         if stored:
             keys = key_array(key for _, key in stored)
-            found.update(self._ask([file for file, _ in stored], gather(self._spaces, keys)))
+            found.update(self._ask([file for file, _ in stored], [gather(look, keys) for look in self._looks]))
         return [(file, found[file]) for file in files]
 
     def _look_up(self, files: Sequence[ImageFile]) -> list[tuple[ImageFile, bytes]]:
@@ -101,22 +112,38 @@ class HeadPredictor:
             if self._computer is None:
                 backbone = backbone_of(self._store, self._head)
                 session = Session(backbone, taps_of(self._head.card.spaces, backbone), provider=self._provider)
-                self._computer = _Computer(session, backbone.card.preprocessing, self._is_present)
+                self._computer = _Computer(session, backbone.card.preprocessing, self._is_present, self._views)
         return self._computer.outcomes(files)
 
-    def _ask(self, files: Sequence[ImageFile], features: NDArray[np.float32]) -> Iterator[tuple[ImageFile, Found]]:
-        sound = np.atleast_1d(np.isfinite(features).all(axis=1))
-        rows = iter(probabilities_of(self._head, features[sound])) if sound.any() else iter(())
+    def _seen(self, outcome: Outcome, view: str) -> NDArray[np.float32]:
+        """Returns the features of the images of an outcome in one view."""
+        spaces = self._head.card.spaces
+        return features_of({space.tap: outcome.rows[row_name(space.tap, view)] for space in spaces}, spaces)
+
+    def _ask(
+        self, files: Sequence[ImageFile], features: Sequence[NDArray[np.float32]]
+    ) -> Iterator[tuple[ImageFile, Found]]:
+        """Yields what the head says of the files, of which ``features`` has a matrix for each view."""
+        sound = np.logical_and.reduce([np.isfinite(matrix).all(axis=1) for matrix in features])
+        said = [probabilities_of(self._head, matrix[sound]) for matrix in features] if sound.any() else []
+        rows = iter(mean_over_views(said)) if said else iter(())
         for file, is_sound in zip(files, sound, strict=True):
             yield file, next(rows) if is_sound else "its features are not finite in the precision of the space"
+
+
+def _in_view(spaces: Sequence[Space], view: str) -> list[str]:
+    """Returns the ids of the spaces that show a view of what ``spaces`` show."""
+    return [replace(space.spec, view=view).id for space in spaces]
 
 
 class _Computer:
     """Reads, decodes and runs files, one batch of the runner's size after the other."""
 
-    def __init__(self, runner: Runner, preprocessing: Preprocessing, is_present: Presence) -> None:
+    def __init__(
+        self, runner: Runner, preprocessing: Preprocessing, is_present: Presence, views: Sequence[str]
+    ) -> None:
         self._batch_size, self._is_present = runner.batch_size, is_present
-        self._worker = Worker(runner, preprocessing, "float32")
+        self._worker = Worker(runner, preprocessing, "float32", views=views)
 
     def outcomes(self, files: Sequence[ImageFile]) -> Iterator[Outcome]:
         for start in range(0, len(files), self._batch_size):

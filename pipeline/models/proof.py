@@ -52,12 +52,19 @@ class _Load:
     probabilities: NDArray[np.float64]
 
 
+def _float32_session(backbone: Backbone, taps: Sequence[str]) -> Runner:
+    """Returns a session that computes as the file will: in float32, also for a backbone that asks for bfloat16."""
+    if backbone.card.precision == "bf16":
+        return Runner(backbone.serialized(taps), taps, Choice("cpu"))
+    return Session(backbone, taps, provider="cpu")
+
+
 class Evidence:
     """The images to compare on, and what the head says of each; images that cannot be read are counted."""
 
     def __init__(self, head: Head, backbone: Backbone, check_images: Sequence[str | Path]) -> None:
         self._head, self._backbone = head, backbone
-        self._session = Session(backbone, taps_of(head.card.spaces, backbone), provider="cpu")
+        self._session = _float32_session(backbone, taps_of(head.card.spaces, backbone))
         self.unreadable_images = 0
         self._loads = [self._load(names, pixels) for names, pixels in self._pixels(check_images)]
 

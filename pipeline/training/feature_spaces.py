@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from penult.errors import InputError, UnknownNameError
 from penult.store import Space, Store
 
-__all__ = ["choose_spaces", "gather"]
+__all__ = ["choose_spaces", "gather", "precision_notes"]
 
 
 def choose_spaces(store: Store, features: str, backbone: str | None = None) -> list[Space]:
@@ -40,6 +40,14 @@ def gather(spaces: Sequence[Space], keys: NDArray[np.uint8]) -> NDArray[np.float
         rows[:, start : start + space.spec.width] = space.gather(keys)
         start += space.spec.width
     return rows
+
+
+def precision_notes(spaces: Sequence[Space]) -> tuple[str, ...]:
+    """Returns a sentence on spaces whose features a model's file will compute in another precision, if there are."""
+    names = dict.fromkeys(space.spec.backbone for space in spaces if space.spec.card.get("precision") == "bf16")
+    if not names:
+        return ()
+    return (f"Features of {', '.join(names)} are computed in bfloat16; a model's file computes them in float32.",)
 
 
 def _one(known: Sequence[Space], part: str, backbone: str | None) -> Space:

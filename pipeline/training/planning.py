@@ -50,6 +50,12 @@ def check_choices(head: Any, options: "TrainOptions") -> None:
             expected=f"{AUTO} alone",
             remedy="name the head that they are for",
         )
+    if options.average_views and not options.views:
+        raise InputError(
+            "The mean over views was asked for, and no views",
+            expected="views such as identity,hflip",
+            remedy="name them",
+        )
     if options.views and options.min_accuracy is not None:
         raise InputError(
             "an accuracy of the answers cannot be asked for together with views",

@@ -14,7 +14,10 @@ from penult.store import Space, Store
 
 __all__ = ["AVERAGED", "SeenViews", "mean_over_views", "training_views", "views_of"]
 
-AVERAGED = "The test images were judged by the mean over these views; predict looks at the image as it is."
+AVERAGED = (
+    "The test images were judged by the mean over these views; predict takes it with --views, and otherwise looks at "
+    "the image as it is."
+)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.head_card import HeadCard, SpaceRef
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.training.evaluation import Evaluation, evaluate
-from penult.pipeline.training.feature_spaces import choose_spaces, gather
+from penult.pipeline.training.feature_spaces import choose_spaces, gather, precision_notes
 from penult.pipeline.training.matrices import read_matrix
 from penult.pipeline.training.planning import check_choices, choose_plan
 from penult.pipeline.training.seen_views import AVERAGED, mean_over_views, training_views, views_of
@@ -150,7 +150,8 @@ def train(
         target=(options.target,),
         choice=None if plan.choice is None else plan.choice.to_json(),
         abstention=None if plan.abstention is None else plan.abstention.to_json(),
-        notes=(*told, *plan.notes, *fitted.notes),
+        notes=(*told, *plan.notes, *fitted.notes, *precision_notes(spaces)),
+        averaged=options.views if options.average_views else (),
     )
     finished = Head(card, fitted.estimator)
     finished.save(opened.heads_path / called)

@@ -73,7 +73,7 @@ def test_the_verb_tells_people_and_machines(tmp_path: Path, small_backbone: Back
     shown = subprocess.run([*command, "--json"], cwd=tmp_path, capture_output=True, text=True, check=True)
     found = json.loads(shown.stdout)
     assert found["provider"] in ("cpu", "cuda")
-    assert {each["name"] for each in found["installation"]["providers"]} == {"cpu", "cuda", "tensorrt"}
+    assert {each["name"] for each in found["installation"]["providers"]} == {"cpu", "cuda", "tensorrt", "openvino"}
     assert found["image_bytes"] > 100_000, "two photos of its own"
 
 

@@ -23,7 +23,7 @@ class FakeGpu:
 
     made: ClassVar[list["FakeGpu"]] = []
 
-    def __init__(self, graph: bytes, provider: str, device: int) -> None:
+    def __init__(self, graph: bytes, provider: str, device: int, precision: str = "fp32") -> None:
         self.device, self.shapes, self.users = device, [], 0  # type: ignore[var-annotated]  # of tuples
         self.most_users = 0
         self._turn = threading.Lock()
@@ -89,7 +89,7 @@ def test_a_lane_is_free_again_after_a_failure(two_gpus: list[FakeGpu], monkeypat
 def test_each_gpu_is_checked_against_the_card(
     two_gpus: list[FakeGpu], small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "choose_provider", lambda asked: Choice("cuda"))
+    monkeypatch.setattr(session_module, "choose_provider", lambda asked, precision: Choice("cuda"))
     real = open_session(small_backbone.serialized(["penultimate"]), "cpu")
 
     def run(self: FakeGpu, names: list[str], feeds: dict[str, Any]) -> list[np.ndarray]:
