@@ -124,9 +124,7 @@ def _command(trained: Trained, store: Store) -> str:
             words += ["--param", f"{name}={value}"]
     if card.abstention is not None:
         words += ["--min-accuracy", str(card.abstention["wanted"])]
-    here = Path.cwd()
-    place = store.path.relative_to(here) if store.path.is_relative_to(here) else store.path
-    return shlex.join([*words, "--store", str(place)])
+    return shlex.join([*words, "--store", store.spelt])
 
 
 def _baselines(backbone: Backbone, store: Store, rows: TrainingRows) -> list[Baseline]:

@@ -11,7 +11,7 @@ from penult.store import Store
 
 def find_damage(store: Store) -> Iterator[str]:
     """Yields what is wrong with each backbone and each head that cannot be used, and what helps."""
-    for path in sorted((store.path / "backbones").glob("*.onnx")):
+    for path in store.backbone_files():
         try:
             _check_backbone(path)
         except PenultError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from penult.errors import StoreWriteError
+from penult.store.objects.places import ObjectPath, Place
 
 REMEDIES = {
     errno.ENOSPC: "free some space, then run the same again: nothing that was committed is lost",
@@ -92,8 +93,10 @@ def _flush(descriptor: int, path: Path) -> None:
         os.fsync(descriptor)
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: Place) -> None:
     """Makes the names in a folder durable."""
+    if isinstance(folder, ObjectPath):  # whose names are, once they are there
+        return
     with writing_to(folder):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -102,8 +105,17 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def publish(temporary: Path, final: Path) -> None:
-    """Gives a finished file its real name, in place of any file of that name; the rename is the commit."""
+def publish(temporary: Path, final: Place) -> None:
+    """Gives a finished file its real name, in place of any file of that name; the rename is the commit.
+
+    To object storage it is put whole, and the end of that is the commit.
+    """
+    if isinstance(final, ObjectPath):
+        try:
+            final.bucket.put(final.key, temporary)
+        finally:
+            temporary.unlink()
+        return
     with writing_to(final):
         try:
             temporary.rename(final)
@@ -114,8 +126,13 @@ def publish(temporary: Path, final: Path) -> None:
     sync_folder(final.parent)
 
 
-def publish_if_absent(temporary: Path, final: Path) -> bool:
+def publish_if_absent(temporary: Path, final: Place) -> bool:
     """Gives a finished file its real name unless a file has it already, and says whether it did."""
+    if isinstance(final, ObjectPath):
+        try:
+            return final.bucket.put_if_absent(final.key, temporary.read_bytes())
+        finally:
+            temporary.unlink()
     with writing_to(final):
         try:
             os.link(temporary, final)
@@ -128,11 +145,22 @@ def publish_if_absent(temporary: Path, final: Path) -> bool:
     return True
 
 
-def make_folder(folder: Path) -> None:
+def write_if_absent(path: Place, data: bytes) -> bool:
+    """Writes a small file unless there is one of its name already, and says whether it did."""
+    if isinstance(path, ObjectPath):
+        return path.bucket.put_if_absent(path.key, data)
+    temporary = temporary_name(path.parent, ".tmp")
+    write_new(temporary, [(0, data)])
+    return publish_if_absent(temporary, path)
+
+
+def make_folder(folder: Place) -> None:
     """Makes a folder and the missing ones above it, each durable before anything is put into it.
 
     The folder above is flushed also where the folder is there already: whoever made it may not have come so far.
     """
+    if isinstance(folder, ObjectPath):
+        return
     if not folder.parent.is_dir():
         make_folder(folder.parent)
     with writing_to(folder), suppress(FileExistsError):
@@ -140,8 +168,12 @@ def make_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
-def move(source: Path, target: Path) -> bool:
+def move(source: Place, target: Place) -> bool:
     """Moves a file that others may be moving too, and says whether it was still there; not durable by itself."""
+    if isinstance(source, ObjectPath) or isinstance(target, ObjectPath):
+        assert isinstance(source, ObjectPath)
+        assert isinstance(target, ObjectPath)
+        return source.bucket.move(source.key, target.key)
     with writing_to(target):
         try:
             source.rename(target)
@@ -150,8 +182,10 @@ def move(source: Path, target: Path) -> bool:
     return True
 
 
-def remove(path: Path) -> bool:
+def remove(path: Place) -> bool:
     """Removes a file that others may be removing too, and says whether it was still there."""
+    if isinstance(path, ObjectPath):
+        return path.bucket.remove(path.key)
     with writing_to(path):
         try:
             path.unlink()

@@ -12,20 +12,38 @@ from typing import Any
 from xxhash import xxh3_128_hexdigest
 
 from penult.errors import MissingFileError, StoreFormatError
-from penult.store.durable import make_folder, publish_if_absent, temporary_name, write_new
-from penult.store.folders import names_in, open_plain
+from penult.store.durable import make_folder, write_if_absent
+from penult.store.folders import names_in
+from penult.store.objects.places import Place
+from penult.store.openfile import content_of
 
 MAJOR, MINOR = 1, 0
 STORE_FORMAT = "penult-store"
 STORE_FILE = "store.json"
 STORE_PARTS = ("backbones", "spaces")
 SIZE_LIMIT = 1 << 24
+LOCAL = re.compile(r"^(file|local):/{1,3}")
 NOT_OURS = re.compile(r"\..*|lost\+found|[0-9a-f]{32}\.tmp")
+
+
+def url_of(path: str | Path) -> str:
+    """Returns the URL that a store is named by, or nothing where it is a folder.
+
+    >>> url_of("s3://bucket/features"), url_of("features"), url_of("C:/features")
+    ('s3://bucket/features', '', '')
+    >>> url_of(Path("s3://bucket/features"))
+    's3://bucket/features'
+    """
+    # What was a path on its way has lost a slash.
+    found = re.fullmatch(r"([a-z][a-z0-9+.-]+):/{1,3}([^/].*)", str(path))
+    if not found or re.match(LOCAL, str(path)) or (isinstance(path, Path) and path.exists()):
+        return ""
+    return f"{found[1]}://{found[2]}"
 
 
 def open_folder(path: str | Path, *, create: bool) -> tuple[Path, str]:
     """Returns the folder of a store, made where there is none, and why it may not be written ("" if it may)."""
-    folder = Path(path).expanduser().absolute()
+    folder = Path(re.sub(LOCAL, "/", str(path))).expanduser().absolute()
     with _looking_into(folder):
         is_there = _is_folder(folder)
         if not is_there and not create:
@@ -99,7 +117,7 @@ def _require_room(folder: Path | None, create: bool) -> None:
         )
 
 
-def require_no_link(path: Path) -> None:
+def require_no_link(path: Place) -> None:
     """Refuses a symbolic link inside of a store, which could lead out of it or round in a circle."""
     if path.is_symlink():
         raise StoreFormatError(
@@ -109,18 +127,20 @@ def require_no_link(path: Path) -> None:
         )
 
 
-def put_json(path: Path, kind: str, content: Mapping[str, Any]) -> None:
-    """Writes a description, unless there is one already."""
-    described = {"format": kind, "version": {"major": MAJOR, "minor": MINOR}, **content}
-    text = json.dumps({**described, "xxh3": _checksum(described)}, indent=1, ensure_ascii=False)
-    temporary = temporary_name(path.parent, ".tmp")
-    write_new(temporary, [(0, text.encode() + b"\n")])
-    publish_if_absent(temporary, path)
+def put_json(path: Place, kind: str, content: Mapping[str, Any]) -> bool:
+    """Writes a description, unless there is one already, and says whether it did."""
+    return write_if_absent(path, described(kind, content))
 
 
-def read_json(path: Path, kind: str) -> tuple[dict[str, Any], str]:
+def described(kind: str, content: Mapping[str, Any]) -> bytes:
+    """Returns the bytes of a description: what it says, its version and its checksum."""
+    whole = {"format": kind, "version": {"major": MAJOR, "minor": MINOR}, **content}
+    return json.dumps({**whole, "xxh3": _checksum(whole)}, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def read_json(path: Place, kind: str) -> tuple[dict[str, Any], str]:
     """Reads and checks a description; returns it, and why what it describes may not be written ("" if it may)."""
-    content, is_sound = _described(path)
+    content, is_sound = _read(path)
     if content.get("format") != kind:
         raise StoreFormatError(f"{path} is of the format {content.get('format')!r}", expected=repr(kind))
     major, minor = content["version"]["major"], content["version"]["minor"]
@@ -141,11 +161,10 @@ def read_json(path: Path, kind: str) -> tuple[dict[str, Any], str]:
     return content, ""
 
 
-def _described(path: Path) -> tuple[dict[str, Any], bool]:
+def _read(path: Place) -> tuple[dict[str, Any], bool]:
     """Returns what a description says, and whether its checksum agrees."""
     try:
-        with os.fdopen(open_plain(path), "rb") as file:
-            content = json.loads(file.read(SIZE_LIMIT))
+        content = json.loads(content_of(path, SIZE_LIMIT))
         checksum = content.pop("xxh3")
         if [type(content["version"][part]) for part in ("major", "minor")] != [int, int]:
             raise ValueError(f"its version is {content['version']}")

@@ -8,7 +8,8 @@ from urllib.parse import quote
 from penult.errors import InputError, StoreDamagedError, StoreFormatError, UnknownNameError
 from penult.store.durable import make_folder, publish, temporary_name, write_new
 from penult.store.folders import names_in
-from penult.store.opening import open_folder, put_json, read_json, require_no_link
+from penult.store.objects.places import Place
+from penult.store.opening import open_folder, put_json, read_json, require_no_link, url_of
 from penult.store.spaces.space import Space
 from penult.store.spaces.spacefolder import PARTS, SpaceFolder
 from penult.store.spaces.spec import SpaceSpec
@@ -24,25 +25,46 @@ SPACE_ID = re.compile(r"[0-9a-f]{16}")
 def open_store(path: str | Path, *, create: bool = True) -> "Store":
     """Opens the store in a folder, and with ``create`` makes one where there is none or nothing yet.
 
+    It may be the URL of a place in object storage, such as ``s3://bucket/features``.
+
     >>> import tempfile
     >>> folder = tempfile.TemporaryDirectory()
     >>> open_store(folder.name).spaces()
     []
     >>> folder.cleanup()
     """
+    if url := url_of(path):
+        from penult.store.objects.stores import open_remote
+
+        return open_remote(url, create=create)
     return Store(*open_folder(path, create=create))
 
 
 class Store:
-    """An open store; any number of threads and processes may have it open, and none locks it."""
+    """An open store; any number of threads and processes may have it open, and none locks it.
 
-    def __init__(self, path: Path, refusal: str = "") -> None:
+    ``path`` is its folder, or of one in object storage the folder of this machine where it works.
+    """
+
+    def __init__(self, path: Path, refusal: str = "", *, root: Place | None = None) -> None:
         self.path = path
+        self._root: Place = path if root is None else root
         self._refusal = refusal
         self._catalog: Catalog | None = None
 
     def __repr__(self) -> str:
-        return f"Store({str(self.path)!r})"
+        return f"Store({self.address!r})"
+
+    @property
+    def address(self) -> str:
+        """What ``open_store`` takes to open it."""
+        return str(self._root)
+
+    @property
+    def spelt(self) -> str:
+        """What names it on a command line that is given here."""
+        here = Path.cwd()
+        return str(self.path.relative_to(here)) if self._root.is_relative_to(here) else self.address
 
     @property
     def catalog(self) -> "Catalog":
@@ -60,7 +82,7 @@ class Store:
 
     def space(self, spec: SpaceSpec) -> Space:
         """Returns a space, and makes it where there is none."""
-        folder = self.path / "spaces" / spec.id
+        folder = self._root / "spaces" / spec.id
         if not (folder / SPACE_FILE).exists():
             self._require_writable()
             for part in PARTS:
@@ -68,18 +90,18 @@ class Store:
             put_json(folder / SPACE_FILE, SPACE_FORMAT, {"space": spec.to_json()})
         return self._open_space(folder)
 
-    def _open_space(self, path: Path) -> Space:
+    def _open_space(self, path: Place) -> Space:
         for part in ("", *PARTS):
             require_no_link(path / part)
         content, refusal = read_json(path / SPACE_FILE, SPACE_FORMAT)
         spec = SpaceSpec.from_json(content.get("space", {}))
         if spec.id != path.name:
             raise StoreFormatError(f"{path} holds the space {spec.id}", expected="the space that the folder names")
-        return Space(SpaceFolder(path, spec, self._refusal or refusal))
+        return Space(SpaceFolder(path, spec, self._refusal or refusal, cache=self.path / "indexes" / spec.id))
 
     def spaces(self) -> list[Space]:
         """Lists the spaces, sorted by name."""
-        folder = self.path / "spaces"
+        folder = self._root / "spaces"
         paths = [folder / name for name in names_in(folder) if SPACE_ID.fullmatch(name)]
         whole = [path for path in paths if (path / SPACE_FILE).exists()]
         for path in set(paths).difference(whole):
@@ -114,6 +136,10 @@ class Store:
     def backbone_path(self, name: str, fingerprint: str) -> Path:
         """Returns where a backbone's file is kept, whether it is there or not."""
         return self.path / "backbones" / f"{quote(name, safe='')}@{fingerprint[:16]}.onnx"
+
+    def backbone_files(self) -> list[Path]:
+        """Returns the files of all backbones."""
+        return sorted((self.path / "backbones").glob("*.onnx"))
 
     def add_backbone(self, name: str, fingerprint: str, data: bytes) -> Path:
         """Keeps a backbone's file with the rows that it makes, in place of a damaged one, and returns its path."""

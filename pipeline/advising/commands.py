@@ -46,7 +46,7 @@ class Commands:
         return f"penult {verb}"
 
     def _spelt(self, *words: str) -> str:
-        return shlex.join(["penult", *words, "--store", str(_below(self.store.path))])
+        return shlex.join(["penult", *words, "--store", self.store.spelt])
 
     @property
     def _images(self) -> str:

@@ -37,7 +37,7 @@ def info(store: Path, as_json: bool) -> None:
         "jobs": len(catalog.jobs.all()),
     }
     if as_json:
-        print_json({"store": str(opened.path), "spaces": spaces, **counts})
+        print_json({"store": opened.address, "spaces": spaces, **counts})
         return
     columns = ("backbone", "tap", "view", "dtype", "width", "rows", "shards", "megabytes", "id")
     print_table(columns, [[space[column] for column in columns] for space in spaces])

@@ -138,7 +138,7 @@ def _only_dataset(store: Store) -> str:
     names = store.catalog.datasets.names()
     if len(names) != 1:
         raise InputError(
-            f"The store {str(store.path)!r} has {len(names)} datasets" + (f": {', '.join(names)}" if names else ""),
+            f"The store {store.address!r} has {len(names)} datasets" + (f": {', '.join(names)}" if names else ""),
             expected="the name of one of them" if names else "at least one",
             remedy="name the dataset to train on" if names else "run 'penult fit IMAGES' first",
         )

@@ -68,8 +68,8 @@ class _Reader:
             named = next((key for key in values if f"{key} " in str(error)), "")
             raise InputError(f"{self._where(named)}{error}") from None
         return JobFile(
-            images=tuple(image if "://" in image else self._placed(image) for image in images),
-            store=self._placed(self._text("store", content.get("store", JobFile.store))),
+            images=tuple(self._place(image) for image in images),
+            store=self._place(self._text("store", content.get("store", JobFile.store))),
             backbones=self._backbones(content),
             options=options,
         )
@@ -93,6 +93,9 @@ class _Reader:
 
     def _backbone(self, name: str) -> str:
         return self._placed(name) if name.endswith(".onnx") else name
+
+    def _place(self, name: str) -> str:
+        return name if "://" in name else self._placed(name)
 
     def _placed(self, name: str) -> str:
         return str(self._path.absolute().parent / Path(name).expanduser())

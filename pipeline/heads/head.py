@@ -112,7 +112,7 @@ class Head:
         for ref in self.card.spaces:
             if ref.id not in known:
                 raise SpaceMismatchError(
-                    f"{store.path} has no rows of {ref.name}, which the head {self.card.name!r} takes",
+                    f"{store.address} has no rows of {ref.name}, which the head {self.card.name!r} takes",
                     expected=f"one of {', '.join(SpaceRef.of(space.spec).name for space in known.values()) or 'none'}",
                     remedy="open the store that the head was trained on, or train one on this store",
                 )

@@ -28,6 +28,11 @@ class Catalog:
         self.heads = Heads(self._database)
 
     @property
+    def database(self) -> Database:
+        """The open file, for what copies it as a whole."""
+        return self._database
+
+    @property
     def path(self) -> Path:
         """The SQLite file."""
         return self._database.path

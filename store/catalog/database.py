@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import RLock
@@ -47,6 +47,7 @@ class Database:
         self.readonly = readonly
         self._lock = RLock()
         self._copy: tempfile.TemporaryDirectory[str] | None = None
+        self.on_change: Callable[[bool], object] = lambda may_wait: None
         with translated(path):
             self._connection = self._open()
         try:
@@ -64,8 +65,11 @@ class Database:
         return str(self._connection.execute("PRAGMA journal_mode").fetchone()[0])
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """Gives the connection inside one durable transaction, which is taken back on any exception."""
+    def writing(self, *, may_wait: bool = False) -> Iterator[sqlite3.Connection]:
+        """Gives the connection inside one durable transaction, which is taken back on any exception.
+
+        After it, ``on_change`` is told whether others ``may_wait`` for what was changed, since it can be found anew.
+        """
         if self.readonly:
             raise StoreWriteError(
                 "; ".join(self.notes) or f"{self.path} is open for reading only",
@@ -81,6 +85,7 @@ class Database:
                 with suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
                 raise
+        self.on_change(may_wait)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -95,6 +100,29 @@ class Database:
             finally:
                 with suppress(sqlite3.Error):
                     self._connection.execute("COMMIT")
+
+    @contextmanager
+    def attached(self, others: Mapping[str, Path]) -> Iterator[sqlite3.Connection]:
+        """Gives the connection inside one transaction, with other files under their names; nobody is told of it."""
+        with self._lock, translated(self.path):
+            for name, path in others.items():
+                self._connection.execute(f"ATTACH DATABASE ? AS {name}", (str(path),))
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._connection
+                    self._connection.execute("COMMIT")
+                except BaseException:
+                    self._connection.execute("ROLLBACK")
+                    raise
+            finally:
+                for name in others:
+                    self._connection.execute(f"DETACH DATABASE {name}")
+
+    def replace_by(self, source: sqlite3.Connection) -> None:
+        """Makes this file what another one is."""
+        with self._lock, translated(self.path):
+            source.backup(self._connection)
 
     def close(self) -> None:
         """Closes the file; SQLite folds its log into it."""

@@ -83,7 +83,7 @@ class Files:
             # In the order of the index, so that each of its pages is written once.
             block.sort(key=lambda row: text_bytes(row.path))
             stored = [(stored_path(row.path), row.size, row.mtime_ns, row.key, file_seal(*row)) for row in block]
-            with self._database.writing() as connection:
+            with self._database.writing(may_wait=True) as connection:
                 connection.executemany(
                     "INSERT INTO files VALUES (?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET"
                     " size = excluded.size, mtime_ns = excluded.mtime_ns, key = excluded.key, seal = excluded.seal",
@@ -92,7 +92,7 @@ class Files:
 
     def forget(self, paths: Iterable[str]) -> None:
         """Drops what is known of ``paths``, so that the next job reads these files again."""
-        with self._database.writing() as connection:
+        with self._database.writing(may_wait=True) as connection:
             connection.executemany("DELETE FROM files WHERE path = ?", ((stored_path(path),) for path in paths))
 
     def table(self, folder: str | None = None) -> Table:

@@ -32,7 +32,7 @@ class Jobs:
     def start(self, kind: str, arguments: Mapping[str, Any]) -> int:
         """Enters a job that begins now and returns its number."""
         text, started = to_json(arguments), now()
-        with self._database.writing() as connection:
+        with self._database.writing(may_wait=True) as connection:
             number = connection.execute(
                 "INSERT INTO jobs (kind, arguments, started, seal) VALUES (?, ?, ?, 0)", (kind, text, started)
             ).lastrowid

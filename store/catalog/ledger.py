@@ -50,7 +50,7 @@ class Ledger:
         moment = now()
         remaining, new = iter(failures), 0
         while block := list({failure.path: failure for failure in islice(remaining, BLOCK)}.values()):
-            with self._database.writing() as connection:
+            with self._database.writing(may_wait=True) as connection:
                 paths = [failure.path for failure in block]
                 first = dict(rows_at(connection, "ledger", "first_seen", paths))
                 connection.executemany(
@@ -90,7 +90,7 @@ class Ledger:
 
     def forget(self, paths: Iterable[str]) -> None:
         """Drops the rows of ``paths``: these images can be used now, or are to be tried again."""
-        with self._database.writing() as connection:
+        with self._database.writing(may_wait=True) as connection:
             connection.executemany("DELETE FROM ledger WHERE path = ?", ((stored_path(path),) for path in paths))
 
 

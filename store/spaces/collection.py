@@ -2,10 +2,10 @@
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from penult.store.durable import make_folder, move, remove, sync_folder
-from penult.store.folders import names_in
+from penult.store.folders import names_in, size_and_change
+from penult.store.objects.places import Place
 from penult.store.spaces.checkpoint import checkpoint
 from penult.store.spaces.spacefolder import SpaceFolder
 
@@ -37,17 +37,18 @@ def collect(folder: SpaceFolder, *, grace_seconds: float = GRACE_SECONDS) -> Col
     if moved:
         sync_folder(folder.trash)
         sync_folder(folder.shards)
-    files = [place / name for place in (folder.trash, folder.tmp) for name in names_in(place)]
+    places: tuple[Place, ...] = (folder.trash, folder.tmp)
+    files = [place / name for place in places for name in names_in(place)]
     sizes = [_remove_if_old(path, grace_seconds) for path in files]
     removed = [size for size in sizes if size is not None]
     return Collection(moved, len(removed), sum(removed))
 
 
-def _remove_if_old(path: Path, grace_seconds: float) -> int | None:
+def _remove_if_old(path: Place, grace_seconds: float) -> int | None:
     try:
-        status = path.lstat()
+        size, changed = size_and_change(path)
     except FileNotFoundError:
         return None
-    if time.time() - status.st_ctime < grace_seconds or not remove(path):
+    if time.time() - changed < grace_seconds or not remove(path):
         return None
-    return status.st_size
+    return size

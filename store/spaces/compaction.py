@@ -1,15 +1,14 @@
 """Compaction: many small shards become few large ones, so that opening and reading stay quick; no answer changes."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from xxhash import xxh3_128
 
 from penult.errors import StoreDamagedError, StoreWriteError
 from penult.store.durable import publish, remove
-from penult.store.folders import open_plain
+from penult.store.objects.places import Place
+from penult.store.openfile import open_file
 from penult.store.spaces.checkpoint import checkpoint
 from penult.store.spaces.checksums import Stored
 from penult.store.spaces.newshard import NewShard
@@ -90,19 +89,19 @@ def _merge(folder: SpaceFolder, group: tuple[str, ...]) -> None:
         remove(temporary)
 
 
-def digest_on_disk(path: Path, progress: Callable[[int], None] | None = None) -> str:
+def digest_on_disk(path: Place, progress: Callable[[int], None] | None = None) -> str:
     """Reads a whole file and returns its XXH3-128; asks the system to read the disk and not its own memory."""
     digest, tile = xxh3_128(), memoryview(bytearray(TILE_BYTES))
-    descriptor = open_plain(path)
+    file, offset = open_file(path), 0
     try:
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        while count := os.readv(descriptor, [tile]):
+        file.drop_cache()
+        while count := file.read_into(tile, offset):
             digest.update(tile[:count])
+            offset += count
             if progress:
                 progress(count)
     except OSError as error:
-        raise StoreDamagedError(f"{path} cannot be read: {error.strerror}", remedy="check the disk") from error
+        raise StoreDamagedError(f"{path} cannot be read: {error.strerror or error}", remedy="check the disk") from error
     finally:
-        os.close(descriptor)
+        file.close()
     return digest.hexdigest()

@@ -7,10 +7,8 @@ offsets: no foreign metadata is parsed, files open in microseconds, and threads 
 import errno
 import json
 import math
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,8 @@ from numpy.typing import NDArray
 from xxhash import xxh3_128_hexdigest
 
 from penult.errors import StoreDamagedError, StoreFormatError
-from penult.store.folders import open_plain
+from penult.store.objects.places import Place
+from penult.store.openfile import OpenFile, open_file
 
 SMALLEST_BLOCK = 4096
 LARGEST_BLOCK = 1 << 26
@@ -56,24 +55,19 @@ class Layout:
 class OpenContainer:
     """A file that is open for reading; closed when left, or when let go."""
 
-    def __init__(self, path: Path, descriptor: int, layout: Layout) -> None:
+    def __init__(self, path: Place, file: OpenFile, layout: Layout) -> None:
         self.path = path
-        self.descriptor = descriptor
+        self._file = file
         self.layout = layout
 
     def close(self) -> None:
         """Closes the file; once more does no harm."""
-        descriptor, self.descriptor = self.descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        self._file.close()
 
     def __enter__(self) -> "OpenContainer":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
         self.close()
 
     def read_into(self, buffer: Array, offset: int) -> None:
@@ -82,12 +76,22 @@ class OpenContainer:
         filled = 0
         while filled < len(view):
             try:
-                count = os.preadv(self.descriptor, [view[filled:]], offset + filled)
+                count = self._file.read_into(view[filled:], offset + filled)
             except OSError as error:
                 raise unreadable(self.path, error) from error
             if count == 0:
                 raise damaged(self.path, "ends before its data does")
             filled += count
+
+    def read_pieces(self, size: int, offsets: Sequence[int]) -> list[bytes]:
+        """Returns the bytes of ``size`` at each of the offsets, or raises."""
+        try:
+            pieces = self._file.read_many(size, offsets)
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+        if sum(map(len, pieces)) != len(pieces) * size:
+            raise damaged(self.path, "ends before its data does")
+        return pieces
 
     def array(self, name: str, first: int = 0, end: int | None = None) -> Array:
         """Reads an array, or a range of its rows; whether the bytes are the written ones is for the caller to check."""
@@ -98,7 +102,7 @@ class OpenContainer:
         return array
 
 
-def damaged(path: Path, what: str) -> StoreDamagedError:
+def damaged(path: Place, what: str) -> StoreDamagedError:
     """Makes the error for a committed file that is not as it was written."""
     return StoreDamagedError(
         f"{path} {what}",
@@ -107,35 +111,36 @@ def damaged(path: Path, what: str) -> StoreDamagedError:
     )
 
 
-def unreadable(path: Path, error: OSError) -> OSError:
+def unreadable(path: Place, error: OSError) -> OSError:
     """Makes the error for a file that the system does not read: on a network disk another host may have removed it."""
     if error.errno in {errno.ENOENT, errno.ESTALE}:
         return FileNotFoundError(error.errno, error.strerror, str(path))
-    return damaged(path, f"cannot be read: {error.strerror}")
+    if isinstance(error, FileNotFoundError):  # object storage gives it no number
+        return error
+    return damaged(path, f"cannot be read: {error.strerror or error}")
 
 
-def open_container(path: Path, layout: Layout | None = None) -> OpenContainer:
+def open_container(path: Place, layout: Layout | None = None) -> OpenContainer:
     """Opens a file for reading; without a ``layout`` known from before, its block is read and checked.
 
     A missing file stays a ``FileNotFoundError``: whether it should be there is for the caller to say.
     """
     try:
-        descriptor = open_plain(path)
+        file = open_file(path)
     except OSError as error:
         raise unreadable(path, error) from error
     try:
-        layout = layout or _read_block(path, descriptor)
-        size = os.fstat(descriptor).st_size
-        if size != layout.size_bytes:
-            raise damaged(path, f"has {size} bytes in place of {layout.size_bytes}")
-        return OpenContainer(path, descriptor, layout)
+        layout = layout or _read_block(path, file)
+        if file.size_bytes != layout.size_bytes:
+            raise damaged(path, f"has {file.size_bytes} bytes in place of {layout.size_bytes}")
+        return OpenContainer(path, file, layout)
     except BaseException:
-        os.close(descriptor)
+        file.close()
         raise
 
 
-def _read_block(path: Path, descriptor: int) -> Layout:
-    opening = _pread(path, descriptor, SMALLEST_BLOCK, 0)
+def _read_block(path: Place, file: OpenFile) -> Layout:
+    opening = _read(path, file, SMALLEST_BLOCK, 0)
     words = opening[:OPENING_BYTES].split()
     if len(words) != 4 or words[0] != b"penult" or not words[1].isdigit() or not words[2].isdigit():
         raise damaged(path, "does not open with the block of a penult file")
@@ -148,20 +153,20 @@ def _read_block(path: Path, descriptor: int) -> Layout:
         )
     text = opening[OPENING_BYTES : OPENING_BYTES + length]
     if len(text) < length <= LARGEST_BLOCK:
-        text += _pread(path, descriptor, length - len(text), OPENING_BYTES + len(text))
+        text += _read(path, file, length - len(text), OPENING_BYTES + len(text))
     if xxh3_128_hexdigest(text).encode() != words[3]:
         raise damaged(path, "has a block that fails its checksum")
     return _layout(path, text)
 
 
-def _pread(path: Path, descriptor: int, size: int, offset: int) -> bytes:
+def _read(path: Place, file: OpenFile, size: int, offset: int) -> bytes:
     try:
-        return os.pread(descriptor, size, offset)
+        return file.read(size, offset)
     except OSError as error:
         raise unreadable(path, error) from error
 
 
-def _layout(path: Path, text: bytes) -> Layout:
+def _layout(path: Place, text: bytes) -> Layout:
     try:
         fields = json.loads(text)
         sections = {

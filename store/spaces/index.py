@@ -6,7 +6,6 @@ million keys is kept in memory once many of them have been asked.
 
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -15,6 +14,7 @@ from xxhash import xxh3_64_intdigest, xxh3_128_hexdigest
 
 from penult.store.durable import Part
 from penult.store.keys import Halves, order_of
+from penult.store.objects.places import Place
 from penult.store.spaces.container import OpenContainer, damaged, open_container
 from penult.store.spaces.drafting import Draft, draft
 from penult.store.spaces.keytable import ABSENT, KeyTable, Positions, search
@@ -109,7 +109,7 @@ class Index:
         self._first_low = self._guide[: self._blocks, 1]
 
     @classmethod
-    def open(cls, path: Path, space_id: str) -> Self:
+    def open(cls, path: Place, space_id: str) -> Self:
         """Opens an index and checks that it belongs to the space."""
         file = open_container(path)
         expected = {"kind": "index", "version": [MAJOR, MINOR], "space_id": space_id, "block_keys": BLOCK_KEYS}

@@ -29,7 +29,7 @@ def open_index(folder: SpaceFolder, live: frozenset[str]) -> Index | None:
     numbers = sorted((name for name in names_in(folder.index) if index.NAME.fullmatch(name)), reverse=True)
     for name in numbers:
         try:
-            found = Index.open(folder.index / name, folder.spec.id)
+            found = Index.open(folder.index_file(name), folder.spec.id)
         except (FileNotFoundError, StoreDamagedError, StoreFormatError):
             continue
         if live.issuperset(found.shards):

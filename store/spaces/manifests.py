@@ -4,18 +4,18 @@ They form a chain: number n + 1 is made from what was seen while n was the newes
 """
 
 import json
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from xxhash import xxh3_128_hexdigest
 
 from penult.errors import StoreDamagedError, StoreFormatError
 from penult.store.durable import Part
-from penult.store.folders import names_in, open_plain
+from penult.store.folders import names_in
+from penult.store.objects.places import Place
+from penult.store.openfile import content_of
 from penult.store.spaces.container import damaged, unreadable
 
 FORMAT = "penult-manifest"
@@ -47,13 +47,13 @@ def file_name(number: int) -> str:
     return f"{number:012d}.json"
 
 
-def numbers(folder: Path) -> list[int]:
+def numbers(folder: Place) -> list[int]:
     """Lists the numbers of the manifests in a folder, newest first."""
     found = (NAME.fullmatch(name) for name in names_in(folder))
     return sorted((int(match[1]) for match in found if match), reverse=True)
 
 
-def read_newest(folder: Path, space_id: str) -> Manifest:
+def read_newest(folder: Place, space_id: str) -> Manifest:
     """Returns what the newest sound manifest says, under the number of the newest of all.
 
     A damaged one is passed over: the shards themselves and the manifest before it tell the same, if less surely.
@@ -72,11 +72,10 @@ def read_newest(folder: Path, space_id: str) -> Manifest:
         return replace(NONE_YET, number=listed[0], is_substitute=True) if listed else NONE_YET
 
 
-def read(path: Path, space_id: str) -> Manifest:
+def read(path: Place, space_id: str) -> Manifest:
     """Reads one manifest and checks it."""
     try:
-        with os.fdopen(open_plain(path), "rb") as file:
-            data = file.read(SIZE_LIMIT)
+        data = content_of(path, SIZE_LIMIT)
     except OSError as error:
         raise unreadable(path, error) from error
     checksum, _, text = data.partition(b"\n")

@@ -1,6 +1,5 @@
 """Reading some rows of one shard: whole blocks where many of their rows are wanted, single rows elsewhere."""
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ from xxhash import xxh3_64_intdigest
 from penult.store.keys import KEY_BYTES, Keys, halves
 from penult.store.spaces.cast import widening
 from penult.store.spaces.checksums import Stored
-from penult.store.spaces.container import damaged, unreadable
+from penult.store.spaces.container import damaged
 from penult.store.spaces.keytable import Positions
 from penult.store.spaces.shards import Shard, room_for
 from penult.store.spaces.spec import SpaceSpec
@@ -81,15 +80,10 @@ class ReadTask:
             self._put(chosen, slice(places[i], places[i] + count) if go_together[i] else self._places[start:end])
 
     def _read_singly(self, rows: Positions, places: Places) -> None:
-        file, size, descriptor = self._shard.file, self._spec.row_bytes, self._shard.file.descriptor
+        file, size = self._shard.file, self._spec.row_bytes
         start = file.layout.sections["features"].offset
-        try:
-            pieces = [os.pread(descriptor, size, start + row * size) for row in rows.tolist()]
-        except OSError as error:
-            raise unreadable(file.path, error) from error
+        pieces = file.read_pieces(size, [start + row * size for row in rows.tolist()])
         data = b"".join(pieces)
-        if len(data) != len(rows) * size:
-            raise damaged(file.path, "ends before its data does")
         if self._to.is_checking:
             high, low = halves(self._to.keys[places])
             sums = list(map(xxh3_64_intdigest, pieces, (high ^ low).tolist()))

@@ -1,7 +1,6 @@
 """Repair: damaged files are set aside, and every row that can still be read somewhere is kept."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from penult.store.durable import make_folder, move, remove, sync_folder
 from penult.store.folders import names_in
@@ -43,6 +42,5 @@ def repair(folder: SpaceFolder, report: SpaceReport) -> SpaceReport:
 def _bring_back_superseded(folder: SpaceFolder, bad: frozenset[str]) -> None:
     idle = [folder.shards / name for name in survey(folder).idle - bad]
     trash = [folder.trash / name for name in names_in(folder.trash) if ShardName.parse(name)]
-    superseded: list[Path] = sorted(idle + trash)
-    for path in superseded:
+    for path in sorted(idle + trash, key=str):
         bring_back(folder, path, Lookup.of(folder, frozenset(survey(folder).live) - bad))

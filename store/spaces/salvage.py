@@ -1,7 +1,6 @@
 """Salvage: what can still be read of damaged and of superseded shards, row by row."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from penult.errors import StoreError
 from penult.store.folders import names_in
 from penult.store.keys import Keys, no_keys
+from penult.store.objects.places import Place
 from penult.store.spaces import index
 from penult.store.spaces.checksums import Stored, row_sums
 from penult.store.spaces.index import Index
@@ -29,7 +29,7 @@ class Salvage:
     damaged: Keys
 
 
-def salvage(path: Path, folder: SpaceFolder) -> Salvage | None:
+def salvage(path: Place, folder: SpaceFolder) -> Salvage | None:
     """Reads the rows of a shard one by one, or returns None if not even its keys can be read."""
     spec = folder.spec
     try:
@@ -62,7 +62,7 @@ def indexed_keys(folder: SpaceFolder, name: str) -> Keys:
     for file_name in sorted(names_in(folder.index), reverse=True):
         try:
             if index.NAME.fullmatch(file_name):
-                found = Index.open(folder.index / file_name, folder.spec.id)
+                found = Index.open(folder.index_file(file_name), folder.spec.id)
                 if name in found.shards:
                     return _keys_of(found, ShardList(folder, found.shards), name)
         except (FileNotFoundError, StoreError):
@@ -79,7 +79,7 @@ def _keys_of(found: Index, shards: ShardList, name: str) -> Keys:
     return np.concatenate(keys)
 
 
-def bring_back(folder: SpaceFolder, path: Path, others: Lookup | None = None) -> None:
+def bring_back(folder: SpaceFolder, path: Place, others: Lookup | None = None) -> None:
     """Commits anew the sound rows of a shard, only those whose keys ``others`` do not hold if such are given."""
     found = salvage(path, folder)
     if found is None:

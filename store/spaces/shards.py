@@ -10,6 +10,7 @@ from xxhash import xxh3_128_hexdigest
 
 from penult.errors import StoreFormatError
 from penult.store.keys import KEY_BYTES, Keys
+from penult.store.objects.places import Place
 from penult.store.spaces.checksums import Stored, Sums, rows_per_block
 from penult.store.spaces.container import Layout, OpenContainer, damaged, open_container
 from penult.store.spaces.spec import SpaceSpec
@@ -70,7 +71,7 @@ class Shard:
         self.replaces = frozenset(file.layout.fields["replaces"])
 
     @classmethod
-    def open(cls, path: Path, spec: SpaceSpec, layout: Layout | None = None) -> Self:
+    def open(cls, path: Place, spec: SpaceSpec, layout: Layout | None = None) -> Self:
         """Opens a shard; without a ``layout`` known from before, checks that it is what its name and space say."""
         file = open_container(path, layout)
         if layout is None:

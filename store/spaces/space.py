@@ -1,5 +1,7 @@
 """A space: rows under keys, added and read by any number of processes at once, without a lock."""
 
+import math
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -8,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import InputError, StoreDamagedError, UnknownNameError
+from penult.store.folders import sizes_of
 from penult.store.keys import Keys, distinct, key_array
 from penult.store.spaces.batches import Batch
 from penult.store.spaces.checkpoint import checkpoint
@@ -25,6 +28,7 @@ from penult.store.spaces.spec import FeatureType
 from penult.store.spaces.verification import SpaceReport, verify
 
 CHECKPOINT_ADDS = 64
+NEVER = (-math.inf, 0)
 
 Result = TypeVar("Result")
 
@@ -58,11 +62,12 @@ class Space:
     """
 
     def __init__(self, folder: SpaceFolder) -> None:
-        self.path = folder.path
+        self.path = folder.here
         self.spec = folder.spec
         self._folder = folder
         self._lookup: Lookup | None = None
-        self._adds = 0
+        self._looked = NEVER  # when the lookup was made, and how many adds it knows of
+        self._added = self._adds = 0
 
     def __repr__(self) -> str:
         return f"Space({self.spec.name!r}, id={self.spec.id!r})"
@@ -79,6 +84,7 @@ class Space:
         if checkpoint and self._adds >= CHECKPOINT_ADDS:
             self.checkpoint()
         self._folder.put_shard(NewShard(self.spec, batch.keys, batch.rows_between))
+        self._added += 1
         self._adds += 1
 
     def checkpoint(self) -> None:
@@ -132,9 +138,13 @@ class Space:
         return not len(self.missing([key]))
 
     def missing(self, keys: Iterable[bytes] | Keys) -> Keys:
-        """Returns those of the keys that have no row yet, each once, in the order asked."""
+        """Returns those of the keys that have no row yet, each once, in the order asked.
+
+        Of a space in object storage, rows that others have added in the last few seconds may be among them.
+        """
         wanted = key_array(keys)
-        return distinct(wanted[self._at_one_moment(lambda lookup: lookup.find(wanted)) == ABSENT])
+        found = self._at_one_moment(lambda lookup: lookup.find(wanted), patience=self._folder.patience_seconds)
+        return distinct(wanted[found == ABSENT])
 
     def keys(self) -> Keys:
         """Returns the keys that have a row, sorted; no row is read for it."""
@@ -148,8 +158,7 @@ class Space:
 
         def count(lookup: Lookup) -> SpaceStats:
             names = lookup.shards.names
-            sizes = ((self._folder.shards / name).stat().st_size for name in names)
-            return SpaceStats(len(lookup), lookup.shards.rows, len(names), sum(sizes))
+            return SpaceStats(len(lookup), lookup.shards.rows, len(names), sum(sizes_of(self._folder.shards, names)))
 
         return self._at_one_moment(count)
 
@@ -174,13 +183,20 @@ class Space:
             report = repair_space(self._folder, report)
         return report
 
-    def _at_one_moment(self, read: Callable[[Lookup], Result]) -> Result:
+    def _at_one_moment(self, read: Callable[[Lookup], Result], *, patience: float = 0.0) -> Result:
         # A shard may go while it is read, once another has replaced it: then what is live by then is read instead.
         for _ in range(ATTEMPTS):
-            live = frozenset(take(self._folder).live)
+            known = self._lookup
             try:
-                self._lookup = lookup = Lookup.of(self._folder, live, self._lookup)
+                looked, added = self._looked
+                if known and added == self._added and time.monotonic() < looked + patience:
+                    return read(known)
+                now = time.monotonic(), self._added
+                live = frozenset(take(self._folder).live)
+                self._lookup = lookup = Lookup.of(self._folder, live, known)
+                self._looked = now
                 return read(lookup)
             except FileNotFoundError:
+                self._looked = NEVER
                 continue
-        raise StoreDamagedError(f"{self.path} changes faster than it can be read")
+        raise StoreDamagedError(f"{self._folder.path} changes faster than it can be read")

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from penult.errors import StoreFormatError
 from penult.store.durable import Part, make_folder, publish, publish_if_absent, temporary_name, write_new
-from penult.store.folders import names_in
+from penult.store.folders import names_in, passing_folder, size_and_change
+from penult.store.objects.mirroring import fetch
+from penult.store.objects.places import ObjectPath, Place
 from penult.store.spaces import manifests
 from penult.store.spaces.container import Layout, damaged
 from penult.store.spaces.manifests import NONE_YET, Manifest
@@ -16,15 +18,28 @@ from penult.store.spaces.spec import SpaceSpec
 PARTS = ("index", "manifests", "quarantine", "shards", "tmp", "trash")
 LAYOUTS_KEPT = 1 << 15
 
+PATIENCE_SECONDS = 5.0
+"""How old a listing of object storage may be for a question whose answer only saves work: each one costs a request."""
+
 
 class SpaceFolder:
-    """Where a space lies, and how its files are opened and published."""
+    """Where a space lies, and how its files are opened and published.
 
-    def __init__(self, path: Path, spec: SpaceSpec, refusal: str = "") -> None:
+    Of a space in object storage, ``cache`` is a folder of this machine for what is derived; its files are written in a
+    folder of this process.
+    """
+
+    def __init__(self, path: Place, spec: SpaceSpec, refusal: str = "", *, cache: Path | None = None) -> None:
         self.path = path
         self.spec = spec
         self.refusal = refusal
-        self.index, self.manifests, self.quarantine, self.shards, self.tmp, self.trash = (path / part for part in PARTS)
+        self.index, self.manifests, self.quarantine, self.shards, _, self.trash = (path / part for part in PARTS)
+        self.patience_seconds = PATIENCE_SECONDS if isinstance(path, ObjectPath) else 0.0
+        self.here: Path = path if isinstance(path, Path) else cache or Path()
+        if isinstance(path, ObjectPath):
+            self.tmp = passing_folder(self)
+        else:
+            self.tmp = path / "tmp"
         self._layouts: dict[str, Layout] = {}
         self._manifest: Manifest = NONE_YET
 
@@ -37,6 +52,19 @@ class SpaceFolder:
                 self._layouts = {}
             self._layouts[name] = shard.file.layout
         return shard
+
+    def index_file(self, name: str) -> Path:
+        """Returns where an index can be read: one in object storage is fetched whole, for it is read here and there."""
+        place = self.index / name
+        if not isinstance(place, ObjectPath):
+            return place
+        size, changed = size_and_change(place)
+        kept = self.here / f"{name.removesuffix('.h5')}-{size}-{changed:.6f}.h5"
+        if not kept.exists():
+            for older in self.here.glob("*.h5"):
+                older.unlink(missing_ok=True)  # whoever reads it has it open
+            fetch(place, kept)
+        return kept
 
     def listed_shards(self) -> frozenset[str]:
         """Lists what lies in the folder of the shards."""

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
 from penult.errors import StoreDamagedError
-from penult.store.folders import names_in
+from penult.store.folders import names_in, sizes_of
 from penult.store.keys import Keys, distinct, no_keys
+from penult.store.objects.places import Place
 from penult.store.spaces import index, manifests
 from penult.store.spaces.compaction import Progress, digest_on_disk
 from penult.store.spaces.index import Index
@@ -28,7 +28,7 @@ class Damage:
     ``unknown_rows`` counts rows whose keys cannot be told any more.
     """
 
-    path: Path
+    path: Place
     reason: str
     keys: Keys = field(default_factory=no_keys)
     unknown_rows: int = 0
@@ -62,8 +62,7 @@ class SpaceReport:
 def verify(folder: SpaceFolder, progress: Progress | None = None) -> SpaceReport:
     """Reads every live shard, the manifests and the indexes from disk."""
     snapshot = survey(folder)
-    sizes = {name: _size(folder.shards / name) for name in snapshot.live}
-    total, done = sum(sizes.values()), 0
+    total, done = sum(_size(folder, name) for name in snapshot.live), 0
 
     def advance(count: int) -> None:
         nonlocal done
@@ -77,9 +76,9 @@ def verify(folder: SpaceFolder, progress: Progress | None = None) -> SpaceReport
     return SpaceReport(folder.spec, len(snapshot.live), total, tuple(found))
 
 
-def _size(path: Path) -> int:
+def _size(folder: SpaceFolder, name: str) -> int:
     try:
-        return path.lstat().st_size
+        return sizes_of(folder.shards, [name])[0]
     except FileNotFoundError:
         return 0
 
@@ -97,7 +96,7 @@ def _damaged_shards(folder: SpaceFolder, snapshot: Snapshot, advance: Callable[[
             yield _damage(folder, name, reason)
 
 
-def _what_is_wrong(path: Path, folder: SpaceFolder, advance: Callable[[int], None]) -> str:
+def _what_is_wrong(path: Place, folder: SpaceFolder, advance: Callable[[int], None]) -> str:
     try:
         if digest_on_disk(path, advance) != ShardName.known(path.name).digest:
             return "fails its checksum"
@@ -131,7 +130,7 @@ def _damaged_indexes(folder: SpaceFolder) -> Iterator[Damage]:
     for name in sorted(names_in(folder.index)):
         if index.NAME.fullmatch(name):
             try:
-                for _ in Index.open(folder.index / name, folder.spec.id).tables():
+                for _ in Index.open(folder.index_file(name), folder.spec.id).tables():
                     pass
             except FileNotFoundError:
                 continue

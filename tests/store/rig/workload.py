@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from penult.store import Space, durable, open_store
+from penult.store.objects.places import Place
 from tests.store.rig.samples import SPEC, add
 
 Step = tuple[str, Callable[[], object]]
@@ -66,7 +67,7 @@ def _dying_at(folder_name: str, step: Callable[[], object]) -> None:
 def _flushing(folder_name: str) -> Iterator[None]:
     flush = durable.sync_folder
 
-    def flush_or_die(folder: Path) -> None:
+    def flush_or_die(folder: Place) -> None:
         if folder.name == folder_name:
             raise DiedError
         flush(folder)

@@ -1,0 +1,1 @@
+"""Stores on object storage: the same shards and manifests as objects, and the catalog as numbered generations."""
