@@ -17,7 +17,7 @@ from penult.pipeline.heads.penalised import Penalised
 __all__ = ["LogisticPath"]
 
 TOLERANCE = 3e-7
-NEARBY_TOLERANCE = 2.5e-5
+NEARBY_TOLERANCE = 4e-5
 LITTLE_WORK = 2_000_000
 
 MUCH_WORK = 20_000_000_000

@@ -1,8 +1,10 @@
 """Names of heads, each a lazy ``module:function`` that gives a recipe; other packages add theirs by entry points."""
 
+import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Literal
 
 from penult.errors import HeadError, InputError, UnknownNameError
@@ -155,7 +157,7 @@ def recipe_of(
 
 def _known(task: Task) -> dict[str, str]:
     known = dict(_TARGETS[task])
-    for point in entry_points(group=GROUPS[task]):
+    for point in _brought(GROUPS[task], tuple(sys.path)):
         if known.get(point.name, point.value) != point.value:
             raise InputError(
                 f"two packages bring a head called {point.name!r}: {known[point.name]} and {point.value}",
@@ -163,6 +165,12 @@ def _known(task: Task) -> dict[str, str]:
             )
         known[point.name] = point.value
     return known
+
+
+@cache
+def _brought(group: str, _path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Returns what the packages on the path bring; looking through all of them takes some hundredths of a second."""
+    return tuple(entry_points(group=group))
 
 
 def _refuse_elsewhere(head: str, task: Task) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class TrainingRows:
     evaluated_on: str
     notes: tuple[str, ...]
 
-    @property
+    @cached_property
     def classes(self) -> tuple[str, ...]:
         """The labels of the training samples, sorted."""
         return tuple(sorted(set(self.train.labels.tolist())))
@@ -65,12 +66,17 @@ def choose_rows(dataset: Dataset) -> TrainingRows:
     others = Counter({name: count for name, count in present.items() if name not in SPLITS})
     if others:
         notes.append(f"{others.total()} images are in no split that is used ({_counted(others)})")
-    kept = _usable(dataset.keys, labels, notes)
-    test = kept & np.isin(splits, evaluated_on)
+    image = _numbered(dataset.keys)
+    kept = _usable(image, labels, notes)
+    test = kept & (splits == evaluated_on)
     train = kept & np.isin(splits, trained_on)
-    train &= _apart(dataset.keys, train, test, notes)
+    train &= _apart(image, train, test, notes)
     rows = TrainingRows(
-        _samples(dataset, labels, train), _samples(dataset, labels, test), trained_on, evaluated_on, tuple(notes)
+        _samples(dataset, labels, image, train),
+        _samples(dataset, labels, image, test),
+        trained_on,
+        evaluated_on,
+        tuple(notes),
     )
     _check(dataset, rows)
     return rows
@@ -92,17 +98,16 @@ def _columns(dataset: Dataset) -> tuple[NDArray[Any], NDArray[Any]]:
     return labels, splits
 
 
-def _usable(keys: NDArray[np.uint8], labels: NDArray[Any], notes: list[str]) -> NDArray[np.bool_]:
+def _usable(image: NDArray[np.intp], labels: NDArray[Any], notes: list[str]) -> NDArray[np.bool_]:
     """Returns which rows have one label."""
     is_labelled = labels != ""
     if not is_labelled.all():
         notes.append(f"{int((~is_labelled).sum())} images have no label and are left out")
-    image = _numbered(keys)
     codes = np.unique(labels, return_inverse=True)[1]
     several = int(codes.max(initial=0)) + 1
     # One number for each pair of image and label sorts many times as fast as the pairs.
     told = np.unique((image * several + codes)[is_labelled])
-    is_torn = np.bincount(told // several, minlength=len(keys)) > 1
+    is_torn = np.bincount(told // several, minlength=len(image)) > 1
     if is_torn.any():
         notes.append(f"{int(is_torn.sum())} images stand under several labels and are left out")
     usable: NDArray[np.bool_] = is_labelled & ~is_torn[image]
@@ -110,11 +115,12 @@ def _usable(keys: NDArray[np.uint8], labels: NDArray[Any], notes: list[str]) -> 
 
 
 def _apart(
-    keys: NDArray[np.uint8], train: NDArray[np.bool_], test: NDArray[np.bool_], notes: list[str]
+    image: NDArray[np.intp], train: NDArray[np.bool_], test: NDArray[np.bool_], notes: list[str]
 ) -> NDArray[np.bool_]:
     """Returns which rows are of images that are not tested."""
-    image = _numbered(keys)
-    is_shared = np.isin(image, image[test])
+    is_tested = np.zeros(len(image), np.bool_)
+    is_tested[image[test]] = True
+    is_shared = is_tested[image]
     leaked = len(np.unique(image[train & is_shared]))
     if leaked:
         notes.append(f"{leaked} images stand in training and test alike; they are only tested")
@@ -122,18 +128,17 @@ def _apart(
 
 
 def _numbered(keys: NDArray[np.uint8]) -> NDArray[np.intp]:
-    """Returns a number for each row, the same for the same key."""
+    """Returns a number for each row, the same for the same key, in the order of the keys."""
     numbers: NDArray[np.intp] = np.unique(_words(keys), return_inverse=True)[1]
     return numbers
 
 
-def _samples(dataset: Dataset, labels: NDArray[Any], rows: NDArray[np.bool_]) -> Samples:
+def _samples(dataset: Dataset, labels: NDArray[Any], image: NDArray[np.intp], rows: NDArray[np.bool_]) -> Samples:
     """Takes the rows in the order of their keys, each key once, so that a head depends on content alone."""
     places = np.flatnonzero(rows)
-    _, first = np.unique(_words(dataset.keys[places]), return_index=True)
-    places = places[first]
+    places = places[np.unique(image[places], return_index=True)[1]]
     groups = None if dataset.groups is None else _groups(dataset.groups[places], places)
-    return Samples(dataset.keys[places], labels[places], tuple(dataset.paths[place] for place in places), groups)
+    return Samples(dataset.keys[places], labels[places], tuple(map(dataset.paths.__getitem__, places.tolist())), groups)
 
 
 def _groups(groups: NDArray[Any], places: NDArray[np.intp]) -> NDArray[Any]:

@@ -56,7 +56,7 @@ def missing_in(column: NDArray[Any]) -> NDArray[np.bool_]:
     if column.dtype == np.float64:
         return np.asarray(np.isnan(column), np.bool_)
     if column.dtype == object:
-        return np.fromiter((value is None for value in column), np.bool_, len(column))
+        return np.asarray(column == None, np.bool_)  # noqa: E711 - of each value, which is many times as fast as a loop
     return np.zeros(len(column), np.bool_)
 
 
