@@ -148,6 +148,12 @@ def job_options(verb: Verb) -> Verb:
             type=click.IntRange(1),
             help="So many actors of Ray, for which a cluster may grow.  [default: as many as there is room for]",
         ),
+        click.option(
+            "--decoders",
+            type=click.IntRange(1),
+            help="Have so many tasks of Ray decode for each actor, on any node, so that CPUs of some nodes feed the GPUs "
+            "of others.  [default: an actor decodes by itself]",
+        ),
     ):
         verb = option(verb)
     return verb

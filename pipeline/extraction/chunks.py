@@ -32,13 +32,19 @@ class Chunks:
     def __init__(self, loads: Generator[list[ImageFile]]) -> None:
         self._loads = loads
         self._again: deque[Chunk] = deque()
+        self._begun: list[ImageFile] = []
         self._is_over = False
         self.is_waiting = False
 
     @property
     def is_over(self) -> bool:
         """Whether nothing is left, neither new nor to be done again."""
-        return self._is_over and not self._again
+        return self._is_over and not self._again and not self._begun
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do but to wait for other jobs."""
+        return self.is_waiting and not self._again
 
     def next(self, size: int, *, is_alone: bool) -> Chunk | None:
         """Returns a chunk of at least ``size`` files where there are so many, or None where there is none for now.
@@ -48,16 +54,19 @@ class Chunks:
         """
         if self._again:
             return self._again.popleft() if is_alone else None
-        files: list[ImageFile] = []
+        files, self._begun = self._begun, []
         while len(files) < size and not self._is_over and not self.is_waiting:
-            load = next(self._loads, None)
-            self._is_over, self.is_waiting = load is None, load == []
-            files += load or []
+            files += self._next_load()
         return Chunk(files) if files else None
 
+    def _next_load(self) -> list[ImageFile]:
+        load = next(self._loads, None)
+        self._is_over, self.is_waiting = load is None, load == []
+        return load or []
+
     def resume(self) -> None:
-        """Asks again for what other jobs had in hand."""
-        self.is_waiting = False
+        """Asks again for what other jobs had in hand; it still waits if there is nothing of it now."""
+        self._begun += self._next_load()
 
     def take_back(self, chunk: Chunk) -> list[ImageFile]:
         """Has a chunk done again whose actor was lost, and returns the files that are given up."""

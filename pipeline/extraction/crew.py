@@ -26,12 +26,14 @@ LOAD_BYTES = 4 << 20
 class Crew:
     """Carries loads for any number of callers at once."""
 
-    def __init__(self, backbone: Backbone, spaces: dict[str, Space], options: ExtractOptions) -> None:
+    def __init__(
+        self, backbone: Backbone, spaces: dict[str, Space], options: ExtractOptions, *, kind: type[Worker] = Worker
+    ) -> None:
         taps = list(dict.fromkeys(space.spec.tap for space in spaces.values()))
         views = list(dict.fromkeys(space.spec.view for space in spaces.values()))
         session = Session(backbone, taps, provider=options.provider, batch_size=options.batch_size)
         limits = DecodeLimits(options.image_seconds, options.image_megabytes)
-        self._worker = Worker(session, backbone.card.preprocessing, options.dtype, limits, views)
+        self._worker = kind(session, backbone.card.preprocessing, options.dtype, limits, views)
         self.choice = session.choice
         self.workers = options.workers or worker_count()
         self.load_files = max(LOAD_FILES, session.batch_size)

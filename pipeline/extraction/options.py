@@ -21,7 +21,8 @@ class ExtractOptions:
 
     With the ``engine`` ray it runs on the Ray cluster at ``address`` (as Ray names it; without one, on that of the
     environment, or on one of its own on this machine), in as many ``actors`` as it has room for, or as are asked; then
-    ``workers`` are those of each actor.
+    ``workers`` are those of each actor. With ``decoders``, so many tasks for each actor decode on any node, and the
+    actor only runs the backbone.
     """
 
     provider: str = "auto"
@@ -41,9 +42,10 @@ class ExtractOptions:
     engine: EngineName = "local"
     address: str | None = None
     actors: int | None = None
+    decoders: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("workers", "batch_size", "limit", "image_megabytes", "actors"):
+        for name in ("workers", "batch_size", "limit", "image_megabytes", "actors", "decoders"):
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise InputError(f"The option {name} is {number}", expected="1 or more, or None")
@@ -55,7 +57,7 @@ class ExtractOptions:
             parse_shard(self.shard)
         if self.engine not in get_args(EngineName):
             raise InputError(f"The engine is {self.engine!r}", expected=f"one of {', '.join(get_args(EngineName))}")
-        for name in ("address", "actors"):
+        for name in ("address", "actors", "decoders"):
             if self.engine != "ray" and getattr(self, name) is not None:
                 raise InputError(
                     f"The option {name} is given, and the engine is {self.engine}",

@@ -15,6 +15,8 @@ from penult.exporters import load_backbone
 from penult.pipeline.extraction.crew import Crew, in_loads
 from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.extraction.options import ExtractOptions
+from penult.pipeline.extraction.ray_nodes import equipment, require_in_sight, telling_where
+from penult.pipeline.extraction.worker import Worker
 from penult.pipeline.extraction.writer import Commit, Tally, Writer
 from penult.store import open_store
 
@@ -38,6 +40,7 @@ class Ready:
     provider: str
     why_not_better: str
     workers: int
+    equipment: str = ""
 
 
 @dataclass
@@ -55,10 +58,14 @@ class CrewActor:
     def __init__(self, duty: Duty) -> None:
         self._duty = duty
         self._turn = threading.Lock()
-        self._is_stopped = False
+        self._is_stopped = self._has_looked = False
 
     def open(self) -> Ready:
         """Opens store and session, or raises what stands in the way."""
+        with telling_where():
+            return self._open()
+
+    def _open(self) -> Ready:
         duty = self._duty
         if duty.version != penult.__version__:
             raise EngineError(
@@ -76,11 +83,18 @@ class CrewActor:
                 remedy="mount one file system at this place on all nodes",
             )
         self._spaces = {name: found[space] for name, space in duty.spaces.items()}
-        self._crew = Crew(backbone, self._spaces, duty.options)
-        return Ready(self._crew.choice.provider, self._crew.choice.why, self._crew.workers)
+        self._crew = Crew(backbone, self._spaces, duty.options, kind=_kind_of_worker(duty.options))
+        return Ready(self._crew.choice.provider, self._crew.choice.why, self._crew.workers, equipment())
 
     def carry(self, files: Sequence[ImageFile]) -> Report:
         """Brings the files to an end and commits their rows, or those of as many as were begun when it was stopped."""
+        with telling_where():
+            if not self._has_looked and self._duty.options.decoders is None:
+                require_in_sight(files)
+                self._has_looked = True
+            return self._carry(files)
+
+    def _carry(self, files: Sequence[ImageFile]) -> Report:
         writer, report = Writer(self._spaces, in_flight=self._crew.in_flight), Report()
         for outcome in self._crew.carry(self._in_turn(files, report), writer.is_present, lambda: self._is_stopped):
             report.tally.add(writer.take(outcome))
@@ -101,6 +115,14 @@ class CrewActor:
         self._is_stopped = True
 
 
+def _kind_of_worker(options: ExtractOptions) -> type[Worker]:
+    if options.decoders is None:
+        return Worker
+    from penult.pipeline.extraction.ray_decoding import SeatedWorker
+
+    return SeatedWorker
+
+
 def duty_of(store: str, backbone: tuple[str, str], spaces: dict[str, str], options: ExtractOptions, cpus: int) -> Duty:
-    """Returns the duty of actors with so many cores each."""
-    return Duty(store, *backbone, spaces, replace(options, workers=cpus, metrics=None))
+    """Returns the duty of actors with so many cores each, and as many workers, or as many as have others decode."""
+    return Duty(store, *backbone, spaces, replace(options, workers=options.decoders or cpus, metrics=None))

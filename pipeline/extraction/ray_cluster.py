@@ -5,7 +5,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,11 @@ from penult.pipeline.extraction.options import ExtractOptions
 CORES_PER_ACTOR = 4
 
 CONNECT_SECONDS = 10.0
+
+HTTP2_SETTINGS = b"\x04"
+HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + HTTP2_SETTINGS + bytes(5)
+HTTP2_HEAD_BYTES = 9
+"""With what a client of Ray's begins, and where in the answer its kind stands."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +40,49 @@ class Demand:
         return min(by_cores, int(resources.get("GPU", 0) // self.gpus)) if self.gpus else by_cores
 
 
+def room_for(demand: Demand, nodes: Sequence[Mapping[str, float]], decoders: int | None) -> int:
+    """Returns how many actors the nodes have room for, besides the ``decoders`` of each.
+
+    Raises:
+        EngineError: there are cores, and none is left to decode.
+    """
+    room = sum(demand.fits(node) for node in nodes)
+    if decoders is None:
+        return room
+    cores = int(sum(node.get("CPU", 0) for node in nodes))
+    if 0 < cores <= demand.cpus:
+        raise EngineError(
+            f"The cluster has {cores} CPU{'s' if cores > 1 else ''}, which an actor takes: none is left to decode",
+            expected="more CPUs than actors",
+            remedy="leave --decoders out: then each actor decodes by itself",
+        )
+    return min(room, max(cores // (demand.cpus + decoders), 1))
+
+
+def require_room(demand: Demand, nodes: Sequence[Mapping[str, float]], decoders: int | None) -> None:
+    """Raises EngineError where no node has ever room for an actor, and none that the cluster could start is known."""
+    if room_for(demand, nodes, decoders) < 1:
+        largest = max((int(node.get("CPU", 0)) for node in nodes), default=0)
+        raise EngineError(
+            f"No node has room for an actor with {demand}; the largest has {largest} CPUs",
+            expected="a node that is large enough",
+            remedy="ask for fewer --workers, or, where the cluster starts nodes when they are needed, say --actors N",
+        )
+
+
 def demand_of(options: ExtractOptions, nodes: Sequence[Mapping[str, float]]) -> Demand:
     """Returns what each actor is to ask for: a GPU where the cluster has any, unless the CPU was asked for.
 
     Unless the workers are given, an actor of a GPU gets its share of the cores beside it, and another one as many as
-    the smallest node has, up to four.
+    the smallest node has, up to four. One that has others decode needs a single core.
     """
+    workers = options.workers if options.decoders is None else 1
     with_gpus = [node for node in nodes if node.get("GPU", 0) >= 1]
     if options.provider in ("cuda", "tensorrt") or (options.provider == "auto" and with_gpus):
         shares = [int(node.get("CPU", 0) // node["GPU"]) for node in with_gpus]
-        return Demand(options.workers or max(1, min(shares, default=CORES_PER_ACTOR)), 1)
+        return Demand(workers or max(1, min(shares, default=CORES_PER_ACTOR)), 1)
     cores = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
-    return Demand(options.workers or min([CORES_PER_ACTOR, *cores]))
+    return Demand(workers or min([CORES_PER_ACTOR, *cores]))
 
 
 @contextmanager
@@ -64,7 +100,7 @@ def connected(address: str | None) -> Iterator[None]:
     if wanted == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or Ray would tell its makers of it
     try:
-        _require_reachable(wanted)
+        _require_reachable(_begun_here() if wanted == "auto" else wanted)
         with _kept_signals():
             own = {"include_dashboard": False} if wanted == "local" else {}
             ray.init(address=wanted, log_to_driver=False, logging_level="error", **own)
@@ -82,11 +118,30 @@ def connected(address: str | None) -> Iterator[None]:
             ray.shutdown()
 
 
+def _begun_here() -> str:
+    """Returns the address of the cluster that was last begun on this machine, as far as Ray tells: it may be gone."""
+    with suppress(ImportError, AttributeError, OSError):  # no public name of Ray's gives it
+        from ray._private.services import find_bootstrap_address
+
+        return str(find_bootstrap_address(None) or "")
+    return ""
+
+
 def _require_reachable(address: str) -> None:
-    # Ray itself goes on trying for a long time, and says nothing.
-    host, _, port = address.rpartition(":")
-    if host and port.isdecimal() and "/" not in host:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    """Raises OSError where nobody listens, or nobody who speaks as Ray does: it would go on trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        return
+    with socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS) as there:
+        if os.environ.get("RAY_USE_TLS", "0") != "0":
+            return
+        try:
+            there.sendall(HTTP2_GREETING)
+            answer = there.recv(HTTP2_HEAD_BYTES, socket.MSG_WAITALL)
+        except TimeoutError:
+            answer = b""
+        if answer[3:4] != HTTP2_SETTINGS:
+            raise ConnectionError("something else listens there")
 
 
 @contextmanager

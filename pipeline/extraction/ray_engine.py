@@ -21,7 +21,8 @@ from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.extraction.interrupts import Stop
 from penult.pipeline.extraction.options import ExtractOptions
 from penult.pipeline.extraction.ray_actor import CrewActor, Ready, Report, duty_of
-from penult.pipeline.extraction.ray_cluster import connected, demand_of, nodes
+from penult.pipeline.extraction.ray_cluster import connected, demand_of, nodes, require_room, room_for
+from penult.pipeline.extraction.ray_nodes import require_equal
 from penult.pipeline.extraction.recorder import Recorder
 from penult.pipeline.extraction.writer import (
     FIRST_COMMIT_SECONDS,
@@ -82,13 +83,14 @@ class RayEngine:
         self, backbone: Backbone, store: Store, spaces: dict[str, Space], options: ExtractOptions, recorder: Recorder
     ) -> None:
         self._options, self._recorder, self._receipt = options, recorder, recorder.receipt
-        self._job = (str(store.path), (backbone.name, backbone.fingerprint))
+        self._job = (store.address, (backbone.name, backbone.fingerprint))
         self._spaces = {name: space.spec.id for name, space in spaces.items()}
         self._members: list[Member] = []
         self._most_seconds = LAST_COMMIT_SECONDS
         self._recent = Recent(0)
         self._target = self._starts_lost = self._losses = 0
-        self._staff_due = 0.0
+        self._staff_due = self._waiting_since = 0.0
+        self._equipment = ""
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -98,6 +100,8 @@ class RayEngine:
         with ExitStack() as undo:
             undo.push(self._stack)
             self._demand = demand_of(self._options, nodes())
+            if not self._options.actors:
+                require_room(self._demand, nodes(), self._options.decoders)
             duty = duty_of(*self._job, self._spaces, self._options, self._demand.cpus)
             # What an actor keeps is lost with it, and a new one knows no less: so Ray is not asked to restart any.
             self._class = ray.remote(CrewActor).options(
@@ -124,10 +128,11 @@ class RayEngine:
         chunks, is_told = Chunks(loads), False
         with closing(loads):
             while True:
-                if not stop.is_asked:
+                if not stop.is_asked and not chunks.is_idle:
+                    self._waiting_since = 0.0
                     self._staff()
                     self._hand_out(chunks)
-                elif not is_told:
+                elif stop.is_asked and not is_told:
                     is_told = True
                     for member in self._members:
                         member.actor.stop.remote()
@@ -135,8 +140,10 @@ class RayEngine:
                     if stop.is_asked or chunks.is_over:
                         return
                     if chunks.is_waiting:
+                        self._make_room()
                         time.sleep(WAIT_SECONDS)
                         chunks.resume()
+                        continue
                 self._listen(chunks)
 
     def _left(self) -> int:
@@ -147,13 +154,21 @@ class RayEngine:
         """Starts as many actors as the cluster has room for, or as were asked for, and in place of each lost one."""
         if time.monotonic() >= self._staff_due:
             self._staff_due = time.monotonic() + STAFF_SECONDS
-            room = sum(self._demand.fits(node) for node in nodes())
+            room = room_for(self._demand, nodes(), self._options.decoders)
             self._target = self._options.actors or max(room, self._target, 1)
         busy = sum(1 for member in self._members if member.in_hand)
         useful = busy + math.ceil(max(self._left(), 0) / LOAD_FILES)
         while len(self._members) < min(self._target, max(useful, 1)):
             actor = self._class.remote(self._duty)
             self._members.append(Member(actor, actor.open.remote()))
+
+    def _make_room(self) -> None:
+        """Ends the actors while all that is left is in the hands of other jobs, for these may need their place."""
+        if self._members and not self._waiting_since:
+            self._waiting_since = time.monotonic()
+        elif self._members and time.monotonic() >= self._waiting_since + STAFF_SECONDS:
+            while self._members:
+                _end(self._members.pop())
 
     def _hand_out(self, chunks: Chunks) -> None:
         ready = [member for member in self._members if member.is_ready]
@@ -162,7 +177,8 @@ class RayEngine:
                 if not member.has_room:
                     continue
                 share = math.ceil(self._left() / (CHUNKS_PER_ACTOR * len(self._members)))
-                size = min(member.size(self._demand.cpus, self._most_seconds), SHARD_ROWS, share)
+                workers = self._options.decoders or self._demand.cpus
+                size = min(member.size(workers, self._most_seconds), SHARD_ROWS, share)
                 chunk = chunks.next(max(size, 1), is_alone=not member.in_hand)
                 if chunk is None:
                     return
@@ -186,7 +202,10 @@ class RayEngine:
             try:
                 told = ray.get(answer)
             except ray.exceptions.RayTaskError as error:
-                raise error.cause from None
+                if not isinstance(error.cause, ray.exceptions.RayError):
+                    raise error.cause from None
+                self._lose(member, chunks, str(error.cause))  # it lost what decodes for it
+                continue
             except ray.exceptions.RayError as error:
                 self._lose(member, chunks, str(error))
                 continue
@@ -203,6 +222,8 @@ class RayEngine:
                 expected="one provider on all, since their features differ in the last bits",
                 remedy="say --provider cpu, or have --provider cuda tell what is missing",
             )
+        require_equal(self._equipment or ready.equipment, ready.equipment)
+        self._equipment = ready.equipment
         receipt.provider, receipt.why_not_better, receipt.workers = ready.provider, ready.why_not_better, ready.workers
         member.is_ready, self._starts_lost = True, 0
         count = sum(1 for each in self._members if each.is_ready)

@@ -31,12 +31,16 @@ def test_chunks_are_whole_loads_of_the_size_asked() -> None:
 
 
 def test_where_others_have_the_rest_it_is_asked_for_again() -> None:
-    chunks = Chunks(_loads(2, 0, 3))
+    chunks = Chunks(_loads(2, 0, 0, 3))
     assert _chunk(chunks, 100) == ["0", "1"]
     assert chunks.is_waiting
     assert _chunk(chunks, 100) is None
     assert not chunks.is_over
+    assert chunks.is_idle
     chunks.resume()
+    assert chunks.is_idle
+    chunks.resume()
+    assert not chunks.is_idle
     assert _chunk(chunks, 100) == ["2", "3", "4"]
     assert chunks.is_over
 

@@ -1,21 +1,36 @@
 """What holds whichever engine carries the job: Ray is needed only where it is asked for, and no lost shard passes."""
 
+import errno
+import os
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import penult.pipeline.extraction.job as job_module
-from penult.errors import EngineError, InputError, MissingExtraError, MissingFileError, StoreDamagedError
+from penult.errors import (
+    EngineError,
+    InputError,
+    MissingExtraError,
+    MissingFileError,
+    StoreDamagedError,
+    StoreWriteError,
+)
 from penult.exporters.backbone import Backbone
 from penult.pipeline.extraction.engines import Engine, LocalEngine
 from penult.pipeline.extraction.extract import ExtractOptions, extract, open_spaces
 from penult.pipeline.extraction.images import list_images
 from penult.pipeline.extraction.ray_actor import CrewActor, Duty
-from penult.pipeline.extraction.ray_cluster import Demand, demand_of
+from penult.pipeline.extraction.ray_cluster import Demand, demand_of, require_room, room_for
+from penult.pipeline.extraction.ray_nodes import equipment, require_equal
 from penult.pipeline.extraction.recorder import Recorder
 from penult.store import Space, Store, open_store
 
@@ -41,15 +56,39 @@ def test_without_ray_its_engine_names_the_extra(
 
 
 def test_an_address_where_no_cluster_is_is_told_at_once(
-    collection: Path, tmp_path: Path, small_backbone: Backbone
+    collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray")
     options = ExtractOptions(engine="ray", address="127.0.0.1:1")
     with pytest.raises(EngineError, match=r"no Ray cluster at '127.0.0.1:1'.*ray start --head"):
         extract(collection, tmp_path / "store", backbone=small_backbone, options=options)
+    monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda folder: "127.0.0.1:1")
+    with pytest.raises(EngineError, match=r"no Ray cluster at 'auto'.*refused"):
+        extract(collection, tmp_path / "store", backbone=small_backbone, options=replace(options, address="auto"))
 
 
-@pytest.mark.parametrize("others", [{"engine": "dask"}, {"address": "auto"}, {"actors": 2}])
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_where_something_else_listens_than_ray_the_wait_is_bounded(
+    collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setattr("penult.pipeline.extraction.ray_cluster.CONNECT_SECONDS", 0.5)
+
+    def serve(listener: socket.socket) -> None:
+        with suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(answer)
+                time.sleep(0.0 if answer else 2.0)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        options = ExtractOptions(engine="ray", address=f"127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(EngineError, match=r"There is no Ray cluster at .*: (something else listens there|.*reset)"):
+            extract(collection, tmp_path / "store", backbone=small_backbone, options=options)
+
+
+@pytest.mark.parametrize("others", [{"engine": "dask"}, {"address": "auto"}, {"actors": 2}, {"decoders": 2}])
 def test_engines_that_are_asked_wrongly(others: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(others))):
         ExtractOptions(**others)
@@ -65,13 +104,24 @@ def test_engines_that_are_asked_wrongly(others: dict[str, Any]) -> None:
         (ExtractOptions(provider="cpu"), [{"CPU": 32.0, "GPU": 4.0}], Demand(4), 8),
         (ExtractOptions(provider="cuda", workers=2), [], Demand(2, 1), 0),
         (ExtractOptions(), [], Demand(4), 0),
+        (ExtractOptions(engine="ray", decoders=8), [{"CPU": 4.0}, {"CPU": 32.0, "GPU": 4.0}], Demand(1, 1), 4),
+        (ExtractOptions(engine="ray", decoders=2, workers=3), [{"CPU": 4.0}, {"CPU": 4.0}], Demand(1), 2),
+        (ExtractOptions(engine="ray", decoders=40), [{"CPU": 4.0}, {"CPU": 4.0}], Demand(1), 1),
     ],
 )
 def test_an_actor_asks_for_what_the_nodes_have(
     options: ExtractOptions, nodes: list[dict[str, float]], demand: Demand, room: int
 ) -> None:
     assert demand_of(options, nodes) == demand
-    assert sum(demand.fits(node) for node in nodes) == room
+    assert room_for(demand, nodes, options.decoders) == room
+
+
+def test_a_cluster_without_room_says_so_before_it_waits() -> None:
+    with pytest.raises(EngineError, match=r"room for an actor with 8 CPUs; the largest has 4 CPUs.*--actors N"):
+        require_room(Demand(8), [{"CPU": 4.0}, {"CPU": 2.0}], None)
+    with pytest.raises(EngineError, match=r"1 CPU, which an actor takes: none is left to decode"):
+        require_room(Demand(1), [{"CPU": 1.0}], 3)
+    require_room(Demand(1), [{"CPU": 2.0}], 3)
 
 
 def _losing(times: int) -> Callable[..., Engine]:
@@ -171,3 +221,36 @@ def test_an_actor_refuses_another_penult_and_another_store(tmp_path: Path, small
         CrewActor(_duty(tmp_path / "store", small_backbone, spaces={"penultimate": "0" * 16})).open()
     with pytest.raises(MissingFileError, match="no store"):
         CrewActor(_duty(tmp_path / "store", small_backbone, store=str(tmp_path / "elsewhere"))).open()
+
+
+def test_an_actor_whose_node_sees_no_images_stops_the_job_and_blames_none(
+    collection: Path, tmp_path: Path, small_backbone: Backbone
+) -> None:
+    actor = CrewActor(_duty(tmp_path / "store", small_backbone))
+    actor.open()
+    files = [replace(file, path=file.path.replace("red", "unmounted")) for file in list_images(collection)]
+    with pytest.raises(EngineError, match=r"On the node .*: There is no folder .*unmounted"):
+        actor.carry([file for file in files if "unmounted" in file.path])
+    report = actor.carry([file for file in files if "unmounted" not in file.path])
+    assert report.tally.failed == []
+
+
+def test_an_actor_that_may_not_write_says_on_which_node(
+    collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    actor = CrewActor(_duty(tmp_path / "store", small_backbone))
+    actor.open()
+    monkeypatch.setattr(os, "pwrite", refuse)
+    with pytest.raises(StoreWriteError, match=r"On the node .*: .* cannot be written: Read-only file system"):
+        actor.carry(list(list_images(collection)))
+    monkeypatch.undo()
+    assert actor.carry(list(list_images(collection))).tally.new == 30
+
+
+def test_nodes_with_other_versions_are_told() -> None:
+    require_equal(equipment(), equipment())
+    with pytest.raises(EngineError, match=r"One node has onnxruntime .*, and another onnxruntime 0.1 and Pillow 1.0"):
+        require_equal(equipment(), "onnxruntime 0.1 and Pillow 1.0")

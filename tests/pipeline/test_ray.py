@@ -260,3 +260,44 @@ def test_a_driver_that_is_killed_and_started_again_completes(
     assert receipt.reused >= kept
     extract(collection, tmp_path / "local", backbone=small_backbone)
     _require_equal(tmp_path / "local", store)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("poison", ["none", "poison"])
+def test_cores_of_any_node_decode_for_one_actor(
+    collection: Path, tmp_path: Path, small_backbone: Backbone, ray_cluster: Any, poison: str
+) -> None:
+    _enlarge(collection, 60)
+    if poison != "none":
+        (collection / "red" / "poison.png").write_bytes((collection / "red" / "0.png").read_bytes() + b"!")
+    (collection / "red" / "torn.png").write_bytes(b"torn")
+    (collection / "blue" / "copy.png").write_bytes((collection / "red" / "0.png").read_bytes())
+    (tmp_path / "marks").mkdir()
+    files = _placed(collection, Slow(marks=tmp_path / "marks", nodes=2, poison=poison))
+    receipt = extract(
+        files, tmp_path / "ray", backbone=small_backbone, options=_options(ray_cluster, decoders=NODES - 1)
+    )
+    assert (receipt.actors, receipt.workers) == (1, NODES - 1)
+    assert len(list((tmp_path / "marks").iterdir())) >= 2
+    assert receipt.failed == (1 if poison == "none" else 2)
+    assert (receipt.new + receipt.reused, receipt.distinct_keys, receipt.is_complete) == (91, 90, True)
+    plain = [file for file in list_images(collection) if "poison" not in file.path]
+    extract(plain, tmp_path / "local", backbone=small_backbone)
+    _require_equal(tmp_path / "local", tmp_path / "ray")
+
+
+@pytest.mark.slow
+def test_two_drivers_at_once_share_a_cluster_and_both_end(
+    collection: Path, tmp_path: Path, small_backbone: Backbone, ray_cluster: Any
+) -> None:
+    _enlarge(collection, 90)
+    small_backbone.save(tmp_path / "small.onnx")
+    arguments = [collection, tmp_path / "store", tmp_path / "small.onnx", ray_cluster.address]
+    drivers = [subprocess.Popen([sys.executable, "-c", DRIVER, *map(str, arguments)]) for _ in range(2)]
+    assert [driver.wait(timeout=120) for driver in drivers] == [0, 0]
+    store = open_store(tmp_path / "store")
+    for job in store.catalog.jobs.all():
+        assert job.receipt is not None
+        assert (job.receipt["is_complete"], job.receipt["distinct_keys"]) == (True, 120)
+    extract(collection, tmp_path / "local", backbone=small_backbone)
+    _require_equal(tmp_path / "local", tmp_path / "store")
