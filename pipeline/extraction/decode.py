@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from penult.errors import ImageError
+from penult.pipeline.extraction.decode_limits import TOO_TIGHT
 from penult.pipeline.extraction.strips import TURNED_SIDES, resized_by_strips
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def decoded_image(
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"the image is too large: {error}") from None
     except MemoryError:
-        raise ImageError("the image needs more memory than it may have") from None
+        raise ImageError(TOO_TIGHT) from None
     except Exception as error:
         raise ImageError(f"the image is damaged: {str(error) or type(error).__name__}") from error
 

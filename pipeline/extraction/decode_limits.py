@@ -2,6 +2,12 @@
 
 from dataclasses import dataclass
 
+TOO_TIGHT = (
+    "the image needs more memory than it may have. What to do: where that is no fault of the image, allow more with "
+    "--image-megabytes, and try it again with --retry-failed."
+)
+"""The reason of an image that cannot be decoded within its memory."""
+
 
 @dataclass(frozen=True)
 class DecodeLimits:

@@ -7,6 +7,7 @@ Each message begins with one byte for its kind and eight for its length.
 """
 
 import faulthandler
+import io
 import os
 import sys
 import warnings
@@ -29,7 +30,7 @@ TOO_SLOW = 1
 FAULTY = 3
 """The exit status of a decoder with an error of its own."""
 
-_HEAD_BYTES = 9
+_HEAD_BYTES, _PART_BYTES = 9, 1 << 20
 
 
 def send(stream: IO[bytes], kind: int, content: bytes = b"") -> None:
@@ -40,21 +41,21 @@ def send(stream: IO[bytes], kind: int, content: bytes = b"") -> None:
             start += stream.write(view[start:])
 
 
-def receive(stream: IO[bytes]) -> tuple[int, bytearray]:
+def receive(stream: IO[bytes]) -> tuple[int, bytes]:
     """Reads one message; raises EOFError where the other side is gone."""
     head = _read(stream, _HEAD_BYTES)
     return head[0], _read(stream, int.from_bytes(head[1:], "little"))
 
 
-def _read(stream: IO[bytes], size: int) -> bytearray:
-    data = bytearray(size)
-    view, start = memoryview(data), 0
-    while start < size:
-        count = cast("Any", stream).readinto(view[start:])
-        if not count:
+def _read(stream: IO[bytes], size: int) -> bytes:
+    """Returns bytes, of which a file in memory needs no copy: they may be hundreds of megabytes."""
+    gathered = io.BytesIO()
+    while (left := size - gathered.tell()) > 0:
+        part = stream.read(min(left, _PART_BYTES))
+        if not part:
             raise EOFError
-        start += count
-    return data
+        gathered.write(part)
+    return gathered.getvalue()
 
 
 class _Leave:
@@ -102,6 +103,7 @@ def _serve(source: IO[bytes], answers: IO[bytes]) -> None:
 
     from penult.errors import ImageError
     from penult.pipeline.extraction.decode import decoded_image
+    from penult.pipeline.extraction.decode_limits import TOO_TIGHT
 
     Image.preinit()
     content = json.loads(receive(source)[1])
@@ -117,7 +119,7 @@ def _serve(source: IO[bytes], answers: IO[bytes]) -> None:
         except ImageError as error:
             kind, answer = REASON, str(error).encode("utf-8", "backslashreplace")
         except MemoryError:
-            kind, answer = REASON, b"the image needs more memory than it may have"
+            kind, answer = REASON, TOO_TIGHT.encode()
         finally:
             faulthandler.cancel_dump_traceback_later()
         del data

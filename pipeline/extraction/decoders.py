@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from penult.errors import ImageError
 from penult.exporters.card import Preprocessing
-from penult.pipeline.extraction.decode_limits import DecodeLimits
-from penult.pipeline.extraction.decoder import GO, IMAGE, LARGE, PIXELS, SETUP, TOO_SLOW, receive, send
+from penult.pipeline.extraction.decode_limits import TOO_TIGHT, DecodeLimits
+from penult.pipeline.extraction.decoder import GO, IMAGE, LARGE, PIXELS, REASON, SETUP, TOO_SLOW, receive, send
 
 PROGRAM = "from penult.pipeline.extraction.decoder import main; main()"
 
@@ -58,16 +58,19 @@ class Decoders:
         """Ends the decoders; the next image starts new ones."""
         _end_all(self._idle)
 
-    def _ask(self, data: bytes) -> NDArray[np.uint8]:
+    def _ask(self, data: bytes, *, is_fresh: bool = False) -> NDArray[np.uint8]:
         try:
-            decoder = self._idle.pop()
+            decoder = _Decoder(self._preprocessing, self._limits) if is_fresh else self._idle.pop()
         except IndexError:
-            decoder = _Decoder(self._preprocessing, self._limits)
+            return self._ask(data, is_fresh=True)
         try:
             kind, answer = decoder.ask(data, self._large_turn)
         except BaseException:
             decoder.end()
             raise
+        if kind == REASON and answer == TOO_TIGHT.encode() and not is_fresh:
+            decoder.end()  # what is left of other images in its memory must decide nothing
+            return self._ask(data, is_fresh=True)
         self._idle.append(decoder)
         if kind != PIXELS:
             raise ImageError(answer.decode())
@@ -101,7 +104,7 @@ class _Decoder:
         with suppress(BrokenPipeError):  # why it is gone is told when it is asked
             send(self._input, SETUP, json.dumps(setup).encode())
 
-    def ask(self, data: bytes, large_turn: threading.Lock) -> tuple[int, bytearray]:
+    def ask(self, data: bytes, large_turn: threading.Lock) -> tuple[int, bytes]:
         try:
             send(self._input, IMAGE, data)
             kind, answer = receive(self._output)

@@ -6,10 +6,11 @@ share the cores in whatever proportion they need, nothing waits in a queue betwe
 
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ from penult.store.keys import key_of
 # How many bytes of files a worker holds at once, or one file where it is larger.
 PORTION_BYTES = 1 << 25
 
+_large_turn = threading.Lock()
+
 _READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 # Tells for each of the keys whether its rows are in the store, or on their way into it.
@@ -34,11 +37,6 @@ Presence = Callable[[Sequence[bytes]], Sequence[bool]]
 
 # A file, its key, and what it holds.
 ReadFile = tuple[ImageFile, bytes, bytes]
-
-# A file, its key, and its pixels (H, W, 3).
-DecodedFile = tuple[ImageFile, bytes, NDArray[np.uint8]]
-
-Keyed = TypeVar("Keyed", ReadFile, DecodedFile)
 
 
 @dataclass
@@ -57,31 +55,41 @@ class Outcome:
     stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("read", "decode", "session"), 0.0))
 
 
-class Eyes:
-    """Reads and decodes the files of a load; safe to call from several threads."""
+class Worker:
+    """Turns a load of files into an `Outcome`; safe to call from several threads."""
 
-    def __init__(self, preprocessing: Preprocessing, limits: DecodeLimits | None = None) -> None:
+    def __init__(
+        self,
+        session: Runner,
+        preprocessing: Preprocessing,
+        dtype: str,
+        limits: DecodeLimits | None = None,
+        views: Sequence[str] = (IDENTITY,),
+    ) -> None:
+        self._session, self._dtype = session, np.dtype(dtype)
+        self._views = {view: view_of(view) for view in views}
         self._decoders = Decoders(preprocessing, limits)
 
     def close(self) -> None:
         """Ends the processes that decode."""
         self._decoders.close()
 
-    def look(self, files: Sequence[ImageFile], is_present: Presence) -> tuple[Outcome, list[DecodedFile]]:
-        """Returns what came to its end by that, and the pixels of all others.
-
-        Never raises for what is wrong with an image; that stands in ``failed`` with its reason.
-        """
+    def __call__(self, files: Sequence[ImageFile], is_present: Presence) -> Outcome:
+        """Never raises for what is wrong with an image; that stands in ``failed`` with its reason."""
         outcome = Outcome()
         clock = _Clock(outcome.stage_seconds)
         decoded = []
         for portion in _portions(files):
-            fresh = absent(self._read(portion, outcome), is_present, outcome)
-            clock.stage("read")
-            decoded += self._decode(fresh, outcome)
-            del fresh  # or its bytes would stay while the next portion is read
+            with _turn_of(portion):
+                fresh = _absent(self._read(portion, outcome), is_present, outcome)
+                clock.stage("read")
+                decoded += self._decode(fresh, outcome)
+                del fresh  # or its bytes would stay while the next portion is read
             clock.stage("decode")
-        return outcome, decoded
+        if decoded:
+            self._run(decoded, outcome)
+        clock.stage("session")
+        return outcome
 
     def _read(self, files: Sequence[ImageFile], outcome: Outcome) -> list[ReadFile]:
         read = []
@@ -98,7 +106,7 @@ class Eyes:
                 read.append((file, key_of(data), data))
         return read
 
-    def _decode(self, fresh: Sequence[ReadFile], outcome: Outcome) -> list[DecodedFile]:
+    def _decode(self, fresh: Sequence[ReadFile], outcome: Outcome) -> list[tuple[ImageFile, bytes, NDArray[np.uint8]]]:
         decoded = []
         for file, key, data in fresh:
             try:
@@ -107,32 +115,7 @@ class Eyes:
                 outcome.failed.append((file, str(error)))
         return decoded
 
-
-class Worker(Eyes):
-    """Turns a load of files into an `Outcome`; safe to call from several threads."""
-
-    def __init__(
-        self,
-        session: Runner,
-        preprocessing: Preprocessing,
-        dtype: str,
-        limits: DecodeLimits | None = None,
-        views: Sequence[str] = (IDENTITY,),
-    ) -> None:
-        super().__init__(preprocessing, limits)
-        self._session, self._dtype = session, np.dtype(dtype)
-        self._views = {view: view_of(view) for view in views}
-
-    def __call__(self, files: Sequence[ImageFile], is_present: Presence) -> Outcome:
-        """Never raises for what is wrong with an image; that stands in ``failed`` with its reason."""
-        outcome, decoded = self.look(files, is_present)
-        clock = _Clock(outcome.stage_seconds)
-        if decoded:
-            self._run(decoded, outcome)
-        clock.stage("session")
-        return outcome
-
-    def _run(self, decoded: Sequence[DecodedFile], outcome: Outcome) -> None:
+    def _run(self, decoded: Sequence[tuple[ImageFile, bytes, NDArray[np.uint8]]], outcome: Outcome) -> None:
         rows: dict[str, NDArray[np.floating]] = {}
         for view, seen in self._views.items():
             features = self._session.run(np.stack([seen(pixels, key) for _, key, pixels in decoded]))
@@ -148,10 +131,9 @@ class Worker(Eyes):
         outcome.rows = {tap: matrix[sound] for tap, matrix in rows.items()}
 
 
-def absent(read: Sequence[Keyed], is_present: Presence, outcome: Outcome) -> list[Keyed]:
-    """Returns those whose rows are to be made, and enters the others as present."""
-    present = is_present([item[1] for item in read]) if read else []
-    outcome.present.extend(item[:2] for item, here in zip(read, present, strict=True) if here)
+def _absent(read: Sequence[ReadFile], is_present: Presence, outcome: Outcome) -> list[ReadFile]:
+    present = is_present([key for _, key, _ in read]) if read else []
+    outcome.present.extend((file, key) for (file, key, _), here in zip(read, present, strict=True) if here)
     return [item for item, here in zip(read, present, strict=True) if not here]
 
 
@@ -167,6 +149,11 @@ def _portions(files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:
         size += max(file.size, 0)
     if portion:
         yield portion
+
+
+def _turn_of(portion: Sequence[ImageFile]) -> AbstractContextManager[object]:
+    """Returns what is held while a portion is in memory: for one large file, a turn, so that no other is there too."""
+    return _large_turn if sum(file.size for file in portion) > PORTION_BYTES else nullcontext()
 
 
 def _read_file(file: ImageFile) -> bytes:

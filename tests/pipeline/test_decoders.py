@@ -36,6 +36,7 @@ def faulty(data, *others):
     if data.startswith(b"exit"): os._exit(0)
     if data.startswith(b"loop"): ctypes.PyDLL(None).sleep(60)  # keeps the interpreter's lock, as C code may
     if data.startswith(b"grow"): return bytearray(1 << 40)
+    if data.startswith(b"keep"): module.kept = bytearray(230 << 20); data = data[4:]
     if data.startswith(b"print"): print("noise"); os.write(2, b"noise"); data = data[5:]
     if data.startswith(b"once") and not os.path.exists(bytes(data[4:])):
         open(bytes(data[4:]), "w").close(); os.kill(os.getpid(), signal.SIGKILL)
@@ -123,6 +124,23 @@ def test_an_image_has_the_memory_that_it_may_have_and_no_more() -> None:
     assert wide.decode(stream.getvalue()).shape == (32, 32, 3)
     narrow.close()
     wide.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system tells no limit of memory")
+@pytest.mark.usefixtures("faulty")
+def test_what_an_image_leaves_behind_takes_no_memory_from_the_next(decoders: Decoders) -> None:
+    stream = io.BytesIO()
+    Image.new("L", (9000, 6000)).save(stream, "PNG")
+    decoders.decode(b"keep" + _png(1))
+    assert not decoders.decode(stream.getvalue()).any()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system tells no limit of memory")
+def test_the_bytes_of_a_large_file_are_in_a_decoder_once() -> None:
+    data = _png(3) + bytes(100 << 20)
+    made = Decoders(PLAIN, DecodeLimits(megabytes=150))
+    np.testing.assert_array_equal(made.decode(data), decode(_png(3), PLAIN))
+    made.close()
 
 
 @pytest.mark.usefixtures("faulty")

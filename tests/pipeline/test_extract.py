@@ -204,6 +204,28 @@ def test_a_worker_holds_the_bytes_of_few_large_files_at_once(
     assert 0 < max(held) <= 3 * largest
 
 
+def test_of_large_files_one_is_in_memory_at_once(
+    collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy: list[int] = []
+    most: list[int] = []
+    decoded = worker.Worker._decode
+
+    def slowly(self: worker.Worker, *given: object) -> object:
+        busy.append(1)
+        most.append(len(busy))
+        time.sleep(0.02)
+        busy.pop()
+        return decoded(self, *given)  # type: ignore[arg-type]  # handed on as they came
+
+    monkeypatch.setattr(worker.Worker, "_decode", slowly)
+    for portion, is_shared in ((1, False), (worker.PORTION_BYTES, True)):
+        most.clear()
+        monkeypatch.setattr(worker, "PORTION_BYTES", portion)
+        extract(collection, tmp_path / str(portion), backbone=small_backbone, options=ExtractOptions(workers=4))
+        assert (max(most) > 1) is is_shared
+
+
 def test_images_may_be_a_list_of_paths_and_a_tap_one_word(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
@@ -319,7 +341,7 @@ def test_a_killed_job_goes_on_where_it_was(
     with _start_job(collection, store, tmp_path / "small.onnx") as job:
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and not list(store.glob("spaces/*/shards/**/*.h5")):
-            time.sleep(0.005)
+            time.sleep(0.02)
         job.send_signal(number)
         assert job.wait(timeout=30) != 0
     kept = len(open_store(store).spaces()[0])
