@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,11 @@ Presence = Callable[[Sequence[bytes]], Sequence[bool]]
 # A file, its key, and what it holds.
 ReadFile = tuple[ImageFile, bytes, bytes]
 
+# A file, its key, and its pixels (H, W, 3).
+DecodedFile = tuple[ImageFile, bytes, NDArray[np.uint8]]
+
+Keyed = TypeVar("Keyed", ReadFile, DecodedFile)
+
 
 @dataclass
 class Outcome:
@@ -55,41 +61,32 @@ class Outcome:
     stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("read", "decode", "session"), 0.0))
 
 
-class Worker:
-    """Turns a load of files into an `Outcome`; safe to call from several threads."""
+class Eyes:
+    """Reads and decodes the files of a load; safe to call from several threads."""
 
-    def __init__(
-        self,
-        session: Runner,
-        preprocessing: Preprocessing,
-        dtype: str,
-        limits: DecodeLimits | None = None,
-        views: Sequence[str] = (IDENTITY,),
-    ) -> None:
-        self._session, self._dtype = session, np.dtype(dtype)
-        self._views = {view: view_of(view) for view in views}
+    def __init__(self, preprocessing: Preprocessing, limits: DecodeLimits | None = None) -> None:
         self._decoders = Decoders(preprocessing, limits)
 
     def close(self) -> None:
         """Ends the processes that decode."""
         self._decoders.close()
 
-    def __call__(self, files: Sequence[ImageFile], is_present: Presence) -> Outcome:
-        """Never raises for what is wrong with an image; that stands in ``failed`` with its reason."""
+    def look(self, files: Sequence[ImageFile], is_present: Presence) -> tuple[Outcome, list[DecodedFile]]:
+        """Returns what came to its end by that, and the pixels of all others.
+
+        Never raises for what is wrong with an image; that stands in ``failed`` with its reason.
+        """
         outcome = Outcome()
         clock = _Clock(outcome.stage_seconds)
         decoded = []
         for portion in _portions(files):
             with _turn_of(portion):
-                fresh = _absent(self._read(portion, outcome), is_present, outcome)
+                fresh = absent(self._read(portion, outcome), is_present, outcome)
                 clock.stage("read")
                 decoded += self._decode(fresh, outcome)
                 del fresh  # or its bytes would stay while the next portion is read
             clock.stage("decode")
-        if decoded:
-            self._run(decoded, outcome)
-        clock.stage("session")
-        return outcome
+        return outcome, decoded
 
     def _read(self, files: Sequence[ImageFile], outcome: Outcome) -> list[ReadFile]:
         read = []
@@ -106,7 +103,7 @@ class Worker:
                 read.append((file, key_of(data), data))
         return read
 
-    def _decode(self, fresh: Sequence[ReadFile], outcome: Outcome) -> list[tuple[ImageFile, bytes, NDArray[np.uint8]]]:
+    def _decode(self, fresh: Sequence[ReadFile], outcome: Outcome) -> list[DecodedFile]:
         decoded = []
         for file, key, data in fresh:
             try:
@@ -115,7 +112,32 @@ class Worker:
                 outcome.failed.append((file, str(error)))
         return decoded
 
-    def _run(self, decoded: Sequence[tuple[ImageFile, bytes, NDArray[np.uint8]]], outcome: Outcome) -> None:
+
+class Worker(Eyes):
+    """Turns a load of files into an `Outcome`; safe to call from several threads."""
+
+    def __init__(
+        self,
+        session: Runner,
+        preprocessing: Preprocessing,
+        dtype: str,
+        limits: DecodeLimits | None = None,
+        views: Sequence[str] = (IDENTITY,),
+    ) -> None:
+        super().__init__(preprocessing, limits)
+        self._session, self._dtype = session, np.dtype(dtype)
+        self._views = {view: view_of(view) for view in views}
+
+    def __call__(self, files: Sequence[ImageFile], is_present: Presence) -> Outcome:
+        """Never raises for what is wrong with an image; that stands in ``failed`` with its reason."""
+        outcome, decoded = self.look(files, is_present)
+        clock = _Clock(outcome.stage_seconds)
+        if decoded:
+            self._run(decoded, outcome)
+        clock.stage("session")
+        return outcome
+
+    def _run(self, decoded: Sequence[DecodedFile], outcome: Outcome) -> None:
         rows: dict[str, NDArray[np.floating]] = {}
         for view, seen in self._views.items():
             features = self._session.run(np.stack([seen(pixels, key) for _, key, pixels in decoded]))
@@ -131,9 +153,10 @@ class Worker:
         outcome.rows = {tap: matrix[sound] for tap, matrix in rows.items()}
 
 
-def _absent(read: Sequence[ReadFile], is_present: Presence, outcome: Outcome) -> list[ReadFile]:
-    present = is_present([key for _, key, _ in read]) if read else []
-    outcome.present.extend((file, key) for (file, key, _), here in zip(read, present, strict=True) if here)
+def absent(read: Sequence[Keyed], is_present: Presence, outcome: Outcome) -> list[Keyed]:
+    """Returns those whose rows are to be made, and enters the others as present."""
+    present = is_present([item[1] for item in read]) if read else []
+    outcome.present.extend(item[:2] for item, here in zip(read, present, strict=True) if here)
     return [item for item, here in zip(read, present, strict=True) if not here]
 
 
