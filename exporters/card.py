@@ -4,6 +4,7 @@ The card is embedded in the ONNX file. What changes a feature (preprocessing and
 rest only tells.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
@@ -87,6 +88,8 @@ class Normalisation:
             raise BackboneError(
                 f"The card's mean is {self.mean} and its std {self.std}", expected="three numbers each, std above 0"
             )
+        if not all(math.isfinite(value) for value in (*self.mean, *self.std)):
+            raise BackboneError(f"The card's mean is {self.mean} and its std {self.std}", expected="finite numbers")
 
 
 @dataclass(frozen=True)

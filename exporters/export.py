@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from unicodedata import combining, normalize
 
 import onnx
 
@@ -56,24 +57,7 @@ def export_network(
 ) -> Backbone:
     """Does what is the same for every source: finds the taps, writes the graph, and proves it."""
     tell(f"finding the taps of {network.name}, {len(network.model.graph.node)} nodes, and writing its backbone")
-    size = network.preprocessing.crop
-    model = modernised(network.model)
-    inputs = network_inputs(model.graph)
-    dims = inputs[0].type.tensor_type.shape.dim if len(inputs) == 1 else []
-    if len(dims) != 4 or 3 not in (dims[1].dim_value, dims[3].dim_value):
-        raise BackboneError(
-            f"The network takes {[value.name for value in inputs]}",
-            expected="one batch of colour images, (N, 3, H, W) or (N, H, W, 3)",
-        )
-    sides = (3, *size) if dims[1].dim_value == 3 else (*size, 3)
-    model = with_any_batch(model, sides)
-    view = GraphView(model)
-    count = len(network.classes) if network.classes is not None else None
-    found, scores, notes = find_landmarks(view, network.landmarks, size, count)
-    plans = planned(view, found, request.taps)
-    model, taps = assembled(model, plans, scores, network.normalisation, size)
-    if request.precision == "fp16":
-        model = in_half_precision(model)
+    model, taps, scores, notes = _written(network, request)
     provenance = network.provenance
     is_random = provenance.weights.get("name") == RANDOM  # such weights know no classes
     classes, more = (None, []) if is_random else _classes(network.classes, model)
@@ -92,11 +76,41 @@ def export_network(
     if card.has_random_weights and request.hints.name is None:
         card = replace(card, name=f"{card.name}-{RANDOM}")  # heads, stores and reports all bear the name
     outputs = [output.name for output in model.graph.output]
-    vectors = Runner(model.SerializeToString(), card.name).run(outputs, {INPUT: reference_batch(*size)})
+    batch = reference_batch(*network.preprocessing.crop)
+    vectors = Runner(model.SerializeToString(), card.name).run(outputs, {INPUT: batch})
     backbone = Backbone(model, replace(card, reference=describe(vectors)))
     del model  # the backbone has its own
     wanted = [*taps, *([Tap(LOGITS, scores, vectors[LOGITS].shape[1], "flatten")] if scores else [])]
     return backbone.with_proof(prove(backbone, network, wanted, decode=decode, photos=photos, tell=tell))
+
+
+def _written(
+    network: SourceNetwork, request: ExportRequest
+) -> tuple[onnx.ModelProto, tuple[Tap, ...], str | None, list[str]]:
+    """Gives the backbone's graph, its taps, the value of the scores, and notes; earlier graphs are let go."""
+    size = network.preprocessing.crop
+    model = modernised(network.model)
+    model = with_any_batch(model, _sides(model, size))
+    view = GraphView(model)
+    count = len(network.classes) if network.classes is not None else None
+    found, scores, notes = find_landmarks(view, network.landmarks, size, count)
+    plans = planned(view, found, request.taps)
+    model, taps = assembled(model, plans, scores, network.normalisation, size)
+    if request.precision == "fp16":
+        model = in_half_precision(model)
+    return model, taps, scores, notes
+
+
+def _sides(model: onnx.ModelProto, size: tuple[int, int]) -> tuple[int, int, int]:
+    """Gives the sides of an image as the network takes it, its channels first or last."""
+    inputs = network_inputs(model.graph)
+    dims = inputs[0].type.tensor_type.shape.dim if len(inputs) == 1 else []
+    if len(dims) != 4 or 3 not in (dims[1].dim_value, dims[3].dim_value):
+        raise BackboneError(
+            f"The network takes {[value.name for value in inputs]}",
+            expected="one batch of colour images, (N, 3, H, W) or (N, H, W, 3)",
+        )
+    return (3, *size) if dims[1].dim_value == 3 else (*size, 3)
 
 
 def _classes(known: tuple[str, ...] | None, model: onnx.ModelProto) -> tuple[tuple[str, ...] | None, list[str]]:
@@ -114,4 +128,5 @@ def file_safe(name: str) -> str:
     >>> file_safe("timm:convnext tiny/fb_in1k")
     'timm-convnext-tiny-fb_in1k'
     """
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "backbone"
+    plain = "".join(sign for sign in normalize("NFKD", name) if not combining(sign))  # an accent is not worth a gap
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-.") or "backbone"

@@ -66,7 +66,8 @@ def prove(
         theirs = network.run(paths, wanted)
     precision: Precision = "fp16" if "fp16" in (backbone.card.precision, network.run_precision) else "fp32"
     compared = _compared(ours, theirs, [path.name for path in paths], precision)
-    return figures | {"against": network.run_with, "outputs": compared}
+    unproven = sorted(set(ours) - set(compared))
+    return figures | {"against": network.run_with, "outputs": compared, "unproven": unproven}
 
 
 def _decoded(path: Path, backbone: Backbone, decode: Decode) -> npt.NDArray[np.uint8]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import get_args
 
 from penult.errors import BackboneError, UnknownNameError
 from penult.exporters.card import Pooling
@@ -18,10 +19,14 @@ __all__ = ["Landmarks", "find_landmarks", "planned"]
 
 @dataclass(frozen=True)
 class Landmarks:
-    """The names of values that a source knows, or that were found by reading the graph."""
+    """The names of values that a source knows, or that were found by reading the graph.
+
+    ``parts`` are the values that the source can give by name, so that they can be compared; None is all.
+    """
 
     penultimate: str | None = None
     logits: str | None = None
+    parts: frozenset[str] | None = None
 
 
 def find_landmarks(
@@ -41,7 +46,7 @@ def find_landmarks(
             features = _only_output(view)
             notes.append("No classifier was found in the graph: its output is taken as the features.")
     (source,) = network_inputs(view.graph)
-    stages = find_stages(view, source.name, features, size)
+    stages = find_stages(view, source.name, features, size, known.parts)
     plans = [TapPlan(f"stage{i}", s.tensor, "avg", i, s.reduction) for i, s in enumerate(stages, 1)]
     sides = view.sides(features)
     reduction = 2 ** max(0, round(math.log2(size[0] / sides[0]))) if sides and min(sides) > 1 else None
@@ -94,6 +99,11 @@ def _refuse_unknown(view: GraphView, name: str) -> None:
 
 def _unknown(kind: str, name: str, known: list[str], view: GraphView) -> UnknownNameError:
     """Makes the error for a name that is not in the graph, of whose values there may be thousands."""
+    tensor, colon, pooling = name.rpartition(":")
+    if colon and (tensor in known or tensor in view.varying):
+        return UnknownNameError(
+            f"Nothing is pooled by {pooling!r}, as {name!r} asks", expected=f"one of {', '.join(get_args(Pooling))}"
+        )
     close = get_close_matches(name, [*known, *view.varying], n=5, cutoff=0.5)
     return UnknownNameError(
         f"No {kind} is called {name!r}",

@@ -54,7 +54,14 @@ def shapes_of(model: onnx.ModelProto) -> dict[str, Shape]:
         if value.type.HasField("tensor_type") and kind.HasField("shape"):
             sides = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
             shapes.setdefault(value.name, sides)
+    stored = {tensor.name for tensor in model.graph.initializer}
     for name, shape in shapes.items():
+        if len(shape) >= 3 and name not in stored and any(side is not None and side < 1 for side in shape[1:]):
+            raise BackboneError(  # a division by zero would end the process, inside of ONNX Runtime
+                f"The graph's value {name!r} has the shape {shape}: nothing is left of the image",
+                expected="images that are large enough for the network's strides",
+                remedy="take a larger size",
+            )
         if math.prod(side or 1 for side in shape) > _LARGEST_VALUE:
             raise BackboneError(
                 f"The graph's value {name!r} has shape {shape}", expected=f"at most {_LARGEST_VALUE} numbers"

@@ -11,6 +11,7 @@ _POINTWISE = {
     "Relu", "Clip", "BatchNormalization", "HardSwish", "HardSigmoid", "Sigmoid", "Mul", "PRelu", "LeakyRelu", "Elu",
     "Gelu", "Mish", "Add", "Sub", "Identity", "Dropout", "Pad",
 }  # fmt: skip
+_NORMALISING = {"LayerNormalization", "Transpose"}  # of each place alone, with the channels turned to the end
 _AVERAGING = {"GlobalAveragePool", "AveragePool", "ReduceMean"}
 
 
@@ -22,10 +23,13 @@ class Stage:
     reduction: int
 
 
-def find_stages(view: GraphView, source: str, features: str, size: tuple[int, int]) -> list[Stage]:
+def find_stages(
+    view: GraphView, source: str, features: str, size: tuple[int, int], parts: frozenset[str] | None = None
+) -> list[Stage]:
     """Gives the stages between the value ``source`` and the penultimate ``features``, from the first on.
 
-    One whose average is already the penultimate vector is left out.
+    One whose average is already the penultimate vector is left out. A stage ends on one of ``parts`` where there is
+    one that only pointwise work, such as the next stage's first activation, parts from its last value.
     """
     levels: dict[int, list[str]] = {}
     for value in _passed_by_all(view, source, features):
@@ -39,10 +43,22 @@ def find_stages(view: GraphView, source: str, features: str, size: tuple[int, in
     ends = []
     for level, values in sorted(levels.items()):
         inner = values[-1] == pooled or _narrows_next(view, values[-1])
-        end = _before_widening(view, values) if inner else values[-1]
+        end = _named(view, _before_widening(view, values) if inner else values[-1], values, parts)
         if end != pooled:
             ends.append(Stage(end, 2**level))
     return ends
+
+
+def _named(view: GraphView, end: str, values: list[str], parts: frozenset[str] | None) -> str:
+    """Gives the last of ``values`` up to ``end`` that is one of ``parts``, where only pointwise work lies between."""
+    if parts is None:
+        return end
+    for value in reversed(values[: values.index(end) + 1]):
+        if value in parts:
+            return value
+        if view.makers[value].op_type not in _POINTWISE | _NORMALISING:
+            break
+    return end
 
 
 def _passed_by_all(view: GraphView, source: str, features: str) -> list[str]:
@@ -69,7 +85,9 @@ def _passed_by_all(view: GraphView, source: str, features: str) -> list[str]:
 
 
 def _same_aspect(sides: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Tells a feature map from other values of four sides."""
+    """Tells a feature map from other values of four sides: of a square image, it is square."""
+    if size[0] == size[1]:
+        return sides[0] == sides[1]
     return abs(math.log2((size[0] / sides[0]) / (size[1] / sides[1]))) < 0.5
 
 
@@ -99,12 +117,21 @@ def _narrows_next(view: GraphView, value: str) -> bool:
     return False
 
 
+def _before_depthwise(view: GraphView, value: str) -> str:
+    """Gives what a depthwise convolution takes to give ``value``: its own output is the inside of a separable one."""
+    node = view.makers.get(value)
+    if node is None or node.op_type != "Conv" or attribute(node, "group", 1) != view.width(value):
+        return value
+    before = view.data_inputs(node)[0]
+    return before if view.shapes.get(before) == view.shapes.get(value) else value
+
+
 def _before_widening(view: GraphView, values: list[str]) -> str:
     """Gives the narrower value that a 1x1 convolution widened into the last one, or the last one."""
     for value in reversed(values):
         node = view.makers[value]
         if node.op_type == "Conv" and attribute(node, "kernel_shape", [1, 1]) == [1, 1]:
-            before = view.data_inputs(node)[0]
+            before = _before_depthwise(view, view.data_inputs(node)[0])
             narrower = (view.width(before) or 0) < (view.width(values[-1]) or 0)
             return before if before in values and narrower else values[-1]
         if node.op_type not in _POINTWISE:

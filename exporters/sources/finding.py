@@ -2,9 +2,11 @@
 
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import cast
 
 from penult.errors import InputError, UnknownNameError
+from penult.exporters.registry import builtin_names
 from penult.exporters.sources.source_network import Exporter
 
 __all__ = ["GROUP", "find_source", "source_names"]
@@ -17,6 +19,17 @@ _OWN = {
     "onnx": "penult.exporters.sources.onnx_source:read_onnx",
     "timm": "penult.exporters.sources.timm_source:read_timm",
     "torchvision": "penult.exporters.sources.torchvision_source:read_torchvision",
+}
+_OF_FILES = {
+    ".h5": "keras:{}",
+    ".hdf5": "keras:{}",
+    ".keras": "keras:{}",
+    ".onnx": "onnx:{}",
+    ".caffemodel": "caffe:deploy.prototxt,{}",
+    ".prototxt": "caffe:{},weights.caffemodel",
+    ".pt": "torchvision:NAME@{}, or timm:NAME@{}",
+    ".pth": "torchvision:NAME@{}, or timm:NAME@{}",
+    ".safetensors": "timm:NAME@{}, or torchvision:NAME@{}",
 }
 
 
@@ -31,12 +44,21 @@ def find_source(source: str) -> tuple[Exporter, str]:
     targets = _targets()
     if not colon or not rest:
         raise InputError(
-            f"The source {source!r} has no prefix", expected=f"PREFIX:REST, with {', '.join(sorted(targets))} as PREFIX"
+            f"The source {source!r} has no {'prefix' if rest or not colon else 'name or file behind its prefix'}",
+            expected=f"PREFIX:REST, with {', '.join(sorted(targets))} as PREFIX",
+            remedy=_meant(source),
         )
     if prefix not in targets:
         raise UnknownNameError.among("source", prefix, targets)
     module, _, name = targets[prefix].partition(":")
     return cast("Exporter", getattr(import_module(module), name)), rest
+
+
+def _meant(source: str) -> str:
+    """Gives what was probably meant by a source without a prefix."""
+    if source in builtin_names():
+        return f"it is built in: --backbone {source} takes it as it is"
+    return _OF_FILES.get(Path(source).suffix.lower(), "").replace("{}", source)
 
 
 def _targets() -> dict[str, str]:

@@ -33,10 +33,10 @@ class KerasSource:
     normalisation: Normalisation
     has_classifier: bool
     framework: str
-    layers: tuple[str, ...] = field(init=False)
+    layers: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(_watched(self.model)))
+        object.__setattr__(self, "layers", _watched(self.model))
 
     @property
     def end(self) -> str:
@@ -63,21 +63,21 @@ def source_network(
         normalisation=source.normalisation,
         provenance=provenance,
         classes=classes,
-        landmarks=Landmarks() if source.has_classifier else Landmarks(penultimate=source.end),
+        landmarks=Landmarks(None if source.has_classifier else source.end, parts=frozenset(names)),
         run=_runner(source),
         run_with=source.framework,
     )
 
 
-def _watched(model: Any) -> list[str]:
-    """Gives the layers that run once and give one feature map, list of tokens or vector for each image."""
-    names = []
-    for layer in model.layers:
+def _watched(model: Any) -> dict[str, Any]:
+    """Gives the layers, and plain sums between them, that run once and give a feature map, tokens or a vector."""
+    found = {}
+    for layer in getattr(model, "operations", model.layers):
         nodes = getattr(layer, "_inbound_nodes", ())
         output = layer.output if len(nodes) == 1 and type(layer).__name__ != "InputLayer" else None
         if output is not None and not isinstance(output, list | tuple | dict) and len(output.shape) in (2, 3, 4):
-            names.append(layer.name)
-    return names
+            found[layer.name] = layer
+    return found
 
 
 def _giving(model: Any, values: Sequence[Any]) -> Any:
@@ -89,9 +89,7 @@ def _giving(model: Any, values: Sequence[Any]) -> Any:
 def _traceable(source: KerasSource, names: Sequence[str]) -> Any:
     import torch
 
-    inner = _giving(
-        source.model, [source.model.outputs[0], *(source.model.get_layer(name).output for name in names[1:])]
-    )
+    inner = _giving(source.model, [source.model.outputs[0], *(source.layers[name].output for name in names[1:])])
 
     class Traceable(torch.nn.Module):  # type: ignore[misc]  # torch may be absent where types are checked
         def __init__(self) -> None:
@@ -142,7 +140,7 @@ def _runner(source: KerasSource) -> RunSource:
     """Runs the model as its users do, image by image, and keeps what its layers give."""
 
     def run(paths: Sequence[Path], taps: Sequence[Tap]) -> Mapping[str, npt.NDArray[Any]]:
-        values = {tap.name: source.model.get_layer(tap.tensor).output for tap in taps if tap.tensor in source.layers}
+        values = {tap.name: source.layers[tap.tensor].output for tap in taps if tap.tensor in source.layers}
         wanted = {tap.name for tap in taps}
         if "penultimate" in wanted:
             values["penultimate"] = _before_classifier(source)

@@ -42,7 +42,8 @@ def read_onnx(rest: str, request: ExportRequest) -> SourceNetwork:
         raise InputError(
             f"{path.name} does not say how it takes pixels, and it is of no known family",
             expected=f"a family ({', '.join(FAMILIES)}), or the mean and std in units of 0 to 255",
-            remedy=f"give --family, or --mean and --std, or write them into {path.with_suffix('.json').name} beside it",
+            remedy="'penult export --help' tells the families apart: "
+            f"give --family, or --mean and --std, or write them into {path.with_suffix('.json').name} beside it",
         )
     preprocessing = hints.preprocessing(size)
     precision = "fp16" if value.type.tensor_type.elem_type == TensorProto.FLOAT16 else "fp32"

@@ -14,6 +14,8 @@ from penult.exporters.sources.torch_weights import class_count, misfit, read_sta
 
 __all__ = ["read_timm"]
 
+_HUB_SECONDS = 10
+
 
 def read_timm(rest: str, request: ExportRequest) -> SourceNetwork:
     """Reads ``ARCHITECTURE``, ``ARCHITECTURE.TAG`` or ``NAME@FILE``."""
@@ -29,6 +31,7 @@ def read_timm(rest: str, request: ExportRequest) -> SourceNetwork:
     refuse_unknown("network of timm", address.name.partition(".")[0], timm.list_models())
     if "." in address.name:
         refuse_unknown("pretrained network of timm", address.name, _pretrained(timm, address.name))
+    _refuse_own_crop(timm, address.name, request)
     facts: dict[str, Any]
     notes: tuple[str, ...] = ()
     parameters = _sized(timm, address.name, request)
@@ -113,16 +116,35 @@ def _from_file(timm: Any, address: Address, parameters: Mapping[str, Any]) -> An
 
 
 def _downloaded(timm: Any, name: str, parameters: Mapping[str, Any]) -> Any:
+    config = dict(timm.models.get_pretrained_cfg(name).to_dict())
     try:
+        _ask_hub(config)
         return timm.create_model(name, pretrained=True, **parameters)
     except Exception as reason:  # the hub, the network, the disk and the unpickler raise what they like
-        facts = _facts(dict(timm.models.get_pretrained_cfg(name).to_dict()))
+        facts = _facts(config)
         raise BackboneError(
             f"The weights {facts.get('file')} of timm's {name} cannot be had from {facts.get('url')}: "
-            f"{str(reason).strip().splitlines()[0]}",
+            f"{(str(reason).strip().splitlines() or [type(reason).__name__])[0]}",
             expected="a network connection, or the file in the cache of the hub",
             remedy=f"get the file elsewhere and name it: timm:{name}@FILE",
         ) from reason
+
+
+def _ask_hub(config: Mapping[str, Any]) -> None:
+    """Raises where the hub does not answer: its own client would try to reach it for a minute, file by file."""
+    if not config.get("hf_hub_id"):
+        return
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError
+
+    repository, _, revision = str(config["hf_hub_id"]).partition("@")
+    files = [_facts(config)["file"], "pytorch_model.bin"]
+    if any(isinstance(try_to_load_from_cache(repository, file, revision=revision or None), str) for file in files):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(repository, files[0], revision=revision or None), timeout=_HUB_SECONDS)
+    except HfHubHTTPError:  # it answers; what is wrong, timm will find
+        return
 
 
 def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,6 +155,25 @@ def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
         return {"name": name, "file": file, "url": f"https://huggingface.co/{config['hf_hub_id']}"}
     url = str(config.get("url") or "")
     return {"name": name, "file": url.rpartition("/")[2], "url": url}
+
+
+def _refuse_own_crop(timm: Any, name: str, request: ExportRequest) -> None:
+    """Raises before anything is built or downloaded where no card can say how timm prepares images."""
+    config = timm.models.get_pretrained_cfg(name)
+    if config is None or request.hints.resize is not None:
+        return
+    asked = request.size or request.hints.crop
+    high, wide = (1, 1) if asked is not None else config.input_size[1:]
+    _check_crop(config.crop_mode, high, wide)
+
+
+def _check_crop(mode: str, high: int, wide: int) -> None:
+    if mode not in ("center", "squash") or (mode == "center" and high != wide):
+        raise InputError(
+            f"timm prepares images for this network with crop_mode {mode!r} to {high} x {wide}",
+            expected="crop_mode center to a square, or squash: what a card can say",
+            remedy="say with --resize how images reach that size instead",
+        )
 
 
 def _configured(timm: Any, network: Any, request: ExportRequest) -> dict[str, Any]:
@@ -162,12 +203,7 @@ def _preprocessing(config: Mapping[str, Any], request: ExportRequest) -> Preproc
     """Says the same as timm's own transform does, in the card's words."""
     high, wide = config["input_size"][1:]
     mode = config["crop_mode"]
-    if mode not in ("center", "squash") or (mode == "center" and high != wide):
-        raise InputError(
-            f"timm prepares images for this network with crop_mode {mode!r} to {high} x {wide}",
-            expected="crop_mode center to a square, or squash: what a card can say",
-            remedy="say with --resize how images reach that size instead",
-        )
+    _check_crop(mode, high, wide)
     sides = math.floor(high / config["crop_pct"]), math.floor(wide / config["crop_pct"])
     if request.hints.resize is not None and request.hints.resize not in (sides, sides[0]):
         raise InputError(

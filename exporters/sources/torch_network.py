@@ -62,7 +62,7 @@ def source_network(
         normalisation=normalisation,
         provenance=provenance,
         classes=classes,
-        landmarks=Landmarks(before, LOGITS) if before else Landmarks(),
+        landmarks=Landmarks(before, LOGITS if before else None, frozenset(names)),
         run=_runner(source, names),
         run_with=source.framework,
     )

@@ -1,12 +1,14 @@
 """`penult export`: a pretrained network becomes a backbone."""
 
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
 
-from penult.errors import MissingFileError
+from penult.errors import InputError, MissingFileError, PenultError
+from penult.exporters import load_backbone
 from penult.exporters.sources.finding import source_names
 from penult.exporters.sources.hints import FAMILIES, Hints
 from penult.pipeline.cli.backbones import proof_line
@@ -34,8 +36,13 @@ class Numbers(click.ParamType[tuple[float, ...]]):
 
 def hint_options(verb: Any) -> Any:
     """Adds what may have to be told of a file that does not say itself how it takes pixels."""
-    for option in (
-        click.option("--family", type=click.Choice(list(FAMILIES)), help="How the network is used to take pixels."),
+    options = (
+        click.option(
+            "--family",
+            type=click.Choice(list(FAMILIES)),
+            help="How the network is used to take pixels: torch, RGB less ImageNet's mean and divided by its std; "
+            "caffe, BGR less 104, 117, 123; tf, RGB from -1 to 1; unit, RGB from 0 to 1; raw, RGB from 0 to 255.",
+        ),
         click.option("--channels", type=click.Choice(["rgb", "bgr"]), help="The order of the colours."),
         click.option("--mean", type=Numbers(), help=f"What is taken off. {THREE_NUMBERS}"),
         click.option("--std", type=Numbers(), help=f"What is divided by. {THREE_NUMBERS}"),
@@ -47,7 +54,8 @@ def hint_options(verb: Any) -> Any:
         click.option("--logits", help="The tensor of the scores, where it is not found."),
         click.option("--name", help="The backbone's name.  [default: after the source]"),
         click.option("--licence", help="The licence of the weights."),
-    ):
+    )
+    for option in reversed(options):  # help lists first what was added last
         verb = option(verb)
     return verb
 
@@ -62,12 +70,42 @@ def made_hints(values: dict[str, Any]) -> Hints:
     return Hints(**hints)
 
 
+def refuse_place(path: Path | None) -> None:
+    """Raises where no file can be written, or where one would be lost that is no backbone, such as the source."""
+    folder = path.parent if path else Path()
+    if not folder.is_dir():
+        raise MissingFileError(f"There is no folder {folder}", remedy="make it, or name another file with -o")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"Nothing can be written into {folder.resolve()}", remedy="name another file with -o")
+    if path and path.exists() and not _is_backbone(path):
+        raise InputError(
+            f"{path} is there, and is no backbone", expected="a new file", remedy="name another with -o, or remove it"
+        )
+
+
+def free_path(name: str) -> Path:
+    """Returns the file that a backbone is written to where none is named, in the folder where the user is."""
+    path = Path(f"{name}.onnx")
+    return path if not path.exists() or _is_backbone(path) else Path(f"{name}-backbone.onnx")
+
+
+def _is_backbone(path: Path) -> bool:
+    try:
+        load_backbone(path)
+    except PenultError:
+        return False
+    return True
+
+
 @click.command(epilog=f"Sources: {', '.join(f'{name}:…' for name in source_names())}")
 @click.argument("source")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The file.  [default: its name, .onnx]"
 )
-@click.option("--taps", help="Which, separated by commas: stage3, or a tensor's name, each with :max, :gem, :flatten.")
+@click.option(
+    "--taps",
+    help="Which, separated by commas: stage3, TENSOR, NAME=TENSOR, each with :avg, :max, :gem or :flatten behind it.",
+)
 @click.option(
     "--precision", type=click.Choice(["fp32", "fp16"]), default=default_of(run_export, "precision"), show_default=True
 )
@@ -82,12 +120,11 @@ def export(source: str, output: Path | None, photos: Path | None, as_json: bool,
     SOURCE is PREFIX:REST, such as torchvision:resnet50, timm:convnext_tiny.fb_in1k, keras:VGG16, onnx:model.onnx or
     caffe:deploy.prototxt,weights.caffemodel.
     """
-    if output is not None and not output.parent.is_dir():  # an error now, and not after minutes of work
-        raise MissingFileError(f"There is no folder {output.parent}", remedy="make it, or name another file with -o")
     hints = made_hints(values)
+    refuse_place(output)  # an error now, and not after minutes of work
     paths = [file.path for file in list_images(photos)] if photos else []
     backbone = run_export(source, hints=hints, photos=paths, progress=progress(), **values)
-    path = output or Path(f"{backbone.name}.onnx")
+    path = output or free_path(backbone.name)
     backbone.save(path)
     if as_json:
         print_json(

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from penult.errors import ImageError, InputError, MissingFileError, UnknownNameError
+from penult.errors import BackboneError, ImageError, InputError, MissingFileError, UnknownNameError
 from penult.pipeline.cli.app import app
 
 
@@ -92,6 +92,8 @@ def test_half_precision_is_told(classifier: Path, tmp_path: Path) -> None:
         (["onnx:{}/mine.onnx"], InputError, "give --family"),
         (["onnx:{}/mine.onnx", "--mean", "1,2,3"], InputError, "only a part is said"),
         (["onnx:{}/mine.onnx", "--family", "tf", "--taps", "lat"], UnknownNameError, "did you mean 'late'"),
+        (["onnx:{}/mine.onnx", "--family", "tf", "--taps", "late:sum"], UnknownNameError, "pooled by 'sum'"),
+        (["onnx:{}/mine.onnx", "--mean", "nan,1,1", "--std", "1,1,1"], BackboneError, "finite numbers"),
         (["onnx:{}/mine.onnx", "--family", "tf", "-o", "{}/gone/out.onnx"], MissingFileError, "no folder"),
     ],
 )
@@ -101,6 +103,40 @@ def test_errors_say_what_would_do(
     done = run("export", *(word.format(tmp_path) for word in words))
     assert isinstance(done.exception, error)
     assert message in str(done.exception)
+
+
+def test_nothing_that_is_no_backbone_is_written_over(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default name may well be that of the source."""
+    monkeypatch.chdir(classifier.parent)
+    before = classifier.read_bytes()
+    words = ("export", "onnx:mine.onnx", "--family", "tf", "--taps", "penultimate")
+    refused = run(*words, "-o", "mine.onnx")
+    assert isinstance(refused.exception, InputError)
+    assert "mine.onnx is there, and is no backbone" in str(refused.exception)
+    for _ in range(2):  # the second time over the first
+        assert "--backbone mine-backbone.onnx" in run(*words).stdout
+    assert classifier.read_bytes() == before
+    monkeypatch.setattr("penult.pipeline.cli.export.os.access", lambda *_: False)
+    assert "Nothing can be written into" in str(run(*words).exception)
+
+
+def test_an_accent_leaves_no_gap_in_a_name(classifier: Path, tmp_path: Path) -> None:
+    odd = classifier.rename(tmp_path / "mein nétz (ü).onnx")
+    told = json.loads(run("export", f"onnx:{odd}", "--family", "tf", "--json", "-o", tmp_path / "out.onnx").stdout)
+    assert told["backbone"] == "mein-netz-u"
+
+
+def test_an_image_too_small_for_the_network_is_refused(classifier: Path, tmp_path: Path) -> None:
+    """ONNX Runtime divides by the sides of a map, and would end the process."""
+    words = ("export", f"onnx:{classifier}", "--family", "tf", "-o", tmp_path / "out.onnx", "--size")
+    model = onnx.load(classifier)
+    model.graph.node.insert(2, helper.make_node("MaxPool", ["early"], ["small"], kernel_shape=[3, 3], strides=[3, 3]))
+    model.graph.node[3].input[0] = "small"
+    onnx.save(model, classifier)
+    refused = run(*words, 8)
+    assert isinstance(refused.exception, BackboneError)
+    assert "nothing is left of the image" in str(refused.exception)
+    assert run(*words, 48).exit_code == 0
 
 
 def test_further_photos_prove_it_too_and_what_is_no_image_is_named(classifier: Path, tmp_path: Path) -> None:

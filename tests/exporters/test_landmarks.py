@@ -211,6 +211,77 @@ def test_the_end_of_a_stage_is_the_end_of_a_block() -> None:
     assert [value.name for value in network_inputs(model.graph)] == ["pixels"]
 
 
+def test_a_stage_ends_on_a_value_that_the_source_knows_where_only_pointwise_work_follows() -> None:
+    nodes = [
+        n("Conv", ["image", "f"], ["c0"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        n("Relu", ["c0"], ["block"]),
+        n("Sigmoid", ["block"], ["gate"]),
+        n("Mul", ["gate", "half"], ["scaled"]),
+        n("Conv", ["scaled", "g"], ["c1"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        n("GlobalAveragePool", ["c1"], ["pooled"]),
+        n("Flatten", ["pooled"], ["v"]),
+        n("MatMul", ["v", "w2"], ["out_"]),
+    ]
+    model = net(tail="gemm")
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    filters = np.random.default_rng(1).normal(size=(8, 8, 3, 3)).astype("f4")
+    model.graph.initializer.append(numpy_helper.from_array(filters, "g"))
+    view = GraphView(modernised(model))
+
+    def end_of_stage(*parts: str) -> str:
+        known = Landmarks(parts=frozenset(parts)) if parts else Landmarks()
+        return find_landmarks(view, known, (32, 32), None)[0][0].tensor
+
+    assert end_of_stage() == "scaled"
+    assert end_of_stage("c0", "block") == "block"
+    assert end_of_stage("c0", "gate") == "gate"
+    assert end_of_stage("c1") == "scaled", "no other value is near"
+
+
+def test_the_end_of_a_stage_is_not_the_inside_of_a_separable_convolution() -> None:
+    nodes = [
+        n("Conv", ["image", "f"], ["c0"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        n("Conv", ["c0", "g"], ["c1"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        n("Relu", ["c1"], ["block"]),
+        n("Conv", ["block", "deep"], ["c2"], pads=[1, 1, 1, 1], group=8),
+        n("Conv", ["c2", "wide"], ["c3"]),
+        n("Relu", ["c3"], ["last"]),
+        n("GlobalAveragePool", ["last"], ["pooled"]),
+        n("Flatten", ["pooled"], ["v"]),
+        n("MatMul", ["v", "w16"], ["out_"]),
+    ]
+    model = net(tail="gemm")
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    chance = np.random.default_rng(1)
+    for name, shape in {"g": (8, 8, 3, 3), "deep": (8, 1, 3, 3), "wide": (16, 8, 1, 1)}.items():
+        model.graph.initializer.append(numpy_helper.from_array(chance.normal(size=shape).astype("f4"), name))
+    plans, _, _ = find_landmarks(GraphView(modernised(model)), Landmarks(), (32, 32), None)
+    assert [plan.tensor for plan in plans] == ["c0", "block", "pooled"]
+
+
+def test_what_attention_holds_is_no_stage() -> None:
+    """A map of a square image is square; (heads, tokens, width) has four sides as well, with the batch."""
+    nodes = [
+        n("Conv", ["image", "f"], ["c0"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        n("Reshape", ["c0", "heads"], ["inside"]),
+        n("Reshape", ["inside", "map"], ["back"]),
+        n("GlobalAveragePool", ["back"], ["pooled"]),
+        n("Flatten", ["pooled"], ["v"]),
+        n("MatMul", ["v", "w2"], ["out_"]),
+    ]
+    model = net(tail="gemm")
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    for dim in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_value = 48
+    for name, shape in {"heads": [-1, 64, 8, 9], "map": [-1, 8, 24, 24]}.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.array(shape), name))
+    plans, _, _ = find_landmarks(GraphView(modernised(model)), Landmarks(), (48, 48), None)
+    assert "inside" not in {plan.tensor for plan in plans}
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [

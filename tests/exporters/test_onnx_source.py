@@ -2,9 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +22,13 @@ from penult.errors import (
     UnknownNameError,
 )
 from penult.exporters import Backbone, Card
+from penult.exporters.card import Tap
 from penult.exporters.export import export, export_network
 from penult.exporters.graph.tap_requests import parse_taps
 from penult.exporters.sources.hints import Hints, read_sidecar
 from penult.exporters.sources.onnx_source import read_onnx
 from penult.exporters.sources.source_network import ExportRequest
+from penult.pipeline.cli.backbones import proof_line
 from penult.pipeline.extraction.decode import decode
 
 Photos = list[tuple[Path, int]]
@@ -117,6 +120,19 @@ class TestRealFiles:
         softer = replace(network, preprocessing=replace(network.preprocessing, interpolation="bilinear"))
         with pytest.raises(ExportMismatchError):
             export_network(softer, request, decode=decode)
+
+    def test_what_the_source_cannot_give_is_told(self, weights: Path) -> None:
+        network = read_onnx(str(weights / "mobilenet_v2.onnx"), ExportRequest(hints=TF))
+        run = network.run
+        assert run is not None
+
+        def less(paths: Sequence[Path], taps: Sequence[Tap]) -> Mapping[str, Any]:
+            return run(paths, [tap for tap in taps if tap.name not in ("stage1", "stage4")])
+
+        taps = parse_taps("stage1,stage2,stage4")
+        card = export_network(replace(network, run=less), ExportRequest(hints=TF, taps=taps), decode=decode).card
+        assert set(card.proof["outputs"]) == {"stage2", "penultimate", "logits"}
+        assert proof_line(card).endswith("not compared, for the source has no name for it: stage1, stage4")
 
     def test_exporting_twice_gives_one_fingerprint(self, weights: Path, tmp_path: Path) -> None:
         copy = tmp_path / "other name.onnx"

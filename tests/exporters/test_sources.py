@@ -1,5 +1,6 @@
 """A source is found by its prefix, and another package adds one with a line."""
 
+import re
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -20,6 +21,24 @@ def test_a_source_is_a_prefix_and_a_rest() -> None:
 def test_what_has_no_prefix_is_told(text: str) -> None:
     with pytest.raises((InputError, UnknownNameError)):
         sources.find_source(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("efficientnet-lite0", "it is built in: --backbone efficientnet-lite0"),
+        ("nets/vgg.onnx", "onnx:nets/vgg.onnx"),
+        ("Mine.KERAS", "keras:Mine.KERAS"),
+        ("deploy.prototxt", "caffe:deploy.prototxt,weights.caffemodel"),
+        ("mine.pth", "torchvision:NAME@mine.pth, or timm:NAME@mine.pth"),
+    ],
+)
+def test_what_was_meant_without_a_prefix_is_told(text: str, meant: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"{text!r} has no prefix.")) as told:
+        sources.find_source(text)
+    assert f"What to do: {meant}" in str(told.value)
+    with pytest.raises(InputError, match="'onnx:' has no name or file behind its prefix"):
+        sources.find_source("onnx:")
 
 
 def test_a_slip_is_answered_with_advice() -> None:

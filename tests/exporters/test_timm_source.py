@@ -1,5 +1,6 @@
 """Networks of timm become backbones that give what timm gives, with the preprocessing of their configuration."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,16 @@ class TestConfiguration:
         with pytest.raises(InputError, match=r"crop_mode 'border'.*say with --resize"):
             export("timm:mobilenetv3_small_050@random", decode=decode)
 
+    def test_what_no_card_can_say_is_refused_before_anything_is_built(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import timm
+
+        config = timm.models.get_pretrained_cfg("resnet10t.c3_in1k")
+        bordered = dataclasses.replace(config, crop_mode="border")
+        monkeypatch.setattr(timm.models, "get_pretrained_cfg", lambda _: bordered)
+        monkeypatch.setattr(timm, "create_model", lambda *_, **__: pytest.fail("it is built all the same"))
+        with pytest.raises(InputError, match="crop_mode 'border' to 176 x 176"):
+            export("timm:resnet10t.c3_in1k", decode=decode)
+
 
 class TestWeights:
     def test_a_local_file_of_safetensors_with_its_own_number_of_classes(self, tmp_path: Path) -> None:
@@ -80,17 +91,38 @@ class TestWeights:
             export(f"timm:mobilenetv3_small_075@{tmp_path / 'mine.pth'}", decode=decode)
 
     def test_weights_that_are_not_to_be_had(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        import timm
+        import huggingface_hub
         from timm.models import _builder
 
         def offline(*_: object, **__: object) -> None:
             raise OSError("no network")
 
-        monkeypatch.setattr(_builder, "load_state_dict_from_hf", offline)
-        monkeypatch.setattr(timm.models._builder, "_DOWNLOAD_PROGRESS", False)
+        def slow(*_: object, **__: object) -> None:
+            pytest.fail("the hub's own client tries for a minute")
+
+        monkeypatch.setattr(_builder, "load_state_dict_from_hf", slow)
+        monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", offline)
+        monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
         with pytest.raises(
-            BackboneError, match=r"model\.safetensors .* from https://huggingface\.co/timm/resnet10t.*@FILE"
+            BackboneError,
+            match=r"model\.safetensors .* from https://huggingface\.co/timm/resnet10t.*: no network.*@FILE",
         ):
+            export("timm:resnet10t.c3_in1k", decode=decode)
+
+    def test_weights_in_the_cache_of_the_hub_are_taken_without_asking_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import huggingface_hub
+        from timm.models import _builder
+
+        def broken(*_: object, **__: object) -> None:
+            raise RuntimeError("a damaged file")
+
+        def asked(*_: object, **__: object) -> None:
+            pytest.fail("the file is there")
+
+        monkeypatch.setattr(_builder, "load_state_dict_from_hf", broken)
+        monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", asked)
+        monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: "/cache/model.safetensors")
+        with pytest.raises(BackboneError, match="a damaged file"):
             export("timm:resnet10t.c3_in1k", decode=decode)
 
     def test_names_with_a_typo(self) -> None:
