@@ -1,7 +1,7 @@
 """The engine on Ray beside the local one: what it costs on one node, how it grows with nodes, what follows for many.
 
-    python -m benchmarks.distributed --write        some ten minutes on two quiet cores
-    python -m benchmarks.distributed --count 400    a small trial
+    python -m benchmarks.distributed --write                   some twenty-five minutes on two quiet cores
+    python -m benchmarks.distributed --count 200 --rounds 1    a small trial, two minutes
 
 On one node, both engines have the same cores and the same images, in turns; Ray's cluster runs before, as a cluster
 does. A job of one image tells what is paid once, and the difference what an image costs. Then nodes of one core each
@@ -60,11 +60,23 @@ def seconds_of(images: list[str], options: Any) -> float:
         shutil.rmtree(room)
 
 
-def measured(images: list[str], options: Any, rounds: int) -> dict[str, float]:
-    """Returns what a job takes before it has done anything, and the images a second after that."""
-    once = statistics.median(seconds_of(images[:1], options) for _ in range(rounds))
-    whole = statistics.median(seconds_of(images, options) for _ in range(rounds))
-    return {"once_s": round(once, 2), "images_per_s": round((len(images) - 1) / (whole - once), 2)}
+def measured(images: list[str], kinds: dict[str, Any], rounds: int) -> dict[str, dict[str, float]]:
+    """Returns what a job of each kind takes before it has done anything, and its images a second after that.
+
+    The kinds take turns, so that a machine that slows down slows all of them.
+    """
+    seconds: dict[tuple[str, int], list[float]] = {}
+    for number in range(1, rounds + 1):
+        for name, options in kinds.items():
+            for some in (images[:1], images):
+                seconds.setdefault((name, len(some)), []).append(seconds_of(some, options))
+                took = seconds[name, len(some)][-1]
+                print(f"round {number} of {rounds}, {name}: {len(some):,} images in {took:.1f} s", flush=True)
+    found = {}
+    for name in kinds:
+        once, whole = (statistics.median(seconds[name, count]) for count in (1, len(images)))
+        found[name] = {"once_s": round(once, 2), "images_per_s": round((len(images) - 1) / (whole - once), 2)}
+    return found
 
 
 def on_one_node(images: list[str], rounds: int) -> dict[str, dict[str, float]]:
@@ -74,7 +86,7 @@ def on_one_node(images: list[str], rounds: int) -> dict[str, dict[str, float]]:
         ray = ExtractOptions(engine="ray", address=made.address, workers=CORES, actors=1)
         local = ExtractOptions(workers=CORES)
         seconds_of(images[:50], local)  # what is loaded once in this process
-        return {"local": measured(images, local, rounds), "ray": measured(images, ray, rounds)}
+        return measured(images, {"local": local, "ray": ray}, rounds)
 
 
 def on_nodes(images: list[str], rounds: int) -> dict[str, dict[str, float]]:
@@ -84,7 +96,7 @@ def on_nodes(images: list[str], rounds: int) -> dict[str, dict[str, float]]:
     for nodes in range(1, CORES + 1):
         with cluster(nodes, 1) as made:
             options = ExtractOptions(engine="ray", address=made.address, workers=1, actors=nodes)
-            found[str(nodes)] = measured(images, options, rounds)
+            found |= measured(images, {str(nodes): options}, rounds)
     return found
 
 

@@ -1,8 +1,11 @@
 """A store of many narrow rows, really built, opened, searched, compacted and searched again, and a catalog beside it.
 
-    python -m benchmarks.scale                      100 million rows of 8 numbers: some 15 GB of disk, an hour or so
+    python -m benchmarks.scale                      100 million rows of 8 numbers: 14 GB of disk, 6 GB of memory, 15 minutes
     python -m benchmarks.scale --rows 2000000       a small trial
     python -m benchmarks.scale --write              writes the table into benchmarks/scale.md
+
+Each step tells how far it is, and how long it will take still; `--rows` and `--files` make all of it shorter in
+proportion.
 
 What limits a store in its number of rows are keys, shards, manifests and the index, and none of them knows how wide a
 row is. Each step runs in a process of its own, whose time and peak memory are shown.
@@ -14,9 +17,12 @@ import multiprocessing
 import platform
 import resource
 import shutil
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +32,8 @@ WIDTH = 8
 SHARD_ROWS = 16_384
 PROBE_KEYS = 8_192  # what a job looks up at once
 CHECKPOINT_SHARDS = 64
+TELL_SECONDS = 10.0
+DISK_BYTES = 140  # that a row takes at most: twice while shards are merged, and its place in two indexes
 HERE = Path(__file__).parent
 
 
@@ -40,8 +48,24 @@ def space_of(room: Path) -> Any:
     return open_store(room / "store").space(SpaceSpec("narrow", "ab" * 32, "penultimate", WIDTH))
 
 
+class Course:
+    """Tells now and then how much of a step is done, how fast it goes, and how long it will take still."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self._name, self._total = name, total
+        self._began = self._told = time.monotonic()
+
+    def at(self, done: int) -> None:
+        now = time.monotonic()
+        if now - self._told < TELL_SECONDS or not done:
+            return
+        self._told, rate = now, done / (now - self._began)
+        left = max(self._total - done, 0) / rate
+        print(f"  {self._name}: {done / self._total:.0%}, {rate:,.0f}/s, {left / 60:.1f} min left", file=sys.stderr)
+
+
 def build(room: Path, rows: int) -> dict[str, Any]:
-    space = space_of(room)
+    space, course = space_of(room), Course("build, rows", rows)
     features = np.ones((SHARD_ROWS, WIDTH), np.float16)
     checkpoints = 0.0
     shards = -(-rows // SHARD_ROWS)
@@ -51,6 +75,7 @@ def build(room: Path, rows: int) -> dict[str, Any]:
             began = time.perf_counter()
             space.checkpoint()
             checkpoints += time.perf_counter() - began
+        course.at((shard + 1) * SHARD_ROWS)
     return {"shards": shards, "checkpoints_s": round(checkpoints, 1)}
 
 
@@ -81,7 +106,23 @@ def probe(room: Path, rows: int) -> dict[str, Any]:
 
 def compact(room: Path, rows: int) -> dict[str, Any]:
     space = space_of(room)
-    done = space.compact()
+    whole = size_of(space.path / "shards")
+    is_over = threading.Event()
+
+    def watch() -> None:
+        course = Course("compact, bytes", whole)
+        while not is_over.wait(1.0):
+            with suppress(OSError):  # files come and go
+                merged = sum(path.stat().st_size for path in (space.path / "shards").glob("*-merged.h5"))
+                course.at(merged + size_of(space.path / "tmp"))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        done = space.compact()
+    finally:
+        is_over.set()
+        watching.join()
     began = time.perf_counter()
     space.collect(grace_seconds=0)
     return {"shards": done.shards_after, "collect_s": round(time.perf_counter() - began, 1)}
@@ -92,7 +133,7 @@ def catalog(room: Path, rows: int) -> dict[str, Any]:
     from penult.store import open_store
     from penult.store.catalog.files import SeenFile
 
-    files = open_store(room / "catalog").catalog.files
+    files, course = open_store(room / "catalog").catalog.files, Course("catalog, files", rows)
     began = time.perf_counter()
     for start in range(0, rows, SHARD_ROWS):
         count = min(SHARD_ROWS, rows - start)
@@ -101,6 +142,7 @@ def catalog(room: Path, rows: int) -> dict[str, Any]:
             SeenFile(f"/shared/photos/{(start + i) // 1000:07d}/{start + i:012d}.jpg", 100_000, 10**18, key.tobytes())
             for i, key in enumerate(keys)
         )
+        course.at(start + count)
     recorded = time.perf_counter() - began
     start = rows // 2
     asked = [
@@ -161,6 +203,13 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write benchmarks/scale.md and scale.json")
     asked = parser.parse_args()
     room = Path(tempfile.mkdtemp(dir=asked.room))
+    needed, free = DISK_BYTES * (asked.rows + asked.files), shutil.disk_usage(room).free
+    if free < needed:
+        room.rmdir()
+        parser.error(
+            f"this takes {needed / 1e9:.0f} GB of disk, and {free / 1e9:.0f} are free: fewer --rows, or --room"
+        )
+    began = time.monotonic()
     found: dict[str, Any] = {}
     try:
         for name, step, rows in (
@@ -174,7 +223,7 @@ def main() -> None:
             found[name] = {"count": rows, **alone(step, room, rows)}
             if name in ("build", "compact"):
                 found[name]["bytes_per_row"] = round(size_of(room / "store") / rows, 1)
-            print(name, json.dumps(found[name]), flush=True)
+            print(f"{(time.monotonic() - began) / 60:.1f} min", name, json.dumps(found[name]), flush=True)
     finally:
         shutil.rmtree(room)
     if asked.write:
