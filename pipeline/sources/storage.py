@@ -2,9 +2,12 @@
 
 import hashlib
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
+
+from penult.errors import InputError
 
 
 class Storage(Protocol):
@@ -34,8 +37,10 @@ class LocalFile:
 
     @classmethod
     def at(cls, path: Path) -> "LocalFile":
-        """Looks at the file."""
+        """Looks at the file; raises InputError for a pipe or a device, which may never end."""
         found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise InputError(f"{path} is no regular file", expected="an archive, which is one")
         return cls(str(path), f"{found.st_size} {found.st_mtime_ns}")
 
     def open(self) -> IO[bytes]:

@@ -364,3 +364,19 @@ def test_a_tar_is_trained_on_and_predicted(collection: Path, tmp_path: Path, sma
     assert len(predictions) == 30
     assert {prediction.label for prediction in predictions} == {"red", "green", "blue"}
     assert not any(prediction.error for prediction in predictions)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+@pytest.mark.parametrize("suffix", ["tar", "zip"])
+def test_an_archive_that_is_a_pipe_or_a_device_is_not_opened(tmp_path: Path, suffix: str) -> None:
+    """One that is opened waits for a writer for ever, or is read without end."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    os.mkfifo(folder / f"pipe.{suffix}")
+    (folder / f"zero.{suffix}").symlink_to("/dev/zero")
+    for file in list_images(folder):
+        assert file.place is not None
+        with pytest.raises(ImageError, match="is no regular file"):
+            file.place.read(file, 1)
+    with pytest.raises(InputError, match="is no regular file"):
+        list(list_images(folder / f"pipe.{suffix}"))
