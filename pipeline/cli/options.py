@@ -151,8 +151,8 @@ def job_options(verb: Verb) -> Verb:
         click.option(
             "--decoders",
             type=click.IntRange(1),
-            help="Have so many tasks of Ray decode for each actor, on any node, so that the CPUs of some nodes feed the "
-            "GPUs of others.  [default: an actor decodes by itself]",
+            help="Have so many tasks of Ray decode for each actor, on any node, so that the CPUs of some feed the GPUs "
+            "of others.  [default: an actor decodes by itself]",
         ),
     ):
         verb = option(verb)
