@@ -1,6 +1,6 @@
 """A store of many narrow rows, really built, opened, searched, compacted and searched again, and a catalog beside it.
 
-    python -m benchmarks.scale                      100 million rows of 8 numbers: 14 GB of disk, 6 of memory, 15 minutes
+    python -m benchmarks.scale                      100 million rows: 14 GB of disk, 6 of memory, 15 minutes
     python -m benchmarks.scale --rows 2000000       a small trial
     python -m benchmarks.scale --write              writes the table into benchmarks/scale.md
 
