@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from penult.errors import MissingFileError
+from penult.errors import InputError, MissingFileError
 from penult.pipeline.sources.placing import SPLIT_NAMES
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ def list_images(source: str | Path) -> Iterator[ImageFile]:
     text = os.fspath(source)
     if is_remote(text):
         return _list_remote(text)
+    if not text:  # as an empty variable of a shell; it would mean the folder that one happens to be in
+        raise InputError("The images are named by an empty text", expected="a folder, or '.' for the one that this is")
     path = Path(os.path.abspath(text))  # noqa: PTH100 - resolve() would follow links, and so rename the images
     if path.is_dir():
         return _lister("penult.pipeline.sources.folder:list_folder")(path)

@@ -1,15 +1,20 @@
 """A pattern such as ``photos/2024-*/**/*.jpg`` or ``shards/{000..127}.tar``: every file that it fits."""
 
 import glob
+import math
 import os
 import re
 from collections.abc import Iterator
 
+from penult.errors import InputError
 from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.sources.folder import expanded, walk
 from penult.pipeline.sources.placing import placed, splits_of_paths
 
 _RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
+
+# Each name that ranges stand for is looked for on its own.
+MOST_NAMES = 1_000_000
 
 
 def is_pattern(text: str) -> bool:
@@ -22,6 +27,13 @@ def list_pattern(pattern: str) -> Iterator[ImageFile]:
 
     Class folders and splits are those below the part of the pattern that is no pattern.
     """
+    names = math.prod(max(0, int(last) - int(first) + 1) for first, last in _RANGE.findall(pattern))
+    if names > MOST_NAMES:
+        raise InputError(
+            f"The pattern {pattern!r} stands for {names:,} names",
+            expected=f"{MOST_NAMES:,} at most",
+            remedy="write * in place of a range",
+        )
     each = spelled_out(pattern)
     found = {match for one in each for match in glob.iglob(one, recursive=True)}  # noqa: PTH207 - strings
     paths = sorted({path for match in found for path in (walk(match) if os.path.isdir(match) else [match])})  # noqa: PTH112 - strings

@@ -1,12 +1,14 @@
 """A table: one row an image, with its path and perhaps its label and split; or a list, one line a path."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penult.errors import InputError
 from penult.pipeline.extraction.images import ImageFile, is_remote
 from penult.pipeline.sources.placing import SPLIT_NAMES
+from penult.pipeline.sources.refusal import refused
 
 if TYPE_CHECKING:
     from penult.store.tables.sheets import Sheet
@@ -51,5 +53,8 @@ def _one(folder: Path, name: str, label: str | None, split: str | None) -> Image
     if is_remote(name):
         from penult.pipeline.sources.remote import remote_image
 
-        return remote_image(name, label, split)
+        try:
+            return remote_image(name, label, split)
+        except InputError as error:  # a slip of the hand in one row of a million
+            return replace(refused(name, str(error)), label=label, split=split)
     return ImageFile.at(str(folder / name), label, split)

@@ -380,3 +380,23 @@ def test_an_archive_that_is_a_pipe_or_a_device_is_not_opened(tmp_path: Path, suf
             file.place.read(file, 1)
     with pytest.raises(InputError, match="is no regular file"):
         list(list_images(folder / f"pipe.{suffix}"))
+
+
+def test_a_row_with_an_impossible_url_is_a_row_of_the_ledger(
+    collection: Path, tmp_path: Path, small_backbone: Backbone
+) -> None:
+    good = collection / "red" / "1.png"
+    table = tmp_path / "table.csv"
+    table.write_text(f"path,label\nno-such-scheme://x/y.jpg,a\n{good},b\nhttp://[,c\n")
+    store = open_store(tmp_path / "store")
+    receipt = extract(table, store, backbone=small_backbone)
+    assert (receipt.new, receipt.failed) == (1, 2)
+    assert [file.label for file in list_images(table)] == ["a", "b", "c"]
+    assert any("no-such-scheme" in failure.reason for failure in store.catalog.ledger.failures())
+
+
+def test_a_range_of_too_many_names_and_no_name_at_all_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"stands for 1,000,100,000,000 names"):
+        list(list_images(tmp_path / "{0..999999}" / "{0..1000099}.jpg"))
+    with pytest.raises(InputError, match="named by an empty text"):
+        list_images("")
