@@ -3,6 +3,7 @@
 import ctypes
 import sys
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, cast
 
 from penult.errors import InputError, ProviderError
@@ -60,17 +61,19 @@ def choose_provider(asked: str = "auto", precision: Precision = "fp32") -> Choic
     if precision == "bf16":
         return _choose_for_bfloat16(asked)
     if asked == "cpu":
-        return Choice("cpu")
-    found = obstacle("cuda" if asked == "auto" else asked)
+        return Choice("cpu", precision=precision)
     if asked == "auto":
-        return Choice("cpu", found) if found else Choice("cuda", _why_not_tensorrt())
+        # Tried, for the libraries of CUDA may be missing where a GPU is.
+        found = cuda_obstacle() or _failure_of("cuda")
+        return Choice("cpu", found, precision) if found else Choice("cuda", _why_not_tensorrt(), precision)
+    found = obstacle(asked)
     if found:
         raise ProviderError(
             f"{NAMES[asked]} was asked for and cannot be used: {found}",
             expected=NEEDS[asked],
             remedy="mend that, or leave --provider out to run on what there is",
         )
-    return Choice(cast("Literal['cuda', 'tensorrt', 'openvino']", asked))
+    return Choice(cast("Literal['cuda', 'tensorrt', 'openvino']", asked), precision=precision)
 
 
 def _choose_for_bfloat16(asked: str) -> Choice:
@@ -144,8 +147,9 @@ def count_gpus() -> int | None:
     return count.value
 
 
+@cache
 def _failure_of(provider: str) -> str:
-    """Runs a small graph on a provider, and returns what went wrong."""
+    """Runs a small graph on a provider, once in a process, and returns what went wrong."""
     import numpy as np
     from onnx import TensorProto, helper
 

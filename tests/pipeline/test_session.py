@@ -117,6 +117,8 @@ def test_what_onnx_runtime_is_asked_for(tmp_path: object, monkeypatch: pytest.Mo
     assert (first, second) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
     assert engine["trt_engine_cache_enable"] == "True"
     assert engine["trt_engine_cache_path"].startswith(str(tmp_path))
+    assert engine["trt_fp16_enable"] == "False"
+    assert provider_list("tensorrt", 1, "fp16")[0][1]["trt_fp16_enable"] == "True"
 
 
 @pytest.mark.parametrize(("gpus", "told"), [(None, "no NVIDIA driver"), (0, "finds no GPU"), (1, "is a CPU build")])
@@ -141,12 +143,16 @@ def test_auto_takes_cuda_and_says_why_not_tensorrt(monkeypatch: pytest.MonkeyPat
     built = list(providers_module.EXECUTION_PROVIDERS.values())
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: built)
     monkeypatch.setattr(providers_module, "TENSORRT_LIBRARIES", ("libno-such-library.so",))
+    monkeypatch.setattr(providers_module, "_failure_of", lambda provider: "libcudnn.so.9 is missing")
+    assert choose_provider("auto") == Choice("cpu", "libcudnn.so.9 is missing")
+    monkeypatch.setattr(providers_module, "_failure_of", lambda provider: "")
     chosen = choose_provider("auto")
     assert chosen.provider == "cuda"
     assert "libno-such-library.so is not installed" in chosen.why
     monkeypatch.setattr(providers_module, "TENSORRT_LIBRARIES", ())
     assert "--provider tensorrt" in choose_provider("auto").why
     assert choose_provider("tensorrt") == Choice("tensorrt")
+    assert choose_provider("tensorrt", "fp16").precision == "fp16"
     with pytest.raises(InputError, match="'gpu'"):
         choose_provider("gpu")
 
