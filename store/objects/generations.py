@@ -7,6 +7,7 @@ takes up what that one has changed, and tries again.
 
 import logging
 import re
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from penult.store.catalog import Catalog
 from penult.store.catalog.merging import ConflictError, back_up, merge, restore, skip_numbers
 from penult.store.folders import passing_folder
 from penult.store.objects.heads import HeadFiles, changed_heads, digests_of, fetch_heads, put_heads
+from penult.store.objects.mirroring import fetch
 from penult.store.objects.places import ObjectPath
 from penult.store.opening import put_json, read_json
 
@@ -52,42 +54,39 @@ class Generations:
         self._here = here
         self.heads_path = here / "heads"
         self._room = passing_folder(self)
+        self._base_file = self._room / "base.sqlite"
         self._turn = RLock()
         self._due = 0.0
 
     def open_catalog(self) -> Catalog:
         """Opens a copy of the newest catalog, each change of which is committed from then on."""
-        self._base = self._newest()
         path = self._room / "catalog.sqlite"
+        self._base = self._newest(self._base_file)
         if self._base.catalog:
-            path.write_bytes(self._base_file().read_bytes())
+            shutil.copyfile(self._base_file, path)
         self._catalog = Catalog(path)
         if not self._base.catalog:
-            back_up(self._catalog.database, self._base_file())
+            back_up(self._catalog.database, self._base_file)
         fetch_heads(self._places["heads"], self._base.heads, self.heads_path)
         skip_numbers(self._catalog.database)
         self._catalog.database.on_change = self._changed
         self._due = time.monotonic() + WAIT_SECONDS
         return self._catalog
 
-    def _base_file(self) -> Path:
-        return self._room / "base.sqlite"
-
     def _numbers(self) -> list[int]:
         place = self._places["generations"]
         found = (NAME.fullmatch(name) for name in place.bucket.names(place.key))
         return sorted((int(match[1]) for match in found if match), reverse=True)
 
-    def _newest(self) -> Generation:
-        """Returns the newest generation, whose catalog is fetched as the base."""
+    def _newest(self, file: Path) -> Generation:
+        """Returns the newest generation, and fetches its catalog into a file."""
         for _ in range(ATTEMPTS):
             number = max(self._numbers(), default=0)
             if not number:
                 return Generation()
             try:
                 found = self._read(number)
-                catalog = self._places["catalog"] / found.catalog
-                catalog.bucket.fetch(catalog.key, self._base_file())
+                fetch(self._places["catalog"] / found.catalog, file)
             except FileNotFoundError:
                 continue  # removed since the listing, so there are newer ones
             return found
@@ -129,7 +128,7 @@ class Generations:
             content = {"number": ours.number, "catalog": ours.catalog, "heads": dict(ours.heads)}
             if put_json(self._places["generations"] / f"{ours.number:012d}.json", FORMAT, content):
                 self._base = ours
-                outgoing.replace(self._base_file())
+                outgoing.replace(self._base_file)
                 self._prune()
                 return
             catalog.bucket.remove(catalog.key)
@@ -140,22 +139,24 @@ class Generations:
 
     def _take_up(self) -> None:
         """Brings what others have committed into this process's state, or takes that back where both cannot stand."""
-        before, base = self._base, self._room / "before.sqlite"
-        mine = changed_heads(before.heads, self._heads())
-        self._base_file().replace(base)
-        self._base = self._newest()
+        theirs = self._room / "theirs.sqlite"
+        found, mine = self._newest(theirs), changed_heads(self._base.heads, self._heads())
+        conflict = None
         try:
-            merge(self._catalog.database, base, self._base_file())
-        except ConflictError as conflict:
-            restore(self._catalog.database, self._base_file())
+            merge(self._catalog.database, self._base_file, theirs)
+        except ConflictError as error:
+            restore(self._catalog.database, theirs)
+            conflict = error
+        theirs.replace(self._base_file)
+        self._base = found
+        others = {name: files for name, files in found.heads.items() if name not in mine}
+        fetch_heads(self._places["heads"], others, self.heads_path)
+        if conflict:
             raise StoreWriteError(
                 f"Another process has committed to {self._root} at the same time: {conflict}",
                 expected="one that is first",
                 remedy="do it again; it then comes after that one's",
             ) from conflict
-        finally:
-            theirs = {name: files for name, files in self._base.heads.items() if name not in mine}
-            fetch_heads(self._places["heads"], theirs, self.heads_path)
 
     def _prune(self) -> None:
         """Removes the generations before the last few, and the catalogs that only they name."""

@@ -20,6 +20,7 @@ from penult.pipeline.extraction.images import ImageFile, list_images
 from penult.pipeline.progress import Task
 from penult.store import open_store
 from penult.store.diff import diff_stores
+from tests.store.rig.storage import Server, Storage
 
 ray = pytest.importorskip("ray")
 
@@ -31,7 +32,20 @@ NODES = 3
 
 
 @pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[Any]:
+def bucket() -> Iterator[str]:
+    """A bucket on this machine, which the environment names."""
+    server = Server(Storage())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", server.url)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+            patch.setenv(name, "any")
+        yield "s3://bucket"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def ray_cluster(bucket: str) -> Iterator[Any]:
     """Three nodes with a core each."""
     from ray.cluster_utils import Cluster
 
@@ -301,3 +315,25 @@ def test_two_drivers_at_once_share_a_cluster_and_both_end(
         assert (job.receipt["is_complete"], job.receipt["distinct_keys"]) == (True, 120)
     extract(collection, tmp_path / "local", backbone=small_backbone)
     _require_equal(tmp_path / "local", tmp_path / "store")
+
+
+@pytest.mark.slow
+def test_with_a_store_in_object_storage_nodes_need_no_file_system_in_common(
+    collection: Path,
+    tmp_path: Path,
+    small_backbone: Backbone,
+    ray_cluster: Any,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    _enlarge(collection, 70)
+    (tmp_path / "marks").mkdir()
+    files = _placed(collection, Slow(marks=tmp_path / "marks", nodes=NODES))
+    url = f"{bucket}/features"
+    receipt = extract(files, url, backbone=small_backbone, options=_options(ray_cluster))
+    assert (receipt.new, receipt.distinct_keys, receipt.actors) == (100, 100, NODES)
+    extract(collection, tmp_path / "local", backbone=small_backbone)
+    differences = diff_stores(open_store(tmp_path / "local"), open_store(url))
+    assert [(found.is_empty, found.same) for found in differences] == [(True, 100)]
+    assert len(open_store(url).catalog.files) == 100

@@ -213,6 +213,21 @@ def test_two_versions_of_one_number_cannot_both_stand_and_the_second_comes_when_
     assert [version.version for version in versions] == [1, 2]
 
 
+def test_a_commit_that_fails_on_its_way_is_made_up_for_by_the_next(url: str, server: Server) -> None:
+    one, other = open_store(url), open_store(url)
+    for catalog in (one.catalog, other.catalog):
+        assert catalog.datasets.names() == []
+    one.catalog.datasets.save("ours", _table("a"))
+    for verb in ("GET", "PUT"):
+        server.storage.refused = {verb}
+        with pytest.raises(StoreError, match="AccessDenied"):
+            other.catalog.datasets.save("theirs", _table("b"))
+    server.storage.refused = set()
+    assert open_store(url).catalog.datasets.names() == ["ours"]
+    assert other.catalog.datasets.save("theirs", _table("b")).version == 1
+    assert open_store(url).catalog.datasets.names() == ["ours", "theirs"]
+
+
 def test_heads_travel_to_other_machines(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(url)
     folder = store.heads_path / "linear"
@@ -320,6 +335,7 @@ except StoreError as error:
 """
 
 
+@pytest.mark.slow
 def test_an_address_where_nobody_answers_ends_in_a_clear_error_soon(server: Server) -> None:
     began = time.monotonic()
     environment = {**os.environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
