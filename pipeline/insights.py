@@ -6,6 +6,7 @@ from itertools import groupby
 
 from penult.pipeline.advising.advise import Advised, AdviseOptions, advise
 from penult.pipeline.comparing.compare import Compared, CompareOptions, compare
+from penult.pipeline.comparing.measures import NAMES
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.head_card import HeadCard
 from penult.pipeline.progress import Progress
@@ -42,7 +43,7 @@ def insights_of(
         advised = _advised(card, store, progress)
         found = replace(found, learning_curve=drawn_curve(advised), advice=advised.advice)
     if compares:
-        tried = CompareOptions(version=version, target=card.target[0])
+        tried = CompareOptions(version=version, target=card.target[0], class_weight=card.params.get("class_weight"))
         table = comparison_of(compare(store, dataset=card.dataset, options=tried, progress=progress))
         found = replace(found, comparison=table)
     return found
@@ -100,26 +101,24 @@ def _groups(found: Sequence[ToReview]) -> list[Group]:
 
 
 def comparison_of(compared: Compared) -> Comparison:
-    """Returns the table of a comparison, whose first row is the most accurate."""
-    rows = []
-    for one in compared.tries:
-        accuracy = one.evaluation.accuracy
-        rows.append(
-            [
-                one.features,
-                one.head,
-                round(accuracy.value, 4),
-                f"{accuracy.low:.3f} to {accuracy.high:.3f}",
-                round(one.evaluation.log_loss, 4),
-                round(one.fit_seconds, 2),
-                "-" if one.extraction_ms is None else round(one.extraction_ms, 1),
-                "best" if one is compared.best else "really worse" if one.is_worse else "not told apart",
-            ]
-        )
+    """Returns the table of a comparison, whose first row is the best."""
+    rows = [
+        [
+            one.features,
+            one.head,
+            round(one.figure.value, 4),
+            f"{one.figure.low:.3f} to {one.figure.high:.3f}",
+            round(one.evaluation.log_loss, 4),
+            round(one.fit_seconds, 2),
+            "-" if one.extraction_ms is None else round(one.extraction_ms, 1),
+            "best" if one is compared.best else "really worse" if one.is_worse else "not told apart",
+        ]
+        for one in compared.tries
+    ]
     columns = (
         "features",
         "head",
-        "accuracy",
+        NAMES[compared.measure],
         "95 % interval",
         "log loss",
         "fit s",

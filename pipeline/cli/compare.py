@@ -12,6 +12,7 @@ from penult.pipeline.cli.output import print_json, progress
 from penult.pipeline.cli.train import _only_dataset
 from penult.pipeline.comparing.compare import Compared, CompareOptions
 from penult.pipeline.comparing.compare import compare as run_compare
+from penult.pipeline.comparing.measures import NAMES, told
 from penult.store import open_store
 
 
@@ -33,6 +34,11 @@ from penult.store import open_store
 @click.option("--target", default=CompareOptions.target, show_default=True, help="The column of the classes.")
 @click.option("--folds", type=click.IntRange(2), default=CompareOptions.n_folds, show_default=True, help="Parts.")
 @click.option("--class-weight", type=click.Choice(["balanced"]), help="Give rare classes the weight of frequent ones.")
+@click.option(
+    "--by",
+    type=click.Choice([name.replace("_", "-") for name in NAMES]),
+    help="The figure that ranks the tries.  [default: accuracy, with balanced class weights balanced-accuracy]",
+)
 @click.option("--csv", "table", type=click.Path(path_type=Path, dir_okay=False), help="Write the table as CSV, too.")
 @json_option
 def compare(
@@ -49,7 +55,12 @@ def compare(
         dataset=dataset or _only_dataset(opened),
         features=features or None,
         heads=[head.strip() for head in heads.split(",") if head.strip()],
-        options=CompareOptions(target=values["target"], n_folds=values["folds"], class_weight=values["class_weight"]),
+        options=CompareOptions(
+            target=values["target"],
+            n_folds=values["folds"],
+            class_weight=values["class_weight"],
+            by=values["by"] and values["by"].replace("-", "_"),
+        ),
         progress=progress(),
     )
     if table is not None:
@@ -75,16 +86,19 @@ def _show(found: Compared) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("features", "head"):
         table.add_column(name, overflow="fold")
-    for name in ("right", "95 % interval", "log-loss", "fit s", "extract ms", "behind the best"):
+    is_accuracy = found.measure == "accuracy"
+    figure = "right" if is_accuracy else NAMES[found.measure]
+    beside = "log-loss" if is_accuracy else "right"
+    for name in (figure, "95 % interval", beside, "fit s", "extract ms", "behind the best"):
         table.add_column(name, justify="right")
     for one in found.tries:
-        accuracy = one.evaluation.accuracy
+        value, low, high = (told(bound, found.measure) for bound in vars(one.figure).values())
         table.add_row(
             one.features,
             one.head,
-            f"{accuracy.value:.1%}",
-            f"{accuracy.low:.1%} to {accuracy.high:.1%}",
-            f"{one.evaluation.log_loss:.3f}",
+            value,
+            f"{low} to {high}",
+            f"{one.evaluation.log_loss:.3f}" if is_accuracy else f"{one.evaluation.accuracy.value:.1%}",
             f"{one.fit_seconds:.2f}",
             "-" if one.extraction_ms is None else f"{one.extraction_ms:.1f}",
             "" if one is found.best else ("yes" if one.is_worse else "not told apart"),

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import erfc, sqrt
 from typing import Any
 
 import numpy as np
@@ -10,12 +9,12 @@ from numpy.typing import NDArray
 
 from penult.pipeline.comparing.compare import QUICK, CompareOptions, Try, compare, results_of
 from penult.pipeline.comparing.kept import KeptResults
+from penult.pipeline.comparing.measures import NAMES, Measure, lead_of
 from penult.pipeline.comparing.sampling import manageable
 from penult.pipeline.progress import Progress
 from penult.pipeline.training.abstention import Abstention, choose_abstention
-from penult.pipeline.training.evaluation import Evaluation
 from penult.pipeline.training.feature_spaces import gather
-from penult.pipeline.training.intervals import Z95, Interval
+from penult.pipeline.training.intervals import Interval
 from penult.pipeline.training.out_of_fold import HeadPlan, HeldOut, hold_out
 from penult.pipeline.training.paired import mcnemar
 from penult.pipeline.training.training_rows import Samples
@@ -35,7 +34,7 @@ class Choice:
     """
 
     tries: tuple[Try, ...]
-    measure: str
+    measure: Measure
     lead: Interval
     is_real: bool
     notes: tuple[str, ...] = ()
@@ -49,25 +48,25 @@ class Choice:
     def sentence(self) -> str:
         """What was chosen, and what the choice is worth."""
         best, second = self.tries[:2]
-        others = ", ".join(f"{one.head} {_worth(one, self.measure):.1%}" for one in self.tries[1:])
+        others = ", ".join(f"{one.head} {one.figure.value:.1%}" for one in self.tries[1:])
         verdict = "a real difference" if self.is_real else "which chance alone could make"
         ahead, low, high = (100 * value for value in (self.lead.value, self.lead.low, self.lead.high))
         return (
-            f"{self.head} was chosen of the quick heads, with {self._named} of {_worth(best, self.measure):.1%} on "
+            f"{self.head} was chosen of the quick heads, with {self._named} of {best.figure.value:.1%} on "
             f"{best.evaluation.n:,} held-out training images ({others}): {ahead:.1f} points ahead of {second.head} "
             f"(95 % interval {low:.1f} to {high:.1f}), {verdict}."
         )
 
     @property
     def _named(self) -> str:
-        return "an accuracy" if self.measure == "accuracy" else "a balanced accuracy"
+        return f"{'an' if self.measure == 'accuracy' else 'a'} {NAMES[self.measure]}"
 
     def to_json(self) -> dict[str, Any]:
         """Returns the choice as plain data."""
         return {
             "measure": self.measure,
             "n": self.tries[0].evaluation.n,
-            "tried": {one.head: _worth(one, self.measure) for one in self.tries},
+            "tried": {one.head: one.figure.value for one in self.tries},
             "lead": {"value": self.lead.value, "low": self.lead.low, "high": self.lead.high},
             "is_real": self.is_real,
         }
@@ -93,13 +92,10 @@ def choose_head(
         options=replace(options, most_rows=MOST_ROWS),
         progress=progress,
     )
-    if options.class_weight is None:
-        paired = mcnemar(found.tries[0].evaluation, found.tries[1].evaluation)
-        return Choice(found.tries, "accuracy", paired.difference, found.has_winner, found.notes)
-    tries = tuple(sorted(found.tries, key=lambda one: -one.evaluation.balanced_accuracy))
-    lead, chance = _balanced_lead(tries[0].evaluation, tries[1].evaluation)
-    pairs = len(tries) * (len(tries) - 1) / 2
-    return Choice(tries, "balanced_accuracy", lead, chance * pairs < 0.05, found.notes)
+    first, second = (one.evaluation for one in found.tries[:2])
+    by_hits = found.measure == "accuracy"
+    lead = mcnemar(first, second).difference if by_hits else lead_of(first, second, found.measure)
+    return Choice(found.tries, found.measure, lead, found.has_winner, found.notes)
 
 
 def abstention_of(
@@ -122,17 +118,3 @@ def _held_out(store: Store, spaces: Sequence[Space], part: Samples, codes: NDArr
         return held
     # What an estimator is like is not told by its name, so that nothing can be kept of it.
     return hold_out(gather(spaces, part.keys), codes, part.groups, plan)
-
-
-def _worth(one: Try, measure: str) -> float:
-    return one.evaluation.accuracy.value if measure == "accuracy" else one.evaluation.balanced_accuracy
-
-
-def _balanced_lead(first: Evaluation, second: Evaluation) -> tuple[Interval, float]:
-    """Returns the difference of the mean recalls on the same images, and how often chance makes so great a one."""
-    counts = np.bincount(first.labels)
-    weights = first.n / (np.count_nonzero(counts) * counts[first.labels])
-    parts = weights * ((first.predicted == first.labels) * 1.0 - (second.predicted == second.labels))
-    mean, error = float(parts.mean()), float(parts.std()) / sqrt(first.n)
-    chance = erfc(abs(mean) / error / sqrt(2)) if error else 1.0
-    return Interval(mean, mean - Z95 * error, mean + Z95 * error), chance

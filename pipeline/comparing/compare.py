@@ -9,6 +9,7 @@ import numpy as np
 
 from penult.errors import InputError
 from penult.pipeline.comparing.kept import KeptResults
+from penult.pipeline.comparing.measures import NAMES, Measure, credits_of, figure_of, measure_for, told
 from penult.pipeline.comparing.offers import extraction_milliseconds, offered_features
 from penult.pipeline.comparing.sampling import manageable
 from penult.pipeline.comparing.significance import paired_p_values
@@ -16,6 +17,7 @@ from penult.pipeline.heads.registry import Task
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.training.evaluation import Evaluation, evaluate
 from penult.pipeline.training.feature_spaces import choose_spaces, gather
+from penult.pipeline.training.intervals import Interval
 from penult.pipeline.training.out_of_fold import HeadPlan, HeldOut, hold_out
 from penult.pipeline.training.targets import LABEL, labelled
 from penult.pipeline.training.training_rows import Samples, choose_rows
@@ -31,8 +33,9 @@ QUICK = ("logistic", "ridge", "lda", "centroid")
 class CompareOptions:
     """The dataset's version and target, how many folds are held out, how classes are weighted, and the seed.
 
-    ``task`` is as in `TrainOptions`. No more than ``most_rows`` images are held out, and no more than there is memory
-    for; a note says so.
+    ``by`` is the figure that ranks the tries; where none is named it is the accuracy, or with balanced class weights
+    the balanced accuracy. ``task`` is as in `TrainOptions`. No more than ``most_rows`` images are held out, and no more
+    than there is memory for; a note says so.
     """
 
     version: int | None = None
@@ -42,11 +45,12 @@ class CompareOptions:
     seed: int = 0
     task: Task | None = None
     most_rows: int | None = None
+    by: Measure | None = None
 
 
 @dataclass(frozen=True)
 class Try:
-    """One head on one choice of features, judged on held-out training images.
+    """One head on one choice of features, judged on held-out training images by one ``figure``.
 
     ``p_value`` says how often chance alone sets it so far behind the best, corrected for all pairs of tries; it is
     None for the best itself. ``extraction_ms`` is None where no job of the store has measured it.
@@ -56,6 +60,7 @@ class Try:
     head: str
     width: int
     evaluation: Evaluation
+    figure: Interval
     fit_seconds: float
     extraction_ms: float | None
     p_value: float | None = None
@@ -82,16 +87,17 @@ class Try:
 
 @dataclass(frozen=True)
 class Compared:
-    """All tries, the most accurate first; ``computed`` of them were not known from an earlier run."""
+    """All tries, the best by ``measure`` first; ``computed`` of them were not known from an earlier run."""
 
     dataset: str
     tries: tuple[Try, ...]
     computed: int
+    measure: Measure
     notes: tuple[str, ...] = field(default=())
 
     @property
     def best(self) -> Try:
-        """The most accurate try."""
+        """The best try."""
         return self.tries[0]
 
     @property
@@ -108,19 +114,26 @@ class Compared:
     def sentence(self) -> str:
         """What the table says, in one sentence."""
         best, n = self.best, self.best.evaluation.n
-        told = f"{best.head} on {best.features}: {best.evaluation.accuracy.value:.1%} of {n:,} held-out images right"
+        worth = told(best.figure.value, self.measure)
+        what = (
+            f"{worth} of {n:,} held-out images right"
+            if self.measure == "accuracy"
+            else f"a {NAMES[self.measure]} of {worth} on {n:,} held-out images"
+        )
+        said = f"{best.head} on {best.features}: {what}"
         if len(self.tries) == 1:
-            return f"{told}; nothing to compare it with."
+            return f"{said}; nothing to compare it with."
         if self.has_winner:
-            return f"{told}, really better than all {len(self.tries) - 1} others."
+            return f"{said}, really better than all {len(self.tries) - 1} others."
         simple = min(self.equals, key=lambda one: (one.width, one.fit_seconds))
         cheap = "" if simple is best else f"; the narrowest of them is {simple.head} on {simple.features}"
-        return f"{told}, but {len(self.equals)} of {len(self.tries)} tries cannot be told apart on these images{cheap}."
+        return f"{said}, but {len(self.equals)} of {len(self.tries)} tries cannot be told apart on these images{cheap}."
 
     def to_json(self) -> dict[str, Any]:
         """Returns the comparison as plain data."""
         return {
             "dataset": self.dataset,
+            "by": self.measure,
             "computed": self.computed,
             "has_winner": self.has_winner,
             "sentence": self.sentence,
@@ -147,6 +160,7 @@ def compare(
     from penult.pipeline.heads.registry import head_maker
 
     options, progress = options or CompareOptions(), progress or Silent()
+    measure = measure_for(options.by, options.class_weight)
     for head in dict.fromkeys(heads):
         head_maker(head)
     if not heads:
@@ -171,8 +185,10 @@ def compare(
             results, fresh = results_of(spaces, plans, train, kept, task.advance)
             computed += fresh
             cost = extraction_milliseconds(opened, spaces)
-            tries += [_try(spaces, plan, train, result, cost) for plan, result in zip(plans, results, strict=True)]
-    return Compared(dataset, _ranked(tries), computed, tuple(notes))
+            tries += [
+                _try(spaces, plan, train, result, measure, cost) for plan, result in zip(plans, results, strict=True)
+            ]
+    return Compared(dataset, _ranked(tries, measure), computed, measure, tuple(notes))
 
 
 def results_of(
@@ -194,22 +210,27 @@ def results_of(
     return results, fresh
 
 
-def _try(spaces: Sequence[Space], plan: HeadPlan, train: Samples, result: HeldOut, cost: float | None) -> Try:
+def _try(
+    spaces: Sequence[Space], plan: HeadPlan, train: Samples, result: HeldOut, measure: Measure, cost: float | None
+) -> Try:
     names, codes = np.unique(train.labels.astype(str), return_inverse=True)
-    told = result.told
+    held = result.told
+    evaluation = evaluate(train.keys[held], codes[held], result.probabilities[held], tuple(map(str, names)))
     return Try(
         features="+".join(space.spec.name for space in spaces),
         head=plan.head,
         width=sum(space.spec.width for space in spaces),
-        evaluation=evaluate(train.keys[told], codes[told], result.probabilities[told], tuple(map(str, names))),
+        evaluation=evaluation,
+        figure=figure_of(evaluation, measure),
         fit_seconds=result.seconds,
         extraction_ms=cost,
     )
 
 
-def _ranked(tries: Sequence[Try]) -> tuple[Try, ...]:
-    ranked = sorted(tries, key=lambda one: (-one.evaluation.accuracy.value, one.evaluation.log_loss))
-    is_right = np.array([one.evaluation.predicted == one.evaluation.labels for one in ranked])
-    chance = paired_p_values(is_right)
+def _ranked(tries: Sequence[Try], measure: Measure) -> tuple[Try, ...]:
+    sign = 1 if measure == "log_loss" else -1
+    ranked = sorted(tries, key=lambda one: (sign * one.figure.value, one.evaluation.log_loss))
+    added = np.array([credits_of(one.evaluation, measure) for one in ranked])
+    chance = paired_p_values(added > 0 if measure == "accuracy" else added)
     rest = [replace(one, p_value=float(chance[0, place])) for place, one in enumerate(ranked) if place]
     return (ranked[0], *rest)

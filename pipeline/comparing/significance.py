@@ -1,6 +1,8 @@
 """Which of many tries are really apart, although so many pairs were looked at."""
 
 from itertools import combinations
+from math import erfc, sqrt
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,22 +12,32 @@ from penult.pipeline.training.intervals import two_sided
 __all__ = ["adjusted_p_values", "paired_p_values"]
 
 
-def paired_p_values(is_right: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Returns the p-values (m, m) of exact McNemar tests between tries (m, n) on the same images, Holm-adjusted.
+def paired_p_values(added: NDArray[np.bool_] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the p-values (m, m) of paired tests between tries (m, n) on the same images, Holm-adjusted.
 
-    The adjustment is for all pairs, since the best try is known only once all were looked at.
+    Of hits and misses (bool) they are exact McNemar tests; of what each image adds to another mean, z-tests of the
+    mean difference. The adjustment is for all pairs, since the best try is known only once all were looked at.
     """
-    m = len(is_right)
+    m = len(added)
     table = np.ones((m, m))
     pairs = list(combinations(range(m), 2))
     if not pairs:
         return table
-    raw = [
-        two_sided(int((is_right[i] & ~is_right[j]).sum()), int((is_right[j] & ~is_right[i]).sum())) for i, j in pairs
-    ]
+    test = _mcnemar if added.dtype == np.bool_ else _z_test
+    raw = [test(added[i], added[j]) for i, j in pairs]
     for (i, j), p in zip(pairs, adjusted_p_values(raw), strict=True):
         table[i, j] = table[j, i] = p
     return table
+
+
+def _mcnemar(first: NDArray[Any], second: NDArray[Any]) -> float:
+    return two_sided(int((first & ~second).sum()), int((second & ~first).sum()))
+
+
+def _z_test(first: NDArray[Any], second: NDArray[Any]) -> float:
+    apart = first - second
+    error = float(apart.std()) / sqrt(len(apart))
+    return erfc(abs(float(apart.mean())) / error / sqrt(2)) if error else 1.0
 
 
 def adjusted_p_values(p_values: ArrayLike) -> NDArray[np.float64]:

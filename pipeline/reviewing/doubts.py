@@ -20,9 +20,6 @@ __all__ = ["doubts_about"]
 FEW = 10
 """A class with fewer training images rests on each single one of them."""
 
-SURE = 0.8
-"""Labels are doubted unasked only where another class is so probable: by weak features half of them would be."""
-
 NAMED = 3
 """How many classes or images a sentence names."""
 
@@ -81,7 +78,7 @@ def _wrong(train: Samples, X: NDArray[np.float32]) -> list[str]:
     from penult.pipeline.heads.lda import left_out_chances
 
     names, codes = np.unique(train.labels.astype(str), return_inverse=True)
-    doubts = [doubt for doubt in doubted_labels(left_out_chances(X, codes), codes) if doubt.probability >= SURE]
+    doubts = doubted_labels(left_out_chances(X, codes), codes)
     if not doubts:
         return []
     named = [

@@ -5,7 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from penult.pipeline.training.intervals import wilson
+
 __all__ = ["LabelDoubt", "doubted_labels", "most_helpful"]
+
+MOSTLY = 0.6
+"""Of what heads are confident of, more than this share must be labelled so: else it is they that are to be doubted."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +27,10 @@ def doubted_labels(probabilities: NDArray[np.floating], codes: NDArray[np.intp])
     """Returns the rows whose label is likely wrong, the most doubtful first.
 
     A row is confidently of a class if its held-out probability reaches the mean of what images labelled so are given
-    (Northcutt et al., 2021). It is doubted if it is confidently of another class, and that class is the likeliest.
-    ``probabilities`` (n, C) must come from heads that did not see the row; rows of NaN are passed over.
+    (Northcutt et al., 2021). It is doubted if it is confidently of another class, and that class is the likeliest. No
+    label is, unless more than six in ten of the rows that are confidently of a class bear it, by more than chance:
+    features that tell nothing, or little, would speak against half of all labels. ``probabilities`` (n, C) must come
+    from heads that did not see the row; rows of NaN are passed over.
     """
     told = ~np.isnan(probabilities).any(axis=1)
     width = probabilities.shape[1]
@@ -35,7 +42,11 @@ def doubted_labels(probabilities: NDArray[np.floating], codes: NDArray[np.intp])
             needed[code] = own[mine].mean()
     likeliest = np.where(told[:, None], probabilities, -1).argmax(axis=1)
     best = probabilities[np.arange(len(codes)), likeliest]
-    rows = np.flatnonzero(told & (likeliest != codes) & (best >= needed[likeliest]))
+    confident = told & (best >= needed[likeliest])
+    agrees = confident & (likeliest == codes)
+    if wilson(int(agrees.sum()), int(confident.sum())).low <= MOSTLY:
+        return []
+    rows = np.flatnonzero(confident & ~agrees)
     order = rows[np.argsort(own[rows] - best[rows], kind="stable")]
     return [LabelDoubt(int(row), int(likeliest[row]), float(best[row]), float(own[row])) for row in order]
 

@@ -135,6 +135,64 @@ def test_many_pairs_of_equal_tries_are_never_called_different() -> None:
     assert adjusted_p_values([]).size == 0
 
 
+@pytest.fixture
+def rare(tmp_path: Path) -> Store:
+    """600 rows with a rare class, which one tap tells better than the other."""
+    rng = np.random.default_rng(0)
+    labels = (rng.random(600) < 0.15).astype(int)
+    keys = np.frombuffer(b"".join(key_of(f"{i}".encode()) for i in range(600)), np.uint8).reshape(600, 16)
+    opened = open_store(tmp_path / "rare")
+    weak = rng.normal(size=(600, 6)) + 1.0 * labels[:, None] * (np.arange(6) < 1)
+    good = rng.normal(size=(600, 6)) + 2.2 * labels[:, None] * (np.arange(6) < 1)
+    for tap, rows in (("stage1", weak), ("penultimate", good)):
+        opened.space(SpaceSpec("made", "a" * 64, tap, 6)).add(keys, rows.astype(np.float32))
+    columns = {"label": [("many", "rare")[y] for y in labels], "split": ["train"] * 500 + ["test"] * 100}
+    opened.catalog.datasets.save("things", Table(keys, tuple(f"{i}.png" for i in range(600)), columns))
+    return opened
+
+
+def test_balanced_weights_rank_by_balanced_accuracy(rare: Store) -> None:
+    options = CompareOptions(class_weight="balanced")
+    found = compare(rare, dataset="things", features=["stage1", "penultimate"], heads=["lda", "ridge"], options=options)
+    figures = [one.figure.value for one in found.tries]
+    assert found.measure == "balanced_accuracy"
+    assert figures == sorted(figures, reverse=True)
+    assert figures == pytest.approx([one.evaluation.balanced_accuracy for one in found.tries])
+    assert all(one.figure.low < one.figure.value < one.figure.high for one in found.tries)
+    assert {one.features for one in found.tries if one.is_worse} == {"made:stage1"}
+    assert "a balanced accuracy of" in found.sentence
+    plain = CompareOptions(class_weight="balanced", by="accuracy")
+    other = compare(rare, dataset="things", features=["stage1", "penultimate"], heads=["lda", "ridge"], options=plain)
+    assert (other.measure, other.computed) == ("accuracy", 0)
+    assert [one.figure.value for one in other.tries] == [one.evaluation.accuracy.value for one in other.tries]
+
+
+def test_the_log_loss_ranks_where_it_is_asked_for(rare: Store) -> None:
+    options = CompareOptions(by="log_loss")
+    found = compare(rare, dataset="things", heads=["ridge", "centroid"], options=options)
+    losses = [one.evaluation.log_loss for one in found.tries]
+    assert losses == sorted(losses)
+    assert [one.figure.value for one in found.tries] == pytest.approx(losses)
+    assert found.tries[-1].is_worse
+    with pytest.raises(InputError, match="one of accuracy, balanced_accuracy, log_loss"):
+        compare(rare, dataset="things", options=CompareOptions(by="speed"))  # type: ignore[arg-type]  # the test's point
+
+
+def test_means_without_a_difference_are_seldom_called_different() -> None:
+    chance = np.random.default_rng(0)
+    rounds = [paired_p_values(chance.gamma(0.5, size=(6, 300))) for _ in range(60)]
+    assert sum(bool((table < 0.05).any()) for table in rounds) <= 6
+    assert (paired_p_values(np.ones((2, 10))) == 1).all()
+
+
+def test_the_table_says_by_what_it_ranks(rare: Store) -> None:
+    words = ["compare", "things", "--store", str(rare.path), "--heads", "ridge,lda"]
+    shown = CliRunner().invoke(app, [*words, "--class-weight", "balanced"], catch_exceptions=False)
+    assert "balanced accuracy" in shown.stdout
+    told = CliRunner().invoke(app, [*words, "--by", "log-loss", "--json"], catch_exceptions=False)
+    assert json.loads(told.stdout)["by"] == "log_loss"
+
+
 def test_the_verb_prints_a_table_json_and_csv(store: Store, tmp_path: Path) -> None:
     words = ["compare", "numbers", "--store", str(store.path), "--heads", "ridge,lda"]
     shown = CliRunner().invoke(app, words, catch_exceptions=False)

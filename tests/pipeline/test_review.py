@@ -15,6 +15,7 @@ from penult.pipeline.cli.app import app
 from penult.pipeline.extraction.extract import find_images
 from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.fit import save_dataset
+from penult.pipeline.heads.lda import left_out_chances
 from penult.pipeline.progress import Silent
 from penult.pipeline.reviewing.labels import doubted_labels, most_helpful
 from penult.pipeline.reviewing.neighbours import near_duplicates, nearest, outliers
@@ -148,9 +149,38 @@ def test_few_rows_are_no_trouble() -> None:
 
 def test_only_what_is_confident_is_doubted() -> None:
     chances = np.array([[0.9, 0.1], [0.8, 0.2], [0.45, 0.55], [0.1, 0.9], [0.05, 0.95], [np.nan, np.nan]])
-    assert doubted_labels(chances, np.array([0, 0, 0, 1, 1, 1])) == []
-    doubts = doubted_labels(chances, np.array([0, 0, 0, 1, 0, 1]))
+    chances = np.concatenate([chances, np.repeat([[0.9, 0.1], [0.1, 0.9]], 10, axis=0)])
+    rest = [0] * 10 + [1] * 10
+    assert doubted_labels(chances, np.array([0, 0, 0, 1, 1, 1, *rest])) == []
+    doubts = doubted_labels(chances, np.array([0, 0, 0, 1, 0, 1, *rest]))
     assert [(doubt.row, doubt.suggested) for doubt in doubts] == [(4, 1)]
+
+
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_features_that_tell_nothing_or_little_cast_no_doubt(tmp_path: Path, n_classes: int) -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, n_classes, 300)
+    opened = open_store(tmp_path / "store")
+    columns = {"label": [f"class {code}" for code in codes], "split": ["train"] * 200 + ["test"] * 100}
+    opened.catalog.datasets.save("things", Table(keys_of(300), tuple(f"{i}.png" for i in range(300)), columns))
+    for backbone, letter, apart in (("useless", "b", 0.0), ("weak", "c", 0.1)):
+        features = rng.normal(size=(300, 60)) + (rng.normal(size=(n_classes, 60)) * apart)[codes]
+        space = opened.space(SpaceSpec(backbone, letter * 64, "penultimate", 60))
+        space.add(keys_of(300), features.astype(np.float32))
+        assert review(opened, dataset="things", backbone=backbone).of("label") == ()
+
+
+def test_labels_of_which_three_in_ten_are_wrong_are_still_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 400)
+    features = rng.normal(size=(400, 20)).astype(np.float32)
+    features[np.arange(400), truth] += 5
+    wrong = rng.choice(400, 120, replace=False)
+    codes = truth.copy()
+    codes[wrong] = (codes[wrong] + rng.integers(1, 3, 120)) % 3
+    doubted = {doubt.row for doubt in doubted_labels(left_out_chances(features, codes), codes)}
+    assert len(doubted & set(wrong.tolist())) > 0.8 * len(wrong)
+    assert len(doubted & set(wrong.tolist())) > 0.8 * len(doubted)
 
 
 def test_the_same_picture_is_not_asked_for_twice() -> None:
