@@ -32,6 +32,9 @@ FAULTY = 3
 
 _HEAD_BYTES, _PART_BYTES = 9, 1 << 20
 
+# What texts and profiles in a PNG may unpack to. They are ignored, and so no reason to refuse an image but as a bomb.
+_TEXT_BYTES = 1 << 24
+
 
 def send(stream: IO[bytes], kind: int, content: bytes = b"") -> None:
     """Writes one message to an unbuffered stream, which may take it piece by piece."""
@@ -99,13 +102,14 @@ def main() -> None:
 def _serve(source: IO[bytes], answers: IO[bytes]) -> None:
     import json
 
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
     from penult.errors import ImageError
     from penult.pipeline.extraction.decode import decoded_image
     from penult.pipeline.extraction.decode_limits import TOO_TIGHT
 
     Image.preinit()
+    PngImagePlugin.MAX_TEXT_CHUNK = _TEXT_BYTES
     content = json.loads(receive(source)[1])
     preprocessing = _preprocessing(content["preprocessing"])
     leave = _Leave(source, answers)

@@ -27,10 +27,10 @@ def list_pattern(pattern: str) -> Iterator[ImageFile]:
 
     Class folders and splits are those below the part of the pattern that is no pattern.
     """
-    names = math.prod(max(0, int(last) - int(first) + 1) for first, last in _RANGE.findall(pattern))
-    if names > MOST_NAMES:
+    count = math.prod(max(0, int(last) - int(first) + 1) for first, last in _RANGE.findall(pattern))
+    if count > MOST_NAMES:
         raise InputError(
-            f"The pattern {pattern!r} stands for {names:,} names",
+            f"The pattern {pattern!r} stands for {count:,} names",
             expected=f"{MOST_NAMES:,} at most",
             remedy="write * in place of a range",
         )

@@ -1,9 +1,11 @@
 """An image that crashes its decoder, hangs it or makes it take all the memory costs that image and nothing else."""
 
 import io
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -141,6 +143,21 @@ def test_the_bytes_of_a_large_file_are_in_a_decoder_once() -> None:
     made = Decoders(PLAIN, DecodeLimits(megabytes=150))
     np.testing.assert_array_equal(made.decode(data), decode(_png(3), PLAIN))
     made.close()
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
+def test_a_long_text_in_a_png_is_ignored_and_a_bomb_is_refused(decoders: Decoders, kind: bytes) -> None:
+    data = _png(4)
+    start = data.index(b"IHDR") + 4 + 13 + 4  # behind the first chunk
+
+    def with_text(size: int) -> bytes:
+        content = kind + b"name\0\0" + zlib.compress(bytes(size))
+        chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+        return data[:start] + chunk + data[start:]
+
+    np.testing.assert_array_equal(decoders.decode(with_text(4 << 20)), decode(data, PLAIN))
+    with pytest.raises(ImageError, match="too large"):
+        decoders.decode(with_text(40 << 20))
 
 
 @pytest.mark.usefixtures("faulty")
