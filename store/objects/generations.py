@@ -19,7 +19,7 @@ from penult.errors import StoreDamagedError, StoreError, StoreWriteError
 from penult.store.catalog import Catalog
 from penult.store.catalog.merging import ConflictError, back_up, merge, restore, skip_numbers
 from penult.store.folders import passing_folder
-from penult.store.objects.heads import HeadFiles, changed_heads, digests_of, fetch_heads, put_heads
+from penult.store.objects.heads import HeadFiles, changed_heads, digests_of, fetch_copied_heads, fetch_heads, put_heads
 from penult.store.objects.mirroring import fetch
 from penult.store.objects.places import ObjectPath
 from penult.store.opening import put_json, read_json
@@ -62,16 +62,30 @@ class Generations:
         """Opens a copy of the newest catalog, each change of which is committed from then on."""
         path = self._room / "catalog.sqlite"
         self._base = self._newest(self._base_file)
-        if self._base.catalog:
+        if self._base.catalog or self._copied_catalog():
             shutil.copyfile(self._base_file, path)
         self._catalog = Catalog(path)
         if not self._base.catalog:
             back_up(self._catalog.database, self._base_file)
+            fetch_copied_heads(self._places["heads"], self._catalog.heads.all(), self.heads_path)
         fetch_heads(self._places["heads"], self._base.heads, self.heads_path)
         skip_numbers(self._catalog.database)
         self._catalog.database.on_change = self._changed
         self._due = time.monotonic() + WAIT_SECONDS
         return self._catalog
+
+    def _copied_catalog(self) -> bool:
+        """Fetches the catalog of a store that was copied here from a disk, and says whether there is one."""
+        names = self._root.bucket.names(self._root.key)
+        if "catalog.sqlite-wal" in names:
+            raise StoreDamagedError(
+                f"{self._root} was copied while somebody wrote to its catalog",
+                expected="a catalog at rest, without catalog.sqlite-wal",
+                remedy="copy catalog.sqlite again when no process uses the store, and remove that object",
+            )
+        if "catalog.sqlite" in names:
+            fetch(self._root / "catalog.sqlite", self._base_file)
+        return "catalog.sqlite" in names
 
     def _numbers(self) -> list[int]:
         place = self._places["generations"]

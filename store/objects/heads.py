@@ -1,7 +1,7 @@
 """The files of heads: kept as objects that are named by their content, so that what does not change is put once."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
@@ -48,6 +48,20 @@ def fetch_heads(place: ObjectPath, heads: Mapping[str, HeadFiles], here: Path) -
             if _digest(data) != digest:
                 raise StoreDamagedError(f"{place / digest} is not what its name says", remedy="train this head again")
             keep(target, data)
+
+
+def fetch_copied_heads(place: ObjectPath, names: Iterable[str], here: Path) -> None:
+    """Fetches the heads of a store that was copied from a disk, whose files bear their own names."""
+    for name in names:
+        for file in _below(place / name):
+            data = place.bucket.read((place / name / file).key)
+            keep(here / name / file, data)
+
+
+def _below(place: ObjectPath) -> Iterator[str]:
+    for name in place.bucket.names(place.key):
+        inner = list(_below(place / name))
+        yield from (f"{name}/{each}" for each in inner) if inner else [name]
 
 
 def _digest(data: bytes) -> str:

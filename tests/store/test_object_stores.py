@@ -251,6 +251,38 @@ def test_heads_travel_to_other_machines(url: str, tmp_path: Path, monkeypatch: p
     assert not (_elsewhere(url, tmp_path, monkeypatch).heads_path / "linear").exists()
 
 
+def test_a_store_that_was_copied_from_a_disk_opens_with_all_that_it_holds(
+    any_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = open_store(tmp_path / "local")
+    add(local.space(SPEC), 0)
+    local.add_backbone("lite0", "ab" * 32, b"graph")
+    local.catalog.datasets.save("flowers", _table("a"))
+    (local.heads_path / "linear" / "parts").mkdir(parents=True)
+    (local.heads_path / "linear" / "card.json").write_text("{}")
+    (local.heads_path / "linear" / "parts" / "one.bin").write_bytes(b"1")
+    local.catalog.heads.record("linear", {"classes": 2})
+    bucket = Bucket.at(any_url)
+    files = [path for path in local.path.rglob("*") if path.is_file()]
+    for path in files:
+        bucket.put(f"{bucket.root}/{path.relative_to(local.path).as_posix()}", path)
+    with pytest.raises(StoreDamagedError, match="copied while somebody wrote"):
+        assert open_store(any_url).catalog
+    local.catalog.close()
+    for path in files:
+        if path.exists():
+            bucket.put(f"{bucket.root}/{path.relative_to(local.path).as_posix()}", path)
+        else:
+            bucket.remove(f"{bucket.root}/{path.relative_to(local.path).as_posix()}")
+    for store in (open_store(any_url), open_store(any_url), _elsewhere(any_url, tmp_path, monkeypatch)):
+        assert batches_in(store.space(SPEC), 1) == {0}
+        assert (store.heads_path / "linear" / "parts" / "one.bin").read_bytes() == b"1"
+        assert store.catalog.heads.get("linear") == {"classes": 2}
+        assert store.catalog.datasets.names() == ["flowers"]
+        assert len(store.backbone_files()) == 1
+        store.catalog.datasets.save("flowers", _table("a"))
+
+
 def test_backbones_lie_beside_the_rows(any_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(any_url)
     path = store.add_backbone("hub/lite0", "ab" * 32, b"graph")
