@@ -116,6 +116,8 @@ def _sides(model: onnx.ModelProto, size: tuple[int, int]) -> tuple[int, int, int
 def _classes(known: tuple[str, ...] | None, model: onnx.ModelProto) -> tuple[tuple[str, ...] | None, list[str]]:
     """Gives the names of the scores, and a note where they are concluded from their number."""
     width = next((o.type.tensor_type.shape.dim[1].dim_value for o in model.graph.output if o.name == LOGITS), None)
+    if known is not None and width is not None and len(known) != width:
+        raise BackboneError(f"{len(known)} classes are named, and there are {width} scores", expected="as many of both")
     if known is not None or width not in (1000, 1001):
         return (known if width else None), []
     background = ("background",) if width == 1001 else ()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -57,13 +58,13 @@ def _value(hint: Any, value: object, where: str) -> Any:
 def _any_of(hints: tuple[Any, ...], value: object, where: str) -> Any:
     if value is None and NoneType in hints:
         return None
-    error: BackboneError | None = None
-    for hint in hints:
-        try:
+    kinds = [hint for hint in hints if hint is not NoneType]
+    if len(kinds) == 1:
+        return _value(kinds[0], value, where)
+    for hint in kinds:
+        with suppress(BackboneError):
             return _value(hint, value, where)
-        except BackboneError as reason:
-            error = reason
-    raise error or _wrong(where, value, str(hints))
+    raise _wrong(where, value, " or ".join(str(hint) if get_args(hint) else hint.__name__ for hint in kinds))
 
 
 def _tuple(hints: tuple[Any, ...], value: object, where: str) -> tuple[Any, ...]:

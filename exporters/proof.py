@@ -133,6 +133,12 @@ def _batch_error(runner: Runner, backbone: Backbone, pixels: npt.NDArray[np.uint
     for index in range(len(pixels)):
         alone = runner.run(backbone.outputs, {INPUT: pixels[index : index + 1]})
         for output, rows in alone.items():
+            if not np.isfinite(rows).all():
+                raise ExportMismatchError(
+                    f"The tap {output!r} of image {index} holds numbers that are not finite",
+                    expected="numbers, which weights that are whole give",
+                    remedy="look at the weights" if backbone.card.precision == "fp32" else "export it in fp32",
+                )
             errors, _ = _distances(together[output][index : index + 1].astype("f8"), rows.astype("f8"))
             largest = max(largest, float(np.where(np.isfinite(errors), errors, np.inf).max()))
             if largest > _BATCH_ERROR[backbone.card.precision]:

@@ -17,7 +17,7 @@ class Runner:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what goes wrong is raised, and is not printed as well
         # Weights turned round for a faster product would be in memory twice, and a run or two is all that there is.
         options.add_session_config_entry("session.disable_prepacking", "1")
         try:

@@ -55,7 +55,8 @@ def read_net(path: Path) -> CaffeNet:
         text_format.Parse(text.decode("utf-8"), net, allow_unknown_field=True)
     except (text_format.ParseError, UnicodeDecodeError, RecursionError) as reason:
         raise BackboneError(
-            f"{path} cannot be read: {str(reason) or type(reason).__name__}", expected="the text of a Caffe network"
+            f"{path} cannot be read: {str(reason) or type(reason).__name__}",
+            expected="the text of a Caffe network, before the comma",
         ) from reason
     layers = [layer for layer in _layers(net) if layer.type not in _SKIPPED and _is_for_testing(layer.params)]
     training = [layer.name for layer in layers if layer.type in _TRAINING]

@@ -84,13 +84,21 @@ def _image_input(path: Path, model: onnx.ModelProto) -> onnx.ValueInfoProto:
     inputs = network_inputs(model.graph)
     if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type not in _DTYPES or 3 not in _sides(inputs[0])[1::2]:
         raise BackboneError(
-            f"{path.name} takes {', '.join(f'{value.name} {_sides(value)}' for value in inputs) or 'nothing'}",
+            f"{path.name} takes {', '.join(map(_described, inputs)) or 'nothing'}",
             expected="one batch of float colour images, (N, 3, H, W) or (N, H, W, 3)",
             remedy="use it as it is: it is a backbone"
             if any(p.key == "penult.card" for p in model.metadata_props)
             else "",
         )
     return inputs[0]
+
+
+def _described(value: onnx.ValueInfoProto) -> str:
+    kind = value.type.tensor_type
+    number = kind.elem_type
+    name = TensorProto.DataType.Name(number).lower() if number in TensorProto.DataType.values() else f"type {number}"
+    sides = (str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in kind.shape.dim)
+    return f"{value.name}, {name} ({', '.join(sides)})"
 
 
 def _sides(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:

@@ -35,7 +35,7 @@ def exported(module: Any, names: Sequence[str], sample: Any, *, what: str) -> on
     if size_bytes > LARGEST_BYTES:
         raise BackboneError(
             f"The weights of {what} take {size_bytes:,} bytes",
-            expected=f"at most {LARGEST_BYTES:,}, which is what one ONNX file holds",
+            expected=f"at most {LARGEST_BYTES:,}, which one ONNX file holds; half precision comes only after it",
             remedy="take a smaller network of its family",
         )
     stream = io.BytesIO()

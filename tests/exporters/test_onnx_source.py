@@ -288,6 +288,23 @@ class TestHints:
         card = exported(network(), tmp_path, ExportRequest(hints=Hints(resize=36, channels="rgb"))).card
         assert (card.normalisation.channels, card.preprocessing.resize) == ("rgb", 36)
 
+    def test_classes_that_are_not_as_many_as_the_scores(self, tmp_path: Path) -> None:
+        with pytest.raises(BackboneError, match="2 classes are named, and there are 5 scores"):
+            exported(network(), tmp_path, ExportRequest(hints=replace(TF, classes=("cat", "dog"))))
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ('{"mean": "grey"}', "net.json.mean is 'grey'. Expected: a list"),
+            ('{"resize": 1e99}', r"net.json.resize is '1e\+99'. Expected: int or tuple\[int, int\]"),
+            ("[" * 100_000, "net.json cannot be read"),
+        ],
+    )
+    def test_a_sidecar_that_is_wrong_says_where(self, text: str, message: str, tmp_path: Path) -> None:
+        (tmp_path / "net.json").write_text(text)
+        with pytest.raises(PenultError, match=message):
+            exported(network(), tmp_path, ExportRequest())
+
     def test_a_card_is_a_sidecar(self, tmp_path: Path) -> None:
         first = exported(network(), tmp_path, ExportRequest(hints=Hints(family="tf", classes=tuple("abcde"))))
         (tmp_path / "net.json").write_text(json.dumps(first.card.to_json()))
@@ -395,8 +412,16 @@ class TestHostile:
             export(f"onnx:{tmp_path / 'done.onnx'}", decode=decode)
         grey = network()
         grey.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 1
-        with pytest.raises(BackboneError, match="colour images"):
+        with pytest.raises(BackboneError, match=r"takes \w+, float \(1, 1, \d+, \d+\)\. Expected: .*colour images"):
             exported(grey, tmp_path)
+        grey.graph.input[0].type.tensor_type.elem_type = 999
+        with pytest.raises(BackboneError, match="type 999"):
+            exported(grey, tmp_path)
+        broken = network()
+        filters = broken.graph.initializer[0]
+        filters.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(filters) * np.float32("nan"), filters.name))
+        with pytest.raises(ExportMismatchError, match=r"not finite.*look at the weights"):
+            exported(broken, tmp_path, ExportRequest(hints=TF))
         foreign = network()
         foreign.graph.node[1].domain = "com.vendor"
         with pytest.raises(BackboneError):
