@@ -5,11 +5,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from penult.errors import InputError
 from penult.exporters import Backbone, load_backbone
 from penult.pipeline.doctor.installation import Installation, look_at_installation
 from penult.pipeline.doctor.rates import decode_rate, disk_rate, read_decodable, sample_images, session_rate
 from penult.pipeline.extraction.images import list_images
 from penult.pipeline.extraction.session import Session, worker_count
+from penult.store.opening import url_of
 
 IMAGES = 64
 
@@ -53,6 +55,7 @@ def diagnose(
 
     Each of decoding and session is measured for ``seconds``, by as many threads as a job would have.
     """
+    folder = _folder(store)
     network = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
     preprocessing = network.card.preprocessing
     paths = sample_images() if images is None else [Path(file.path) for file in islice(list_images(images), IMAGES)]
@@ -62,7 +65,7 @@ def diagnose(
     session = Session(network, ["penultimate"], provider=provider)
     decoding = decode_rate(data, preprocessing, threads, seconds)
     running = session_rate(session, data, preprocessing, threads, seconds)
-    disk = disk_rate(Path(store))
+    disk = disk_rate(folder)
     rows = disk / (2 * network.tap("penultimate").width)
     is_shared = not session.choice.on_gpu
     return Diagnosis(
@@ -89,3 +92,13 @@ def bottleneck_of(rates: dict[str, float]) -> str:
     'session'
     """
     return min(rates, key=lambda part: rates[part])
+
+
+def _folder(store: str | Path) -> Path:
+    if url_of(store):
+        raise InputError(
+            f"The store {store} lies in object storage, whose rate is not measured",
+            expected="a folder for the store",
+            remedy="leave --store out, to learn what the machine itself does",
+        )
+    return Path(store)

@@ -6,7 +6,9 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
+from penult.errors import InputError
 from penult.exporters.backbone import Backbone
+from penult.pipeline.doctor.diagnosis import diagnose
 from penult.pipeline.extraction.extract import extract
 from penult.pipeline.extraction.job_file import read_job_file
 from penult.pipeline.heads.saved_heads import saved_head
@@ -47,3 +49,8 @@ def test_a_job_file_names_a_store_by_its_url(tmp_path: Path) -> None:
     job = read_job_file(tmp_path / "job.toml")
     assert job.store == "s3://bucket/features"
     assert job.images == (str(tmp_path / "photos"),)
+
+
+def test_the_rate_of_a_store_in_object_storage_is_not_measured_on_some_disk() -> None:
+    with pytest.raises(InputError, match="whose rate is not measured"):
+        diagnose(store="s3://bucket/features")
