@@ -32,7 +32,7 @@ from penult.store.diff import diff_stores
 from penult.store.objects.bucket import Bucket
 from penult.store.tables.table import Table
 from tests.store.rig.samples import SPEC, add, batches_in, keys_of, rows_of
-from tests.store.rig.storage import Server, Storage
+from tests.store.rig.storage import PAGE, Server, Storage
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,15 @@ def test_a_store_in_object_storage_holds_what_one_on_a_disk_holds(any_url: str, 
     assert space.verify().is_sound
     assert len(open_store(any_url).spaces()[0]) == len(space)
     assert all(found.is_empty for found in diff_stores(local, again))
+
+
+def test_a_listing_of_many_pages_is_whole(url: str, server: Server) -> None:
+    bucket = Bucket.at(url)
+    for number in range(2 * PAGE + 1):
+        server.storage.put(f"{bucket.root}/shards/{number}", b"", if_absent=False)
+        server.storage.put(f"{bucket.root}/shards/below/{number}", b"", if_absent=False)
+    assert sorted(bucket.names(f"{bucket.root}/shards")) == sorted(["below", *map(str, range(2 * PAGE + 1))])
+    assert bucket.names(f"{bucket.root}/none") == []
 
 
 def test_an_index_is_fetched_once_and_used(url: str, server: Server, cache: Path) -> None:
