@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--one", help="export this source alone, and print what was found as JSON")
     parser.add_argument("--only", choices=["torchvision", "timm", "keras"], help="run the sources of one prefix only")
     parser.add_argument("--first", action="store_true", help="run one architecture of each family only")
-    parser.add_argument("--large", action="store_true", help="also run the largest, which want --gib 12")
+    parser.add_argument("--large", action="store_true", help="also run the largest, which want --gib 14")
     parser.add_argument("--gib", type=int, default=GIB, help="stop an export that takes more memory")
     parser.add_argument("--results", type=Path, default=Path("exporters.jsonl"), help="what was found so far")
     parser.add_argument("--table", type=Path, default=TABLE, help="where the table is written")
