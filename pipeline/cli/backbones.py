@@ -144,7 +144,7 @@ def proof_line(card: Card) -> str:
     worst = max(outputs, key=lambda name: float(outputs[name]["relative_error"]))
     cosine = min(float(each["cosine"]) for each in outputs.values())
     left = card.proof.get("unproven")
-    rest = f"; not compared, for the source has no name for it: {', '.join(left)}" if left else ""
+    rest = f"; not compared, for the source does not give it: {', '.join(left)}" if left else ""
     return (
         f"{card.proof['images']} images through {card.proof['against']}: relative error up to "
         f"{outputs[worst]['relative_error']:.1e} ({worst}), cosine from {cosine:.6f}{rest}"

@@ -132,7 +132,7 @@ class TestRealFiles:
         taps = parse_taps("stage1,stage2,stage4")
         card = export_network(replace(network, run=less), ExportRequest(hints=TF, taps=taps), decode=decode).card
         assert set(card.proof["outputs"]) == {"stage2", "penultimate", "logits"}
-        assert proof_line(card).endswith("not compared, for the source has no name for it: stage1, stage4")
+        assert proof_line(card).endswith("not compared, for the source does not give it: stage1, stage4")
 
     def test_exporting_twice_gives_one_fingerprint(self, weights: Path, tmp_path: Path) -> None:
         copy = tmp_path / "other name.onnx"
