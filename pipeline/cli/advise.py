@@ -23,6 +23,11 @@ from penult.store import open_store
 )
 @click.option("--backbone", default=None, help="Whose features, where the store has those of several.")
 @click.option("--target", default=AdviseOptions.target, show_default=True, help="The column of the classes.")
+@click.option(
+    "--task",
+    type=click.Choice(["classification", "regression", "multilabel"]),
+    help="What the target holds, where it could be either; only classes are advised on.",
+)
 @click.option("--head", default=AdviseOptions.head, show_default=True, help="The kind of head that is measured.")
 @click.option("--probe", default=AdviseOptions.probe, show_default=True, help="The head that tries all features.")
 @json_option

@@ -32,6 +32,11 @@ from penult.store import open_store
     help="The kinds of heads to try, separated by commas.",
 )
 @click.option("--target", default=CompareOptions.target, show_default=True, help="The column of the classes.")
+@click.option(
+    "--task",
+    type=click.Choice(["classification", "regression", "multilabel"]),
+    help="What the target holds, where it could be either; only classes are compared.",
+)
 @click.option("--folds", type=click.IntRange(2), default=CompareOptions.n_folds, show_default=True, help="Parts.")
 @click.option("--class-weight", type=click.Choice(["balanced"]), help="Give rare classes the weight of frequent ones.")
 @click.option(
@@ -57,6 +62,7 @@ def compare(
         heads=[head.strip() for head in heads.split(",") if head.strip()],
         options=CompareOptions(
             target=values["target"],
+            task=values["task"],
             n_folds=values["folds"],
             class_weight=values["class_weight"],
             by=values["by"] and values["by"].replace("-", "_"),

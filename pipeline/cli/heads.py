@@ -66,7 +66,7 @@ def show(head: str, store: Path, as_json: bool) -> None:
         "classes": f"{len(card['classes']):,}: {', '.join(card['classes'])}",
         "trained on": f"{card['n_train']:,} images ({', '.join(card['trained_on'])}) in {card['seconds']:.1f} s",
         "tested on": f"{card['n_test']:,} images ({card['evaluated_on']})",
-        **{name.replace("_", " "): _figure(value) for name, value in card["metrics"].items() if name != "n"},
+        **{name.replace("_", " "): _figure(value) for name, value in _joined(card["metrics"]).items() if name != "n"},
         **{f"parameter {name}": _figure(value) for name, value in card["params"].items()},
         **_chosen(card),
         "versions": ", ".join(f"{library} {number}" for library, number in card["versions"].items()),
@@ -144,6 +144,20 @@ def _chosen(card: Mapping[str, Any]) -> dict[str, str]:
     if abstention := card.get("abstention"):
         told["unsure below"] = f"{abstention['min_confidence']:.3f}, for {abstention['wanted']:.1%} of answers right"
     return told
+
+
+def _joined(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the metrics with the bounds that stand beside a figure put into it."""
+    bounds = {name: (f"{name}_low", f"{name}_high") for name in metrics}
+    whole = {name for name, (low, high) in bounds.items() if low in metrics and high in metrics}
+    ends = {end for name in whole for end in bounds[name]}
+    return {
+        name: {"value": value, "low": metrics[f"{name}_low"], "high": metrics[f"{name}_high"]}
+        if name in whole
+        else value
+        for name, value in metrics.items()
+        if name not in ends
+    }
 
 
 def _figure(value: Any) -> str:

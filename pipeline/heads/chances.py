@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from penult.errors import HeadError, PenultError
+
 __all__ = ["said_of"]
 
 ROWS = 8192
@@ -17,8 +19,13 @@ def said_of(ask: Callable[[NDArray[np.float64]], Any], features: NDArray[np.floa
 
     In float32 some estimators (naive Bayes, above all) lose up to four of their seven digits.
     """
-    parts = [
-        np.asarray(ask(features[start : start + ROWS].astype(np.float64)), np.float64)
-        for start in range(0, len(features), ROWS)
-    ]
+    try:
+        parts = [
+            np.asarray(ask(features[start : start + ROWS].astype(np.float64)), np.float64)
+            for start in range(0, len(features), ROWS)
+        ]
+    except ValueError as error:
+        if isinstance(error, PenultError):
+            raise
+        raise HeadError(f"the estimator refused the rows that it was asked of: {error}") from error
     return np.concatenate(parts)

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from penult.errors import HeadError, MissingFileError, SpaceMismatchError
+from penult.errors import HeadError, MissingFileError, SpaceMismatchError, StoreWriteError
 from penult.pipeline.heads.chances import said_of
 from penult.pipeline.heads.head_card import HeadCard, SpaceRef, check_seal, sealed
 from penult.pipeline.models.replacing import replace_file
@@ -133,16 +133,23 @@ class Head:
         import skops.io
 
         room = Path(folder)
-        room.mkdir(parents=True, exist_ok=True)
         data = skops.io.dumps(self.estimator)
         digest = sha256(data).hexdigest()
         file = f"{ESTIMATOR}-{digest[:16]}.skops"
-        replace_file(room / file, data)
         content = sealed({**self.card.to_json(), "estimator": {"file": file, "sha256": digest}})
-        replace_file(room / CARD, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
-        for old in room.glob(f"{ESTIMATOR}-*.skops"):
-            if old.name != file:
-                old.unlink(missing_ok=True)
+        try:
+            room.mkdir(parents=True, exist_ok=True)
+            replace_file(room / file, data)
+            replace_file(room / CARD, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
+            for old in room.glob(f"{ESTIMATOR}-*.skops"):
+                if old.name != file:
+                    old.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreWriteError(
+                f"the head {self.card.name!r} cannot be written to {room}: {error}",
+                expected="a folder that can be written to",
+                remedy="make room there, or name another place or head",
+            ) from error
         return room
 
     @classmethod

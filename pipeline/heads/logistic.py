@@ -105,8 +105,8 @@ class LogisticPath(LinearHead):
         return Basis.of_moments(moments_on(self.device, features))
 
     def _check(self, features: NDArray[np.floating], start: LinearHead | None) -> None:
-        if self.C is not None and not self.C > 0:
-            raise HeadError(f"C is {self.C!r}", expected="a number above 0, or None to search for it")
+        if self.C is not None and not 0 < self.C < np.inf:
+            raise HeadError(f"C is {self.C!r}", expected="a number above 0 that is finite, or None to search for it")
         if start is not None and start.coef_.shape != (len(self.classes_), features.shape[1]):
             raise HeadError(
                 f"the head to start from has {start.coef_.shape[0]} classes and {start.coef_.shape[1]} features",

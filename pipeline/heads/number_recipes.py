@@ -15,7 +15,7 @@ from sklearn.svm import SVR
 
 from penult.pipeline.heads.boosted_numbers import BoostedNumbers
 from penult.pipeline.heads.folds import number_folds
-from penult.pipeline.heads.recipe import Fitted, HeadOptions, Recipe, fit_quietly
+from penult.pipeline.heads.recipe import Fitted, HeadOptions, Recipe, check_difference, fit_quietly
 from penult.pipeline.heads.ridge_numbers import RidgeNumbers
 
 
@@ -33,6 +33,7 @@ class NumberRecipe(Recipe):
         **known: Any,
     ) -> Fitted:
         """Searches the grid, if there is one, and fits the best on all rows; ``codes`` are the numbers."""
+        check_difference(X)
         chosen = self._best_point(X, codes, groups, seed)
         extra = {name: value for name, value in {"groups": groups, **known}.items() if name in self.takes}
         estimator, notes = fit_quietly(clone(self.estimator).set_params(**chosen), X, codes, extra)

@@ -14,12 +14,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
 from penult.errors import HeadError, InputError, UnknownNameError
-from penult.pipeline.heads.blocks import calm_blas
+from penult.pipeline.heads.blocks import BLOCK, calm_blas
 from penult.pipeline.heads.folds import assign_folds, sample
 from penult.pipeline.heads.registry import cannot_weight
 from penult.pipeline.heads.temperature import mean_log_loss
 
-__all__ = ["Fitted", "HeadOptions", "Recipe", "fit_quietly"]
+__all__ = ["Fitted", "HeadOptions", "Recipe", "check_difference", "fit_quietly"]
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ class Recipe:
 
         ``known`` may be a ``basis`` of these very rows, and a head to ``start`` from, for estimators that take them.
         """
+        check_difference(X)
         chosen = self._search(X, codes, groups, seed)
         extra = {name: value for name, value in {"groups": groups, **known}.items() if name in self.takes}
         estimator, notes = fit_quietly(clone(self.estimator).set_params(**chosen), X, codes, extra)
@@ -152,6 +153,18 @@ OWN_CHOICES = ("C_", "alpha_", "shrinkage_", "temperature_", "n_trees_")
 """What the estimators that search by themselves report."""
 
 CALIBRATED = "this estimator gives no probabilities of its own: a sigmoid was fitted to its held-out scores"
+
+
+def check_difference(X: NDArray[np.floating]) -> None:
+    """Refuses rows that are all the same; most differ in their first block, so that this takes no time."""
+    for start in range(0, len(X), BLOCK):
+        if (X[start : start + BLOCK] != X[0]).any():
+            return
+    raise HeadError(
+        f"all {len(X):,} training images have the same features",
+        expected="features that differ from image to image",
+        remedy="look whether the images are all the same picture, or take another backbone or tap",
+    )
 
 
 def fit_quietly(

@@ -59,9 +59,12 @@ def target_of(table: Table, target: str = LABEL, task: Task | None = None) -> Ta
 
 
 def labelled(dataset: Dataset, target: str = LABEL, task: Task | None = None) -> Dataset:
-    """Returns the dataset with the column of classes that ``target`` names as its labels."""
+    """Returns the dataset with the column of classes that ``target`` names as its labels.
+
+    Nobody means "cat " as another class than "cat", nor blanks as a class at all: spaces around a label do not count.
+    """
     if target == LABEL and task is None:
-        return dataset
+        return _trimmed(dataset)
     wanted = target_of(dataset, target, task)
     if wanted.task != "classification":
         raise InputError(
@@ -71,6 +74,17 @@ def labelled(dataset: Dataset, target: str = LABEL, task: Task | None = None) ->
         )
     column = dataset.columns[wanted.columns[0]]
     labels = [None if gone else str(value) for value, gone in zip(column, missing_in(column), strict=True)]
+    return _trimmed(replace(dataset, columns={**dataset.columns, LABEL: as_column(labels, name=LABEL)}))
+
+
+def _trimmed(dataset: Dataset) -> Dataset:
+    column = dataset.labels
+    if column is None or column.dtype != object:
+        return dataset
+    names = {name: name.strip() or None for name in set(column.tolist()) if isinstance(name, str)}
+    if all(name == trimmed for name, trimmed in names.items()):
+        return dataset
+    labels = [names.get(name, name) for name in column.tolist()]
     return replace(dataset, columns={**dataset.columns, LABEL: as_column(labels, name=LABEL)})
 
 

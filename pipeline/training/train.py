@@ -15,6 +15,7 @@ from penult.errors import InputError
 from penult.pipeline.heads.chances import said_of
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.head_card import HeadCard, SpaceRef
+from penult.pipeline.heads.saved_heads import saved_head
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.training.evaluation import Evaluation, evaluate
 from penult.pipeline.training.feature_spaces import choose_spaces, gather, precision_notes
@@ -32,6 +33,9 @@ if TYPE_CHECKING:  # so that importing this module does not load scikit-learn
     from penult.pipeline.heads.registry import Task
 
 __all__ = ["TrainOptions", "Trained", "basis_for", "head_name", "plain_params", "train"]
+
+LONGEST_NAME = 200
+"""Bytes; folders cannot be called by many more."""
 
 LIBRARIES = ("penult", "scikit-learn", "numpy", "lightgbm", "skops")
 
@@ -164,9 +168,11 @@ def train(
 def head_name(name: str | None, dataset: str, head: str) -> str:
     """Returns what a head is called, ``name`` or else the dataset's and the kind's, or refuses it."""
     called = name or f"{dataset}-{head.replace(':', '.')}"
-    if called != Path(called).name or called.startswith("."):
+    is_file_name = called == Path(called).name and called.isprintable() and len(called.encode()) <= LONGEST_NAME
+    if not is_file_name or called.startswith("."):
         raise InputError(
-            f"a head cannot be called {called!r}", expected="a name without slashes, not starting with a dot"
+            f"a head cannot be called {called[:80]!r}",
+            expected="a short name of printable characters without slashes, not starting with a dot",
         )
     return called
 
@@ -220,7 +226,7 @@ def basis_for(
 def _start(store: Store, name: str, head: Any, spaces: Sequence[Space], classes: tuple[str, ...]) -> "LogisticPath":
     from penult.pipeline.heads.logistic import LogisticPath
 
-    known = Head.load(store.heads_path / name)
+    known = saved_head(store, name)
     known.check_spaces([space.spec for space in spaces])
     if not isinstance(known.estimator, LogisticPath) or head != "logistic":
         raise InputError(

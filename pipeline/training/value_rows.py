@@ -14,6 +14,9 @@ from penult.store.tables.columns import missing_in
 
 __all__ = ["ValueRows", "ValueSamples", "choose_value_rows"]
 
+MOST = 1e18
+"""The squares of greater numbers are beyond the range of float32."""
+
 
 @dataclass(frozen=True)
 class ValueSamples:
@@ -116,8 +119,20 @@ def _check(dataset: Dataset, target: Target, rows: ValueRows) -> None:
                 expected=f"{least} at least",
                 remedy=f"penult dataset split {dataset.name}, or fill in the column",
             )
-    if target.task == "regression" and np.ptp(rows.train.values) == 0:
-        raise InputError(f"{target.names[0]!r} is {rows.train.values[0, 0]:g} on all training images")
+    for part in (rows.train, rows.test):
+        if len(part) and not np.abs(part.values).max() < MOST:
+            raise InputError(
+                f"{target.names[0]!r} has the value {part.values.flat[np.abs(part.values).argmax()]:g}",
+                expected=f"finite numbers below {MOST:g}",
+                remedy="correct it, or leave that cell empty",
+            )
+    for name, part in (("training", rows.train), ("test", rows.test)):
+        if target.task == "regression" and np.ptp(part.values) == 0:
+            raise InputError(
+                f"{target.names[0]!r} is {part.values[0, 0]:g} on all {name} images",
+                expected="values that differ, so that there is something to tell",
+                remedy=f"fill in the column, or penult dataset split {dataset.name}",
+            )
     if target.task == "multilabel":
         shares = rows.train.values.mean(axis=0)
         useless = [name for name, share in zip(target.names, shares, strict=True) if share in (0, 1)]

@@ -225,6 +225,10 @@ def test_the_threshold_stands_on_the_card_in_the_figures_and_in_the_report(store
     assert again.evaluation.summary() == evaluation.summary()
     assert again.notes[-1] == trained.notes[-1]
     assert "are called unsure" in trained.notes[-1]
+    shown = CliRunner().invoke(app, ["heads", "show", card.name, "--store", str(store.path)], catch_exceptions=False)
+    (line,) = [line for line in shown.stdout.splitlines() if "answered right" in line]
+    assert "95 % interval" in line
+    assert len([line for line in shown.stdout.splitlines() if line.strip().startswith("accuracy")]) == 1
 
 
 @pytest.fixture

@@ -146,8 +146,9 @@ def rare(tmp_path: Path) -> Store:
     good = rng.normal(size=(600, 6)) + 2.2 * labels[:, None] * (np.arange(6) < 1)
     for tap, rows in (("stage1", weak), ("penultimate", good)):
         opened.space(SpaceSpec("made", "a" * 64, tap, 6)).add(keys, rows.astype(np.float32))
-    columns = {"label": [("many", "rare")[y] for y in labels], "split": ["train"] * 500 + ["test"] * 100}
-    opened.catalog.datasets.save("things", Table(keys, tuple(f"{i}.png" for i in range(600)), columns))
+    names, splits = [("many", "rare")[y] for y in labels], ["train"] * 500 + ["test"] * 100
+    table = Table(keys, tuple(f"{i}.png" for i in range(600)))
+    opened.catalog.datasets.save("things", table.with_columns(label=names, split=splits))
     return opened
 
 
@@ -191,6 +192,19 @@ def test_the_table_says_by_what_it_ranks(rare: Store) -> None:
     assert "balanced accuracy" in shown.stdout
     told = CliRunner().invoke(app, [*words, "--by", "log-loss", "--json"], catch_exceptions=False)
     assert json.loads(told.stdout)["by"] == "log_loss"
+
+
+@pytest.mark.parametrize("verb", ["compare", "advise"])
+def test_numbers_are_classes_where_the_task_says_so(rare: Store, verb: str) -> None:
+    table = rare.catalog.datasets.load("things")
+    assert table.labels is not None
+    rare.catalog.datasets.save("things", table.with_columns(code=[int(label == "rare") for label in table.labels]))
+    words = [verb, "things", "--store", str(rare.path), "--target", "code"]
+    refused = CliRunner().invoke(app, words)
+    assert refused.exit_code != 0
+    done = CliRunner().invoke(app, [*words, "--task", "classification"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "held-out" in done.stdout
 
 
 def test_the_verb_prints_a_table_json_and_csv(store: Store, tmp_path: Path) -> None:

@@ -161,8 +161,9 @@ def test_features_that_tell_nothing_or_little_cast_no_doubt(tmp_path: Path, n_cl
     rng = np.random.default_rng(0)
     codes = rng.integers(0, n_classes, 300)
     opened = open_store(tmp_path / "store")
-    columns = {"label": [f"class {code}" for code in codes], "split": ["train"] * 200 + ["test"] * 100}
-    opened.catalog.datasets.save("things", Table(keys_of(300), tuple(f"{i}.png" for i in range(300)), columns))
+    table = Table(keys_of(300), tuple(f"{i}.png" for i in range(300)))
+    labels = [f"class {code}" for code in codes]
+    opened.catalog.datasets.save("things", table.with_columns(label=labels, split=["train"] * 200 + ["test"] * 100))
     for backbone, letter, apart in (("useless", "b", 0.0), ("weak", "c", 0.1)):
         features = rng.normal(size=(300, 60)) + (rng.normal(size=(n_classes, 60)) * apart)[codes]
         space = opened.space(SpaceSpec(backbone, letter * 64, "penultimate", 60))
