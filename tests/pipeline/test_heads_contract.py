@@ -193,7 +193,7 @@ def test_a_registered_head_must_give_a_recipe(monkeypatch: pytest.MonkeyPatch) -
 def test_a_refusal_of_scikit_learn_is_a_head_error() -> None:
     with pytest.raises(HeadError, match="RadiusNeighborsClassifier refused"):
         recipe_of("sklearn.neighbors:RadiusNeighborsClassifier", HeadOptions(4, 2, 2), {"radius": "wide"}).fit(
-            np.zeros((4, 2), np.float32), np.array([0, 0, 1, 1])
+            np.eye(4, 2, dtype=np.float32), np.array([0, 0, 1, 1])
         )
 
 
