@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from penult.errors import InputError
+from penult.pipeline.shortlist import shortlist
 from penult.pipeline.training.answers import Answers, answers_at
 from penult.pipeline.training.intervals import Interval, wilson
+from penult.pipeline.training.roc import area_under
 
 __all__ = ["ClassScore", "Evaluation", "Interval", "ReliabilityBin", "evaluate"]
 
@@ -123,7 +125,9 @@ class Evaluation:
         support = self.confusion.sum(axis=1)
         if np.any(support == 0) or np.any(support == self.n):
             return None
-        return float(np.mean([_auc(self.probabilities[:, c], self.labels == c) for c in range(len(self.classes))]))
+        return float(
+            np.mean([area_under(self.probabilities[:, c], self.labels == c) for c in range(len(self.classes))])
+        )
 
     @cached_property
     def reliability(self) -> tuple[ReliabilityBin, ...]:
@@ -153,7 +157,7 @@ class Evaluation:
         said = []
         if self.unseen:
             lost = sum(self.unseen.values())
-            named = ", ".join(f"{name}: {count}" for name, count in sorted(self.unseen.items()))
+            named = shortlist([f"{name}: {count}" for name, count in sorted(self.unseen.items())])
             strict = np.trace(self.confusion) / (self.n + lost)
             said.append(
                 f"{lost} of {self.n + lost} images bear a label that training never saw ({named}); every figure "
@@ -161,7 +165,7 @@ class Evaluation:
             )
         empty = [score.name for score in self.per_class if not score.support]
         if empty:
-            said.append(f"No image of {', '.join(empty)} is in this split, so nothing is known of their recall.")
+            said.append(f"No image of {shortlist(empty)} is in this split, so nothing is known of their recall.")
         if self.min_confidence:
             answers = self.answers
             said.append(
@@ -242,7 +246,7 @@ def evaluate(
             "no image of the evaluation split bears a label that training saw"
             if len(codes)
             else "the evaluation split holds no labelled image",
-            expected=f"images of {', '.join(classes)}",
+            expected=f"images of {shortlist(classes)}",
             remedy="give a test split with these labels",
         )
     kept = rows[known]
@@ -272,13 +276,3 @@ def _codes(labels: Sequence[str] | ArrayLike, classes: Sequence[str]) -> tuple[N
 
 def _share(part: np.intp, whole: np.intp) -> float:
     return float(part / whole) if whole else 0.0
-
-
-def _auc(scores: NDArray[np.float32], positive: NDArray[np.bool_]) -> float:
-    """The chance that a positive outranks a negative, ties counting half (Mann-Whitney)."""
-    from scipy.stats import rankdata
-
-    ranks = rankdata(scores)
-    n_positive = int(positive.sum())
-    n_negative = len(scores) - n_positive
-    return float((ranks[positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))

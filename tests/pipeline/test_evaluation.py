@@ -90,6 +90,17 @@ def test_a_class_without_test_images_has_no_auc_and_is_named() -> None:
     assert result.statements == ("No image of wasp is in this split, so nothing is known of their recall.",)
 
 
+def test_of_a_thousand_classes_a_sentence_names_a_few() -> None:
+    names = [f"class {i:04}" for i in range(1000)]
+    keys = np.zeros((2, 16), np.uint8)
+    chances = np.full((2, 1000), 1e-3)
+    absent = evaluate(keys, ["class 0003", "class 0001"], chances, names)
+    assert "No image of class 0000, class 0002, " in absent.statements[0]
+    assert "class 0009, 990 more is in this split" in absent.statements[0]
+    with pytest.raises(InputError, match=r"images of class 0000, .*class 0007, 992 more"):
+        evaluate(keys, ["wasp", "bee"], chances, names)
+
+
 @pytest.mark.parametrize(
     ("labels", "probabilities", "said"),
     [
