@@ -32,7 +32,13 @@ def open_session(graph: bytes, provider: str, device: int = 0, precision: Precis
     if provider != "cpu":
         onnxruntime.preload_dlls()
     wanted = EXECUTION_PROVIDERS[provider]
-    session = onnxruntime.InferenceSession(graph, options, providers=provider_list(provider, device, precision))
+    asked = provider_list(provider, device, precision)
+    try:
+        # By itself it goes on with a lesser provider where one fails, now or in any later run.
+        session = onnxruntime.InferenceSession(graph, options, providers=asked, enable_fallback=False)
+        session.disable_fallback()
+    except Exception as error:
+        raise failure(provider, error) from error
     if session.get_providers()[0] != wanted:
         raise ProviderError(
             f"ONNX Runtime was asked for {wanted} and took {session.get_providers()[0]}",
@@ -41,6 +47,18 @@ def open_session(graph: bytes, provider: str, device: int = 0, precision: Precis
         )
     refuse_strays(session, {EXECUTION_PROVIDERS[name] for name in (provider, "cuda") if provider != "cpu"} or {wanted})
     return session
+
+
+def failure(provider: str, error: Exception) -> ProviderError:
+    """Returns the error for what a session raises: the classes of ONNX Runtime's have only Exception in common."""
+    if isinstance(error, ProviderError):
+        return error
+    told = " ".join(str(error).split()) or type(error).__name__
+    return ProviderError(
+        f"The network fails on {provider}: {told[:500]}",
+        expected="a network that runs there, and memory enough for it",
+        remedy="try a smaller --batch-size, or another --provider; 'penult doctor' tells what can be used",
+    )
 
 
 def provider_list(provider: str, device: int, precision: Precision = "fp32") -> list[tuple[str, Mapping[str, Any]]]:

@@ -161,5 +161,6 @@ def _failure_of(provider: str) -> str:
     try:
         open_session(model.SerializeToString(), provider).run(None, {"a": np.ones((1, 1), np.float32)})
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the reason
-        return " ".join(str(error).split())[:300] or type(error).__name__
+        reason = error.__cause__ or error
+        return " ".join(str(reason).split())[:300] or type(reason).__name__
     return ""

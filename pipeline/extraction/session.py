@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from penult.exporters.backbone import Backbone
 from penult.pipeline.extraction.cores import worker_count
-from penult.pipeline.extraction.opening import open_session
+from penult.pipeline.extraction.opening import failure, open_session
 from penult.pipeline.extraction.providers import Choice, choose_provider, count_gpus
 
 __all__ = ["BATCH_SIZES", "Runner", "Session", "worker_count"]
@@ -80,7 +80,10 @@ class Runner:
         if self._is_padded and count < self.batch_size:
             padding = np.zeros((self.batch_size - count, *pixels.shape[1:]), np.uint8)
             pixels = np.concatenate([pixels, padding])
-        matrices = session.run(list(self.outputs), {"pixels": pixels})
+        try:
+            matrices = session.run(list(self.outputs), {"pixels": pixels})
+        except Exception as error:
+            raise failure(self.choice.provider, error) from error
         return [matrix[:count] for matrix in matrices]
 
 

@@ -108,6 +108,46 @@ def test_a_provider_that_leaves_work_to_another_is_refused(small_backbone: Backb
         refuse_strays(session, {"CUDAExecutionProvider"})
 
 
+def test_a_provider_that_fails_while_it_runs_is_an_error_and_no_other_goes_on(
+    small_backbone: Backbone, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from onnxruntime.capi import onnxruntime_pybind11_state as native
+
+    class Lost:
+        def __init__(self, real: Any) -> None:
+            self._real = real
+
+        def run(self, *given: object) -> None:
+            raise native.EPFail("the device is lost")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._real, name)
+
+    runner = Runner(small_backbone.serialized(["penultimate"]), ["penultimate"], Choice("cpu"))
+    runner._sessions[0]._sess = Lost(runner._sessions[0]._sess)
+    with pytest.raises(ProviderError, match=r"fails on cpu: the device is lost.*--batch-size"):
+        runner.run(small_backbone.reference_batch())
+    assert capsys.readouterr().out == "", "ONNX Runtime would tell so on stdout, and take another"
+
+
+def test_a_provider_that_cannot_be_opened_is_an_error_and_no_other_is_opened(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnxruntime
+
+    asked: list[object] = []
+
+    def refuse(self: Any, providers: object, *others: object) -> None:
+        asked.append(providers)
+        raise RuntimeError("the engine cannot be built")
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "_create_inference_session", refuse)
+    with pytest.raises(ProviderError, match="fails on cpu: the engine cannot be built"):
+        open_session(b"", "cpu")
+    assert len(asked) == 1
+    assert capsys.readouterr().out == ""
+
+
 def test_what_onnx_runtime_is_asked_for(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert [name for name, _ in provider_list("cpu", 0)] == ["CPUExecutionProvider"]
