@@ -39,11 +39,11 @@ class Decoding:
     ``draft`` tells whether a JPEG may be decoded at a reduced scale before it is resized.
     """
 
-    version: int = 1
+    version: Literal[1] = 1
     exif_orientation: bool = True
     background: tuple[int, int, int] = (255, 255, 255)
-    sixteen_bit: str = "scaled"
-    icc: str = "ignored"
+    sixteen_bit: Literal["scaled"] = "scaled"
+    icc: Literal["ignored"] = "ignored"
     draft: bool = False
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ from penult.pipeline.cli.options import (
 from penult.pipeline.cli.output import exit_code_of, print_json, progress
 from penult.pipeline.extraction.extract import extract as run_extract
 from penult.pipeline.extraction.extract_job import extract_job
+from penult.pipeline.extraction.job_file import read_job_file
 from penult.pipeline.extraction.receipt import Receipt
 
 
@@ -50,10 +51,12 @@ def extract(
     130 interrupted. What was done is committed in each case.
     """
     _refuse_contradictions(ctx, images, job)
+    asked_job = None if job is None else read_job_file(job)
+    nice = nice or (asked_job.nice if asked_job else 0)
     if nice and hasattr(os, "nice"):
         os.nice(nice)
-    if job is not None:
-        _finish(ctx, extract_job(job, progress=progress()), as_json)
+    if asked_job is not None:
+        _finish(ctx, extract_job(asked_job, progress=progress()), as_json)
         return
     assert images is not None
     store, backbone, taps = (values.pop(name) for name in ("store", "backbone", "taps"))

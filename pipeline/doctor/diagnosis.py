@@ -51,15 +51,15 @@ def diagnose(
     provider: str = "auto",
     seconds: float = 2.0,
 ) -> Diagnosis:
-    """Measures this machine with the first images of a folder or table, or with two photos that penult brings.
+    """Measures this machine with the first images of any source, or with two photos that penult brings.
 
     Each of decoding and session is measured for ``seconds``, by as many threads as a job would have.
     """
     folder = _folder(store)
     network = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
     preprocessing = network.card.preprocessing
-    paths = sample_images() if images is None else [Path(file.path) for file in islice(list_images(images), IMAGES)]
-    data = read_decodable(paths, preprocessing)
+    files = sample_images() if images is None else list(islice(list_images(images), IMAGES))
+    data = read_decodable(files, preprocessing)
     installation = look_at_installation()  # before the measuring, which is a load of its own
     threads = worker_count()
     session = Session(network, ["penultimate"], provider=provider)

@@ -10,35 +10,38 @@ from pathlib import Path
 
 import numpy as np
 
-from penult.errors import ImageError, InputError, MissingFileError
+from penult.errors import InputError, MissingFileError
 from penult.exporters.card import Preprocessing
 from penult.pipeline.extraction.decode import decode
+from penult.pipeline.extraction.images import ImageFile
+from penult.pipeline.extraction.reading import read_file
 from penult.pipeline.extraction.session import Session
 
 BLOCK_BYTES = 1 << 20
 BLOCKS = 32
 
 
-def sample_images() -> list[Path]:
+def sample_images() -> list[ImageFile]:
     """Returns the two photos of 640 x 427 pixels that come with scikit-learn."""
     found = find_spec("sklearn")  # found and not imported: that takes a second
     if found is None or not found.submodule_search_locations:
         raise MissingFileError("The sample photos of scikit-learn are not there", expected="scikit-learn, installed")
-    return sorted(Path(next(iter(found.submodule_search_locations)), "datasets", "images").glob("*.jpg"))
+    folder = Path(next(iter(found.submodule_search_locations)), "datasets", "images")
+    return [ImageFile.at(str(path)) for path in sorted(folder.glob("*.jpg"))]
 
 
-def read_decodable(paths: Sequence[Path], preprocessing: Preprocessing) -> list[bytes]:
+def read_decodable(files: Sequence[ImageFile], preprocessing: Preprocessing) -> list[bytes]:
     """Returns the bytes of those of the files that can be decoded."""
     readable = []
-    for path in paths:
+    for file in files:
         try:
-            data = path.read_bytes()
+            data = read_file(file)
             decode(data, preprocessing)
-        except (OSError, ImageError):
+        except (OSError, ValueError):  # of which ImageError is one
             continue
         readable.append(data)
     if not readable:
-        raise InputError(f"None of {len(paths)} images can be decoded", expected="images to measure with")
+        raise InputError(f"None of {len(files)} images can be decoded", expected="images to measure with")
     return readable
 
 

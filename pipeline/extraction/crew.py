@@ -1,8 +1,9 @@
 """A crew: what one process needs to carry loads, made once: the session, the decoders, and as many threads as cores."""
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import math
+import time
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 
 from penult.exporters import Backbone
@@ -11,7 +12,7 @@ from penult.pipeline.extraction.decode_limits import DecodeLimits
 from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.extraction.options import ExtractOptions
 from penult.pipeline.extraction.session import Session
-from penult.pipeline.extraction.worker import Outcome, Presence, Worker
+from penult.pipeline.extraction.worker import Outcome, Presence, Stopped, Worker
 from penult.store import Space
 
 # How many files a worker takes at a time (in batches of the session), and how many such loads are under way for each
@@ -19,8 +20,18 @@ from penult.store import Space
 LOAD_FILES = 16
 IN_FLIGHT = 2
 
-# Beyond so many bytes a load takes no further file, since the last loads of large images would leave workers idle.
+# Beyond so many bytes a load takes no further file, since the last loads of large images would leave workers idle. On a
+# GPU a load is a batch, whatever its files: a batch that is not full costs as much as one that is.
 LOAD_BYTES = 4 << 20
+
+# How many loads may begin, and so perhaps end, while one that began before them is still under way.
+OVERTAKING = 4096
+
+TICK_SECONDS = 0.5
+"""How long the crew waits for a load to end before it looks whether it is to stop."""
+
+STOP_SECONDS = 5.0
+"""How long images in hand have to come to their end, once it is to stop."""
 
 
 class Crew:
@@ -37,31 +48,43 @@ class Crew:
         self.choice = session.choice
         self.workers = options.workers or worker_count()
         self.load_files = max(LOAD_FILES, session.batch_size)
+        self._load_bytes = math.inf if session.choice.on_gpu else LOAD_BYTES
         self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="penult-worker")
 
     @property
-    def in_flight(self) -> int:
-        """How many loads are under way at once."""
-        return IN_FLIGHT * self.workers
+    def overlap(self) -> int:
+        """How many others may end between the beginning of a load and its own end."""
+        return IN_FLIGHT * self.workers + OVERTAKING
 
-    def carry(
-        self, loads: Generator[list[ImageFile]], is_present: Presence, is_stopped: Callable[[], bool]
-    ) -> Iterator[Outcome]:
-        """Yields what becomes of each load, in their order; where one is empty, all before it come to their end first.
+    def cut(self, files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:
+        """Yields the files in loads, as `carry` wishes them."""
+        return in_loads(files, self.load_files, self._load_bytes)
 
-        Once it is to stop, it takes no further load, and those under way come to their end.
+    def carry(self, loads: Generator[list[ImageFile]], is_present: Presence, is_stopped: Stopped) -> Iterator[Outcome]:
+        """Yields what becomes of each load, as they end; where one is empty, all before it come to their end first.
+
+        Once it is to stop, it takes no further load, and begins none of their images; one that does not end in time is
+        left.
         """
-        waiting: deque[Future[Outcome]] = deque()
+        begun: dict[Future[Outcome], int] = {}  # and which load in their order each is
         with closing(loads):
-            for load in loads:
+            for number, load in enumerate(loads):
                 if load:
-                    waiting.append(self._pool.submit(self._worker, load, is_present))
-                while waiting and (not load or len(waiting) >= self.in_flight):
-                    yield waiting.popleft().result()
+                    begun[self._pool.submit(self._worker, load, is_present, is_stopped)] = number
+                while begun and not is_stopped() and (not load or self._is_full(begun, number)):
+                    yield from _ended(begun)
                 if is_stopped():
                     break
-        while waiting:
-            yield waiting.popleft().result()
+        stop_by = math.inf
+        while begun:
+            yield from _ended(begun)
+            if is_stopped():
+                stop_by = min(stop_by, time.monotonic() + STOP_SECONDS)
+            if time.monotonic() >= stop_by:
+                self._worker.stop()
+
+    def _is_full(self, begun: dict[Future[Outcome], int], number: int) -> bool:
+        return len(begun) >= IN_FLIGHT * self.workers or number - next(iter(begun.values())) >= OVERTAKING
 
     def close(self) -> None:
         """Lets the loads in hand end, drops those that wait, and ends the decoders."""
@@ -69,11 +92,19 @@ class Crew:
         self._worker.close()
 
 
-def in_loads(files: Sequence[ImageFile], size: int) -> Iterator[list[ImageFile]]:
+def _ended(begun: dict[Future[Outcome], int]) -> Iterator[Outcome]:
+    """Takes out and yields what has ended, after a little while if nothing has."""
+    done, _ = wait(begun, TICK_SECONDS, FIRST_COMPLETED)
+    for future in done:
+        del begun[future]
+        yield future.result()
+
+
+def in_loads(files: Sequence[ImageFile], size: int, most_bytes: float = LOAD_BYTES) -> Iterator[list[ImageFile]]:
     """Yields the files in their order in loads of at most ``size``, and of few bytes, but of one file at least."""
     load: list[ImageFile] = []
     for file in files:
-        if load and (len(load) >= size or sum(each.size for each in load) + file.size > LOAD_BYTES):
+        if load and (len(load) >= size or sum(each.size for each in load) + file.size > most_bytes):
             yield load
             load = []
         load.append(file)

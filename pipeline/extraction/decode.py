@@ -12,7 +12,7 @@ import threading
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -31,13 +31,16 @@ if TYPE_CHECKING:
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "AVIF", "PPM", "ICO")
 
 # How a photo of an iPhone begins, after its first four bytes; Pillow alone cannot tell what it is.
-HEIC_BRANDS = frozenset({b"ftypheic", b"ftypheix", b"ftypheim", b"ftyphevc", b"ftypmif1"})
+HEIC_BRANDS = frozenset(
+    b"ftyp" + brand
+    for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+)
 
 # Where Pillow begins to warn of a decompression bomb; above it the file is refused before a pixel is decoded.
 MAX_PIXELS = 89_478_485
 
-# A file of more bytes than this is no photo, and reading it whole would cost the memory of thousands.
-MAX_BYTES = 1 << 28
+# White in 16 bits.
+LARGEST_LEVEL = (1 << 16) - 1
 
 # Above this many resized pixels (an image of extreme shape) only the part that the crop keeps is resized.
 MAX_RESIZED_PIXELS = 1 << 24
@@ -114,7 +117,7 @@ def _formats(data: bytes | bytearray) -> tuple[str, ...]:
     if bytes(data[4:12]) not in HEIC_BRANDS:
         return FORMATS
     try:
-        import_module("pillow_heif").register_heif_opener()
+        import_module("pillow_heif").register_heif_opener(decode_threads=1)  # as many images at once as cores
     except ImportError:
         return FORMATS
     return (*FORMATS, "HEIF")
@@ -200,7 +203,11 @@ def _as_rgb(image: Image.Image, decoding: "Decoding") -> Image.Image:
 
 def _from_sixteen_bits(image: Image.Image) -> Image.Image:
     """Scales 0..65535 to 0..255; Pillow's own conversion would clip all that is above 255 to white."""
-    return image.convert("I").point([(level + 128) // 257 for level in range(1 << 16)], "L").convert("RGB")
+    if image.mode == "I":
+        lowest, highest = cast("tuple[int, int]", image.getextrema())
+        if lowest < 0 or highest > LARGEST_LEVEL:
+            raise ImageError("the image holds integers beyond 16 bits, for which no black and white are agreed")
+    return image.convert("I").point([(level + 128) // 257 for level in range(LARGEST_LEVEL + 1)], "L").convert("RGB")
 
 
 def _over_background(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:

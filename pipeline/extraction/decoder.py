@@ -102,7 +102,7 @@ def main() -> None:
 def _serve(source: IO[bytes], answers: IO[bytes]) -> None:
     import json
 
-    from PIL import Image, PngImagePlugin
+    from PIL import AvifImagePlugin, Image, PngImagePlugin
 
     from penult.errors import ImageError
     from penult.pipeline.extraction.decode import decoded_image
@@ -110,6 +110,7 @@ def _serve(source: IO[bytes], answers: IO[bytes]) -> None:
 
     Image.preinit()
     PngImagePlugin.MAX_TEXT_CHUNK = _TEXT_BYTES
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there are as many decoders as cores
     content = json.loads(receive(source)[1])
     preprocessing = _preprocessing(content["preprocessing"])
     leave = _Leave(source, answers)

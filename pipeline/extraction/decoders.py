@@ -27,6 +27,9 @@ PROGRAM = "from penult.pipeline.extraction.decoder import main; main()"
 
 PIPE_BYTES = 1 << 20
 
+ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
+"""Or the C library would now and then set memory aside for another thread, and an image near its limit lack it."""
+
 END_SECONDS = 2.0
 """How long a decoder may take to notice that it is not needed any more."""
 
@@ -37,6 +40,8 @@ class Decoders:
     def __init__(self, preprocessing: Preprocessing, limits: DecodeLimits | None = None) -> None:
         self._preprocessing, self._limits = preprocessing, limits or DecodeLimits()
         self._idle: list[_Decoder] = []
+        self._busy: set[_Decoder] = set()
+        self._is_stopped = False
         self._large_turn = threading.Lock()
         self._end = weakref.finalize(self, _end_all, self._idle)
 
@@ -44,6 +49,9 @@ class Decoders:
         """Returns the pixels (H, W, 3) of the image that ``data`` holds, or raises ImageError with the reason.
 
         Safe to call from several threads.
+
+        Raises:
+            DecodingStopped: `stop` was called meanwhile.
         """
         try:
             return self._ask(data)
@@ -54,6 +62,12 @@ class Decoders:
             except _CrashError as crash:
                 raise ImageError(str(crash)) from None
 
+    def stop(self) -> None:
+        """Ends the decoders at work, from any thread, and decodes nothing more."""
+        self._is_stopped = True
+        for decoder in self._busy.copy():
+            decoder.kill()
+
     def close(self) -> None:
         """Ends the decoders; the next image starts new ones."""
         _end_all(self._idle)
@@ -63,11 +77,18 @@ class Decoders:
             decoder = _Decoder(self._preprocessing, self._limits) if is_fresh else self._idle.pop()
         except IndexError:
             return self._ask(data, is_fresh=True)
+        self._busy.add(decoder)
         try:
+            if self._is_stopped:
+                raise DecodingStopped
             kind, answer = decoder.ask(data, self._large_turn)
-        except BaseException:
+        except BaseException as error:
             decoder.end()
+            if self._is_stopped:
+                raise DecodingStopped from error
             raise
+        finally:
+            self._busy.discard(decoder)
         if kind == REASON and answer == TOO_TIGHT.encode() and not is_fresh:
             decoder.end()  # what is left of other images in its memory must decide nothing
             return self._ask(data, is_fresh=True)
@@ -75,6 +96,10 @@ class Decoders:
         if kind != PIXELS:
             raise ImageError(answer.decode())
         return np.frombuffer(answer, np.uint8).reshape(*self._preprocessing.crop, 3)
+
+
+class DecodingStopped(Exception):  # noqa: N818 - it is no error
+    """An image was left, because the job is to end."""
 
 
 class _CrashError(Exception):
@@ -93,6 +118,7 @@ class _Decoder:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env=os.environ | ONE_ARENA,
             bufsize=0,
             **own_group,
         )
@@ -121,6 +147,9 @@ class _Decoder:
                     remedy="where that is no fault of the image, try it again with --retry-failed",
                 ) from None
             raise _CrashError(f"the decoder crashed on it ({_spell(status)})") from None
+
+    def kill(self) -> None:
+        self._process.kill()
 
     def end(self) -> None:
         for stream in (self._input, self._output):

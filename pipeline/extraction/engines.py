@@ -1,7 +1,7 @@
 """Engines: who carries a job's loads to their end. The local one is a crew in this very process."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from types import TracebackType
 from typing import Protocol, Self
@@ -27,11 +27,13 @@ CLAIM_FILES = 64
 class Engine(Protocol):
     """Carries loads to rows in the spaces, and tells a recorder of their files; entered as a context.
 
-    ``load_files`` is how many files a load is to have, and ``claim_files`` how many to claim at once.
+    ``claim_files`` is how many files to claim at once.
     """
 
-    load_files: int
     claim_files: int
+
+    def cut(self, files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:
+        """Yields files in loads of the size that suits it."""
 
     def __enter__(self) -> Self:
         """Makes ready to carry."""
@@ -58,8 +60,8 @@ class LocalEngine:
         self, backbone: Backbone, spaces: dict[str, Space], options: ExtractOptions, recorder: Recorder
     ) -> None:
         self._crew, self._recorder = Crew(backbone, spaces, options), recorder
-        self._writer = Writer(spaces, in_flight=self._crew.in_flight)
-        self.load_files, self.claim_files = self._crew.load_files, max(CLAIM_FILES, self._crew.load_files)
+        self._writer = Writer(spaces, overlap=self._crew.overlap)
+        self.claim_files = max(CLAIM_FILES, self._crew.load_files)
         receipt, choice = recorder.receipt, self._crew.choice
         receipt.provider, receipt.why_not_better, receipt.workers = choice.provider, choice.why, self._crew.workers
 
@@ -72,6 +74,10 @@ class LocalEngine:
         self._crew.close()
         self._commit()
         self._recorder.finish()
+
+    def cut(self, files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:
+        """Yields the loads of the crew."""
+        return self._crew.cut(files)
 
     def carry(self, loads: Generator[list[ImageFile]], stop: Stop) -> None:
         """Carries the loads with the threads of this process."""

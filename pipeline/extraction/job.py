@@ -9,7 +9,6 @@ from penult.errors import StoreDamagedError, StoreWriteError
 from penult.exporters import Backbone
 from penult.pipeline.extraction.claims import Claims
 from penult.pipeline.extraction.collector import paused_collector
-from penult.pipeline.extraction.crew import in_loads
 from penult.pipeline.extraction.engines import Engine, require_engine, start_engine
 from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.extraction.interrupts import Stop, stop_when_interrupted
@@ -108,13 +107,13 @@ class Job:
         held: list[ImageFile] = []
         while chunk := list(islice(files, engine.claim_files)):
             mine, theirs = self._claim(chunk, claims, engine)
-            yield from in_loads(mine, engine.load_files)
+            yield from engine.cut(mine)
             held += theirs
         while held and not stop.is_asked:
             still: list[ImageFile] = []
             for start in range(0, len(held), LOOK_UP_FILES):
                 mine, theirs = self._claim(self._look_up(held[start : start + LOOK_UP_FILES]), claims, engine)
-                yield from in_loads(mine, engine.load_files)
+                yield from engine.cut(mine)
                 still += theirs
             held = still
             if held:

@@ -10,6 +10,9 @@ from typing import Any, get_args, get_type_hints
 from penult.errors import InputError, MissingFileError, UnknownNameError
 from penult.pipeline.extraction.options import ExtractOptions
 
+# How far a process may give way to others.
+LEVELS = range(20)
+
 
 @dataclass(frozen=True)
 class BackboneRequest:
@@ -21,18 +24,22 @@ class BackboneRequest:
 
 @dataclass(frozen=True)
 class JobFile:
-    """What the file asks for. Paths in it count from its own folder."""
+    """What the file asks for. Paths in it count from its own folder.
+
+    ``nice`` is for the process that runs it: from 0 to 19, which gives way to all others.
+    """
 
     images: tuple[str, ...]
     store: str = "penult-store"
     backbones: tuple[BackboneRequest, ...] = (BackboneRequest("efficientnet-lite0"),)
     options: ExtractOptions = field(default_factory=ExtractOptions)
+    nice: int = 0
 
 
 def read_job_file(path: str | Path) -> JobFile:
     """Reads and checks a job; whatever is wrong with it is told with its line.
 
-    The file bears the names of `ExtractOptions`, and ``images``, ``store``, ``backbone`` and ``taps``.
+    The file bears the names of `ExtractOptions`, and ``images``, ``store``, ``backbone``, ``taps`` and ``nice``.
     """
     path = Path(path)
     try:
@@ -52,7 +59,7 @@ class _Reader:
         self._path, self._lines = path, text.splitlines()
 
     def job(self, content: Mapping[str, Any]) -> JobFile:
-        names = {"images", "store", "backbone", "taps", *(each.name for each in fields(ExtractOptions))}
+        names = {"images", "store", "backbone", "taps", "nice", *(each.name for each in fields(ExtractOptions))}
         for key in content:
             self._require_known("option", key, names)
         if not content.get("images"):
@@ -72,7 +79,13 @@ class _Reader:
             store=self._place(self._text("store", content.get("store", JobFile.store))),
             backbones=self._backbones(content),
             options=options,
+            nice=self._nice(content.get("nice", JobFile.nice)),
         )
+
+    def _nice(self, value: Any) -> int:
+        if type(value) is not int or value not in LEVELS:
+            raise InputError(f"{self._where('nice')}nice is {value!r}", expected="a whole number from 0 to 19")
+        return value
 
     def _backbones(self, content: Mapping[str, Any]) -> tuple[BackboneRequest, ...]:
         taps = self._texts("taps", content.get("taps", BackboneRequest.taps))

@@ -12,7 +12,7 @@ from time import perf_counter
 import penult
 from penult.errors import EngineError
 from penult.exporters import load_backbone
-from penult.pipeline.extraction.crew import Crew, in_loads
+from penult.pipeline.extraction.crew import Crew
 from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.extraction.options import ExtractOptions
 from penult.pipeline.extraction.ray_nodes import equipment, require_in_sight, telling_where
@@ -95,7 +95,7 @@ class CrewActor:
             return self._carry(files)
 
     def _carry(self, files: Sequence[ImageFile]) -> Report:
-        writer, report = Writer(self._spaces, in_flight=self._crew.in_flight), Report()
+        writer, report = Writer(self._spaces, overlap=self._crew.overlap), Report()
         for outcome in self._crew.carry(self._in_turn(files, report), writer.is_present, lambda: self._is_stopped):
             report.tally.add(writer.take(outcome))
             if writer.is_full:
@@ -108,7 +108,7 @@ class CrewActor:
         # Held until the last load is taken, while others of the chunk are still under way: then the next one begins.
         with self._turn:
             report.seconds -= perf_counter()
-            yield from in_loads(files, self._crew.load_files)
+            yield from self._crew.cut(files)
 
     def stop(self) -> None:
         """Has the chunks in hand end with the loads that are begun."""

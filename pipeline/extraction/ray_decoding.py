@@ -14,7 +14,7 @@ from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.extraction.ray_nodes import equipment, require_equal, require_in_sight, telling_where
 from penult.pipeline.extraction.session import Runner
 from penult.pipeline.extraction.views import IDENTITY
-from penult.pipeline.extraction.worker import DecodedFile, Eyes, Outcome, Presence, Worker, absent
+from penult.pipeline.extraction.worker import DecodedFile, Eyes, Outcome, Presence, Stopped, Worker, absent, never
 
 RETRIES = 1
 """How often Ray does a task again whose process or node was lost; after that the actor's chunk is done again."""
@@ -37,8 +37,10 @@ class SeatedWorker(Worker):
         self._task = ray.remote(look_there).options(num_cpus=1, max_retries=RETRIES)
         self._sight = ray.put((preprocessing, limits or DecodeLimits(), equipment()))
 
-    def look(self, files: Sequence[ImageFile], is_present: Presence) -> tuple[Outcome, list[DecodedFile]]:
-        """Returns what came to its end by reading and decoding, and the pixels of all others."""
+    def look(
+        self, files: Sequence[ImageFile], is_present: Presence, is_stopped: Stopped = never
+    ) -> tuple[Outcome, list[DecodedFile]]:
+        """Returns what came to its end by reading and decoding, and the pixels of all others; a task is whole."""
         import ray
 
         try:

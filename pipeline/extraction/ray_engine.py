@@ -6,7 +6,7 @@ each actor two chunks at most, one in its hands and one waiting, so a slow one i
 
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -15,7 +15,7 @@ from typing import Any, Self
 from penult.errors import EngineError
 from penult.exporters import Backbone
 from penult.pipeline.extraction.chunks import TRIES, Chunk, Chunks
-from penult.pipeline.extraction.crew import LOAD_FILES
+from penult.pipeline.extraction.crew import LOAD_FILES, in_loads
 from penult.pipeline.extraction.engines import WAIT_SECONDS
 from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.extraction.interrupts import Stop
@@ -77,7 +77,7 @@ class Member:
 class RayEngine:
     """Carries with all nodes of a cluster."""
 
-    load_files, claim_files = LOAD_FILES, CLAIM_FILES
+    claim_files = CLAIM_FILES
 
     def __init__(
         self, backbone: Backbone, store: Store, spaces: dict[str, Space], options: ExtractOptions, recorder: Recorder
@@ -118,6 +118,10 @@ class RayEngine:
             for member in self._members:
                 _end(member)
             self._recorder.finish()
+
+    def cut(self, files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:
+        """Yields loads that chunks are made of."""
+        return in_loads(files, LOAD_FILES)
 
     def hasten(self) -> None:
         """Makes chunks small, so that what others wait for is committed soon."""

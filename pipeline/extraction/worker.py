@@ -4,8 +4,6 @@ One worker does all three for its load, and as many workers as cores do so side 
 share the cores in whatever proportion they need, nothing waits in a queue between them, and nothing is tuned.
 """
 
-import os
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,10 +16,10 @@ from numpy.typing import NDArray
 
 from penult.errors import ImageError
 from penult.exporters.card import Preprocessing
-from penult.pipeline.extraction.decode import MAX_BYTES
 from penult.pipeline.extraction.decode_limits import DecodeLimits
-from penult.pipeline.extraction.decoders import Decoders
+from penult.pipeline.extraction.decoders import Decoders, DecodingStopped
 from penult.pipeline.extraction.images import ImageFile
+from penult.pipeline.extraction.reading import read_file
 from penult.pipeline.extraction.session import Runner
 from penult.pipeline.extraction.views import IDENTITY, row_name, view_of
 from penult.store.keys import key_of
@@ -31,10 +29,11 @@ PORTION_BYTES = 1 << 25
 
 _large_turn = threading.Lock()
 
-_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-
 # Tells for each of the keys whether its rows are in the store, or on their way into it.
 Presence = Callable[[Sequence[bytes]], Sequence[bool]]
+
+# Tells whether to begin nothing more.
+Stopped = Callable[[], bool]
 
 # A file, its key, and what it holds.
 ReadFile = tuple[ImageFile, bytes, bytes]
@@ -45,9 +44,14 @@ DecodedFile = tuple[ImageFile, bytes, NDArray[np.uint8]]
 Keyed = TypeVar("Keyed", ReadFile, DecodedFile)
 
 
+def never() -> bool:
+    """Tells to go on."""
+    return False
+
+
 @dataclass
 class Outcome:
-    """What became of one load: each of its files stands in exactly one of the three lists.
+    """What became of one load: each of its files stands in exactly one of the three lists, if it was not stopped.
 
     ``unsettled`` are those of the failed files that may do another time though they do not change: it was not their
     content that failed.
@@ -71,7 +75,13 @@ class Eyes:
         """Ends the processes that decode."""
         self._decoders.close()
 
-    def look(self, files: Sequence[ImageFile], is_present: Presence) -> tuple[Outcome, list[DecodedFile]]:
+    def stop(self) -> None:
+        """Ends the decoders at work, whose images are left; to be called once ``is_stopped`` tells so."""
+        self._decoders.stop()
+
+    def look(
+        self, files: Sequence[ImageFile], is_present: Presence, is_stopped: Stopped = never
+    ) -> tuple[Outcome, list[DecodedFile]]:
         """Returns what came to its end by that, and the pixels of all others.
 
         Never raises for what is wrong with an image; that stands in ``failed`` with its reason.
@@ -80,10 +90,12 @@ class Eyes:
         clock = _Clock(outcome.stage_seconds)
         decoded = []
         for portion in _portions(files):
+            if is_stopped():
+                break
             with _turn_of(portion):
                 fresh = absent(self._read(portion, outcome), is_present, outcome)
                 clock.stage("read")
-                decoded += self._decode(fresh, outcome)
+                decoded += self._decode(fresh, outcome, is_stopped)
                 del fresh  # or its bytes would stay while the next portion is read
             clock.stage("decode")
         return outcome, decoded
@@ -92,7 +104,7 @@ class Eyes:
         read = []
         for file in files:
             try:
-                data = _read_file(file)
+                data = read_file(file)
             except ImageError as error:
                 outcome.failed.append((file, str(error)))
             except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
@@ -103,13 +115,17 @@ class Eyes:
                 read.append((file, key_of(data), data))
         return read
 
-    def _decode(self, fresh: Sequence[ReadFile], outcome: Outcome) -> list[DecodedFile]:
+    def _decode(self, fresh: Sequence[ReadFile], outcome: Outcome, is_stopped: Stopped) -> list[DecodedFile]:
         decoded = []
         for file, key, data in fresh:
+            if is_stopped():
+                break
             try:
                 decoded.append((file, key, self._decoders.decode(data)))
             except ImageError as error:
                 outcome.failed.append((file, str(error)))
+            except DecodingStopped:
+                break
         return decoded
 
 
@@ -128,23 +144,31 @@ class Worker(Eyes):
         self._session, self._dtype = session, np.dtype(dtype)
         self._views = {view: view_of(view) for view in views}
 
-    def __call__(self, files: Sequence[ImageFile], is_present: Presence) -> Outcome:
+    def __call__(self, files: Sequence[ImageFile], is_present: Presence, is_stopped: Stopped = never) -> Outcome:
         """Never raises for what is wrong with an image; that stands in ``failed`` with its reason."""
-        outcome, decoded = self.look(files, is_present)
+        outcome, decoded = self.look(files, is_present, is_stopped)
         clock = _Clock(outcome.stage_seconds)
-        if decoded:
-            self._run(decoded, outcome)
+        size = self._session.batch_size
+        batches = (decoded[start : start + size] for start in range(0, len(decoded), size))
+        parts = [self._run(batch) for batch in batches if not is_stopped()]
+        if parts:
+            rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            self._sort_out(decoded[: size * len(parts)], rows, outcome)
         clock.stage("session")
         return outcome
 
-    def _run(self, decoded: Sequence[DecodedFile], outcome: Outcome) -> None:
+    def _run(self, batch: Sequence[DecodedFile]) -> dict[str, NDArray[np.floating]]:
+        """Returns the rows of all taps and views."""
         rows: dict[str, NDArray[np.floating]] = {}
         for view, seen in self._views.items():
-            features = self._session.run(np.stack([seen(pixels, key) for _, key, pixels in decoded]))
-            with np.errstate(over="ignore"):  # what overflows is found and named below
+            features = self._session.run(np.stack([seen(pixels, key) for _, key, pixels in batch]))
+            with np.errstate(over="ignore"):  # what overflows is found and named afterwards
                 rows |= {row_name(tap, view): matrix.astype(self._dtype) for tap, matrix in features.items()}
+        return rows
+
+    def _sort_out(self, run: Sequence[DecodedFile], rows: Mapping[str, NDArray[np.floating]], outcome: Outcome) -> None:
         sound = np.logical_and.reduce([np.isfinite(matrix).all(axis=1) for matrix in rows.values()])
-        for (file, key, _), is_sound in zip(decoded, sound, strict=True):
+        for (file, key, _), is_sound in zip(run, sound, strict=True):
             if is_sound:
                 outcome.extracted.append((file, key))
             else:
@@ -177,20 +201,6 @@ def _portions(files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:
 def _turn_of(portion: Sequence[ImageFile]) -> AbstractContextManager[object]:
     """Returns what is held while a portion is in memory: for one large file, a turn, so that no other is there too."""
     return _large_turn if sum(file.size for file in portion) > PORTION_BYTES else nullcontext()
-
-
-def _read_file(file: ImageFile) -> bytes:
-    if file.place is not None:
-        return file.place.read(file, MAX_BYTES)
-    descriptor = os.open(file.path, _READING)  # which waits for nobody where a pipe stands
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ImageError("it is no regular file")
-    with os.fdopen(descriptor, "rb") as stream:
-        data = stream.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise ImageError(f"the file is too large: more than {MAX_BYTES:,} bytes")
-    return data
 
 
 class _Clock:

@@ -92,12 +92,12 @@ class Recent:
 class Writer:
     """Takes outcomes one after the other, from one thread, and commits their rows as one shard for each space.
 
-    ``in_flight`` is how many batches are under way at once.
+    ``overlap`` is how many other outcomes may come between the beginning of a load and its own.
     """
 
-    def __init__(self, spaces: dict[str, Space], *, in_flight: int) -> None:
+    def __init__(self, spaces: dict[str, Space], *, overlap: int) -> None:
         self._spaces = spaces
-        self._recent = Recent(in_flight + 1)
+        self._recent = Recent(overlap + 1)
         self._interval_seconds = FIRST_COMMIT_SECONDS
         self._reset()
 

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from penult.errors import ImageError
-from penult.pipeline.extraction.decode import MAX_BYTES
 from penult.pipeline.extraction.images import ImageFile, is_archive, list_images
+from penult.pipeline.extraction.reading import read_file
 
 __all__ = ["read_again"]
 
@@ -23,15 +22,13 @@ def read_again(path: str | Path) -> bytes:
     """
     file = Path(path)
     if file.is_file():
-        if file.stat().st_size > MAX_BYTES:
-            raise ImageError(f"the file is too large: more than {MAX_BYTES:,} bytes")
-        return file.read_bytes()
+        return read_file(ImageFile.at(str(file)))
     for archive in file.parents:
         if is_archive(archive.name) and archive.is_file():
             found = archive.stat()
             member = _contents(str(archive), found.st_mtime_ns, found.st_size).get(str(path))
-            if member is not None and member.place is not None:
-                return member.place.read(member, MAX_BYTES)
+            if member is not None:
+                return read_file(member)
     raise FileNotFoundError(2, "No such file or directory", str(path))
 
 

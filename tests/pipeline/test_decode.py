@@ -144,6 +144,14 @@ def test_the_memory_of_large_images_is_bounded() -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("levels", [(0, 65_536), (-1, 9)])
+def test_integers_beyond_sixteen_bits_have_no_white(levels: tuple[int, int]) -> None:
+    values = np.array([[0, 65_535], levels], np.int32)
+    with pytest.raises(ImageError, match="beyond 16 bits"):
+        decode(_bytes(Image.fromarray(values), "TIFF"), WHOLE)
+    assert decode(_bytes(Image.fromarray(values[:1]), "TIFF"), WHOLE).max() == 255
+
+
 def test_sixteen_bits_round_as_exact_arithmetic_does() -> None:
     values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     expected = (values.astype(np.int64) + 128) // 257

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import penult.pipeline.doctor.installation as installation_module
@@ -55,6 +56,18 @@ def test_the_slowest_part_is_the_bottleneck(
     slow = diagnose(collection, tmp_path / "store", backbone=small_backbone, seconds=0.1)
     assert slow.bottleneck == "session"
     assert slow.expected < 4 * slow.workers / 0.05
+
+
+def test_it_measures_with_images_wherever_they_lie(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+    import tarfile
+
+    with tarfile.open(tmp_path / "c.tar", "w") as tar:
+        tar.add(collection, "c")
+    for images in (tmp_path / "c.tar", str(collection / "*" / "*.png")):
+        found = diagnose(images, tmp_path / "store", backbone=small_backbone, seconds=0.05)
+        assert found.image_bytes == pytest.approx(
+            np.mean([path.stat().st_size for path in collection.rglob("*.png")]), abs=1
+        )
 
 
 def test_images_that_are_none_cannot_be_measured_with(tmp_path: Path, small_backbone: Backbone) -> None:

@@ -20,6 +20,7 @@ from penult.pipeline.extraction import worker
 from penult.pipeline.extraction.decode import decode
 from penult.pipeline.extraction.extract import ExtractOptions, extract
 from penult.pipeline.extraction.images import ImageFile
+from penult.pipeline.extraction.reading import read_file
 from penult.pipeline.extraction.receipt import Receipt
 from penult.pipeline.extraction.session import Session
 from penult.store import Store, key_of, open_store
@@ -137,14 +138,14 @@ def test_what_failed_for_another_reason_than_its_content_is_tried_again(
     """A file that could not be read for a while did not change, and yet is not lost."""
     store = open_store(tmp_path / "store")
     image = collection / "red" / "0.png"
-    read = worker._read_file
+    read = read_file
 
     def refuse(file: ImageFile) -> bytes:
         if file.path == str(image):
             raise PermissionError(13, "Permission denied")
         return read(file)
 
-    monkeypatch.setattr(worker, "_read_file", refuse)
+    monkeypatch.setattr(worker, "read_file", refuse)
     assert _counts(extract(collection, store, backbone=small_backbone)) == (30, 29, 0, 1)
     assert [failure.reason for failure in store.catalog.ledger.failures()] == [
         "the file cannot be read: Permission denied"
@@ -307,11 +308,11 @@ from penult.pipeline.extraction.extract import ExtractOptions, extract
 from penult.exporters import load_backbone
 import penult.pipeline.extraction.writer as writer
 writer.FIRST_COMMIT_SECONDS = 0.0
-read = worker._read_file
+read = worker.read_file
 def slowly(file):
     time.sleep(0.1)
     return read(file)
-worker._read_file = slowly
+worker.read_file = slowly
 import penult.pipeline.extraction.crew as crew
 crew.LOAD_FILES = 4
 print("ready", flush=True)

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import penult.pipeline.extraction.claims as claims_module
 import penult.pipeline.extraction.crew as crew_module
 from penult.errors import InputError, MissingFileError, StoreWriteError, UnknownNameError
 from penult.exporters.backbone import Backbone
+from penult.pipeline.cli.app import app
 from penult.pipeline.extraction.claims import Claims
 from penult.pipeline.extraction.extract import ExtractOptions, extract
 from penult.pipeline.extraction.extract_job import extract_job
@@ -45,11 +47,11 @@ import penult.pipeline.extraction.engines as engines
 import penult.pipeline.extraction.worker as worker
 from penult.pipeline.extraction.extract import ExtractOptions, extract
 crew.LOAD_FILES = engines.CLAIM_FILES = 2
-read = worker._read_file
+read = worker.read_file
 def slowly(file):
     time.sleep(0.2)
     return read(file)
-worker._read_file = slowly
+worker.read_file = slowly
 print("ready", flush=True)
 sys.stdin.readline()
 receipt = extract(sys.argv[1], sys.argv[2], backbone=sys.argv[3], options=ExtractOptions(workers=1))
@@ -351,6 +353,8 @@ def test_a_job_file_says_all(
         ('images = "p"\nstrict = 1\n', 2, "true or false"),
         ('images = "p"\nshard = "9/4"\n', 2, "shard is '9/4'"),
         ("images = 3\n", 1, "images is 3"),
+        ('images = "p"\nnice = 20\n', 2, "nice is 20. Expected: a whole number from 0 to 19"),
+        ('images = "p"\nnice = true\n', 2, "nice is True"),
         ('images = "p"\n[[backbone]]\nname = "a"\n[[backbone]]\nnam = "b"\n', 5, r"'nam'.*did you mean 'name'"),
         ('images = "p"\n[[backbone]]\nname = "a"\n[[backbone]]\ntaps = ["b"]\n', 4, "no name"),
         ('images = "p"\n[[backbone]]\nname = "a"\ntaps = [1]\n', 4, r"taps is \[1\]"),
@@ -395,3 +399,16 @@ def test_the_command_line_runs_jobs_and_exits_as_a_scheduler_expects(
     again = run("photos", "--backbone", "small.onnx", "--rehash", "--max-seconds", "0.000001")
     assert again.returncode == 4
     assert "30 images are left for the next run" in again.stdout
+
+
+def test_a_job_file_may_give_way_to_others(
+    collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_backbone.save(tmp_path / "small.onnx")
+    (tmp_path / "job.toml").write_text('images = "photos"\nbackbone = "small.onnx"\nnice = 7\n')
+    given: list[int] = []
+    monkeypatch.setattr(os, "nice", given.append)
+    for words in ([], ["--nice", "3"]):
+        done = CliRunner().invoke(app, ["extract", "--job", str(tmp_path / "job.toml"), *words])
+        assert done.exit_code == 0, done.output
+    assert given == [7, 3], "what stands on the command line counts"

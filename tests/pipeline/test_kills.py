@@ -26,11 +26,11 @@ import penult.pipeline.extraction.writer as writer
 writer.FIRST_COMMIT_SECONDS = 0.01
 writer.LAST_COMMIT_SECONDS = 0.04
 crew.LOAD_FILES = engines.CLAIM_FILES = 1
-read = worker._read_file
+read = worker.read_file
 def slowly(file):
     time.sleep(0.02)
     return read(file)
-worker._read_file = slowly
+worker.read_file = slowly
 from penult.pipeline.cli import main
 main()
 """

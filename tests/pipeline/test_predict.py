@@ -98,9 +98,9 @@ def test_renamed_images_are_known_by_their_bytes_and_new_ones_are_computed_and_n
     decoded: list[str] = []
     original = Worker._decode
 
-    def counting(self: Any, fresh: Any, outcome: Any) -> Any:
+    def counting(self: Any, fresh: Any, *others: Any) -> Any:
         decoded.extend(file.path for file, *_ in fresh)
-        return original(self, fresh, outcome)
+        return original(self, fresh, *others)
 
     monkeypatch.setattr(Worker, "_decode", counting)
     before = len(store.spaces()[0])
