@@ -11,25 +11,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import RLock
 
-from penult.errors import MissingFileError, StoreDamagedError, StoreError, StoreFormatError, StoreWriteError
+from penult.errors import MissingFileError, StoreError, StoreFormatError, StoreWriteError
 from penult.store.catalog import schema
+from penult.store.catalog.sqlite_errors import damaged, is_busy, is_unwritable, reason_of, translated
 from penult.store.durable import publish_if_absent, temporary_name
+from penult.store.mounts import may_be_shared
 
 BUSY_SECONDS = 30.0
 """How long a writer waits for another process's transaction."""
 
-ROOM_BYTES = 1 << 20
-"""A disk with less free space than this counts as full."""
-
 _log = logging.getLogger(__name__)
-_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_IOERR_READ}
-_UNWRITABLE = {
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PERM,
-}
 
 
 class Database:
@@ -48,10 +39,10 @@ class Database:
         self._lock = RLock()
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         self.on_change: Callable[[bool], object] = lambda may_wait: None
-        with translated(path):
+        with translated(path, BUSY_SECONDS):
             self._connection = self._open()
         try:
-            with translated(path):
+            with translated(path, BUSY_SECONDS):
                 schema.check(self._connection, path)
                 if schema.version_of(self._connection) < len(schema.MIGRATIONS):
                     self._migrate()
@@ -76,7 +67,7 @@ class Database:
                 expected="a catalog that may be written",
                 remedy="free space if the disk is full, ask its owner for the right to write, or copy the store",
             )
-        with self._lock, translated(self.path):
+        with self._lock, translated(self.path, BUSY_SECONDS):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -90,7 +81,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Gives the connection with the state of one moment."""
-        with self._lock, translated(self.path):
+        with self._lock, translated(self.path, BUSY_SECONDS):
             if self._connection.in_transaction:
                 yield self._connection
                 return
@@ -104,7 +95,7 @@ class Database:
     @contextmanager
     def attached(self, others: Mapping[str, Path]) -> Iterator[sqlite3.Connection]:
         """Gives the connection inside one transaction, with other files under their names; nobody is told of it."""
-        with self._lock, translated(self.path):
+        with self._lock, translated(self.path, BUSY_SECONDS):
             for name, path in others.items():
                 self._connection.execute(f"ATTACH DATABASE ? AS {name}", (str(path),))
             try:
@@ -121,7 +112,7 @@ class Database:
 
     def replace_by(self, source: sqlite3.Connection) -> None:
         """Makes this file what another one is."""
-        with self._lock, translated(self.path):
+        with self._lock, translated(self.path, BUSY_SECONDS):
             source.backup(self._connection)
 
     def close(self) -> None:
@@ -154,21 +145,23 @@ class Database:
             try:
                 return self._open_writable()
             except sqlite3.OperationalError as error:
-                if _code(error) & 0xFF not in _UNWRITABLE:
+                if not is_unwritable(error):
                     raise
-                self._fall_back(_reason(self.path, error))
+                self._fall_back(reason_of(self.path, error))
         return self._open_readonly()
 
     def _open_writable(self) -> sqlite3.Connection:
+        # The log's shared memory is of one machine: with it, writers on two would not see each other's locks.
+        wanted = "delete" if may_be_shared(self.path.parent) else "wal"
         connection = connect(self.path, "mode=rw")
         try:
-            mode = _ask_for_wal(connection)
+            mode = _ask_for_journal(connection, wanted)
             # Every commit reaches the disk: a dataset that save() returned is there after a power cut.
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA synchronous = EXTRA")
         except BaseException:
             connection.close()
             raise
-        if mode != "wal":
+        if mode != wanted:
             self._note(f"the file system of {self.path} allows no write-ahead log: readers and writers wait in turn")
         return connection
 
@@ -214,48 +207,6 @@ class Database:
         _log.warning(text)
 
 
-def damaged(path: Path, what: str) -> StoreDamagedError:
-    """Makes the error for a catalog whose contents are not what was written."""
-    return StoreDamagedError(
-        f"The catalog {path} is damaged: {what}",
-        expected="a whole SQLite file",
-        remedy="the features are safe: move the catalog aside, run extract again, and import the datasets again "
-        "from their exports or label files",
-    )
-
-
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turns the errors of SQLite into those of penult."""
-    try:
-        yield
-    except UnicodeDecodeError as error:  # SQLite's own message, with a damaged name in it
-        raise damaged(path, "a name in it is no text") from error
-    except sqlite3.Error as error:
-        code = _code(error)
-        if code in _DAMAGED or code & 0xFF in _DAMAGED:
-            raise damaged(path, str(error)) from error
-        if code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-            raise StoreWriteError(
-                f"Another process has held {path} for more than {BUSY_SECONDS:g} s", remedy="wait for it, or end it"
-            ) from error
-        if code & 0xFF in _UNWRITABLE:
-            raise StoreWriteError(
-                f"{path} cannot be written: {_reason(path, error)}", remedy="free space, or check who may write there"
-            ) from error
-        raise
-
-
-def _reason(path: Path, error: sqlite3.Error) -> str:
-    # SQLite calls a full disk "disk I/O error" where it was its shared memory that found no room.
-    is_full = path.parent.is_dir() and shutil.disk_usage(path.parent).free < ROOM_BYTES
-    return "no space is left on its disk" if is_full else str(error)
-
-
-def _code(error: sqlite3.Error) -> int:
-    return int(getattr(error, "sqlite_errorcode", None) or 0)
-
-
 def connect(path: Path, options: str) -> sqlite3.Connection:
     """Opens an SQLite file with what every catalog needs, and sees that it can be read."""
     connection = sqlite3.connect(
@@ -277,14 +228,14 @@ def connect(path: Path, options: str) -> sqlite3.Connection:
     return connection
 
 
-def _ask_for_wal(connection: sqlite3.Connection) -> str:
+def _ask_for_journal(connection: sqlite3.Connection, mode: str) -> str:
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
-            return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+            return str(connection.execute(f"PRAGMA journal_mode = {mode}").fetchone()[0])
         except sqlite3.OperationalError as error:
             # The busy timeout does not cover this statement when two processes open a new file at once.
-            if _code(error) & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if not is_busy(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from penult.errors import InputError, UnknownNameError
 from penult.store.catalog import blocks
-from penult.store.catalog.database import Database, damaged
+from penult.store.catalog.database import Database
 from penult.store.catalog.jobs import now
 from penult.store.catalog.seals import row_seal
+from penult.store.catalog.sqlite_errors import damaged
 from penult.store.tables.differences import Difference, difference
 from penult.store.tables.table import Table
 

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from penult.errors import UnknownNameError
-from penult.store.catalog.database import Database, damaged
+from penult.store.catalog.database import Database
 from penult.store.catalog.jobs import now, to_json
 from penult.store.catalog.seals import row_seal
+from penult.store.catalog.sqlite_errors import damaged
 
 
 class Heads:

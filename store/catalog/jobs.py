@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from penult.errors import InputError, UnknownNameError
-from penult.store.catalog.database import Database, damaged
+from penult.store.catalog.database import Database
 from penult.store.catalog.seals import row_seal
+from penult.store.catalog.sqlite_errors import damaged
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from penult.store.catalog.database import Database, damaged
+from penult.store.catalog.database import Database
 from penult.store.catalog.files import Stat
 from penult.store.catalog.jobs import now
 from penult.store.catalog.paths import BLOCK, loaded_path, rows_at, scan, stored_path
 from penult.store.catalog.seals import row_seal
+from penult.store.catalog.sqlite_errors import damaged
 
 _COLUMNS = "size, mtime_ns, reason, first_seen, last_seen, seal"
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from sqlite3 import Connection
 from typing import Any
 
-from penult.store.catalog.database import Database, damaged
+from penult.store.catalog.database import Database
+from penult.store.catalog.sqlite_errors import damaged
 
 BLOCK = 20_000
 """How many rows one statement handles: memory stays that of a block, and a row costs the least."""

@@ -82,13 +82,45 @@ def test_another_journal_serves_where_it_does_not_and_a_note_says_so(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     direct(path, "PRAGMA journal_mode = DELETE")
-    monkeypatch.setattr("penult.store.catalog.database._ask_for_wal", lambda _: "delete")
+    monkeypatch.setattr("penult.store.catalog.database._ask_for_journal", lambda *_: "delete")
     with Catalog(path) as catalog:
         catalog.files.record([SeenFile("b.jpg", 1, 1, b"l" * 16)])
         assert catalog.files.known([STAT]) == [b"k" * 16]
         assert "allows no write-ahead log" in catalog.notes[0]
         assert catalog.journal_mode == "delete"
     assert "allows no write-ahead log" in caplog.text
+
+
+@pytest.fixture
+def on_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(f"36 27 0:52 / {tmp_path} rw,relatime shared:1 - nfs4 server:/export rw\n")
+    monkeypatch.setattr("penult.store.mounts.TABLE", table)
+
+
+@pytest.mark.usefixtures("on_a_network")
+def test_where_other_machines_may_write_no_log_with_shared_memory_is_used(path: Path) -> None:
+    direct(path, "PRAGMA journal_mode = WAL")
+    with Catalog(path) as first, Catalog(path) as second:
+        assert (first.journal_mode, second.journal_mode, first.notes) == ("delete", "delete", ())
+        for number, catalog in enumerate((first, second, first, second)):
+            catalog.files.record([SeenFile(f"{number}.jpg", 1, 1, b"l" * 16)])
+        assert (len(first.files), len(second.files)) == (5, 5)
+        assert not list(path.parent.glob("catalog.sqlite-*"))
+
+
+@pytest.mark.usefixtures("on_a_network")
+def test_one_that_a_process_of_the_disks_own_machine_has_open_is_left_to_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penult.store.catalog.database.BUSY_SECONDS", 0.05)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("PRAGMA journal_mode = WAL")
+    holder.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    with pytest.raises(StoreWriteError, match="Another process has held"):
+        Catalog(path)
+    holder.close()
+    Catalog(path).close()
 
 
 def test_a_path_with_signs_of_its_own_is_opened(tmp_path: Path) -> None:
