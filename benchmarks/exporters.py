@@ -17,13 +17,13 @@ import platform
 import resource
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from benchmarks.exporter_cases import CASES, FIRST, LARGE, SKIPPED
+from benchmarks.exporter_weights import DRAWING
 from tests.exporters.torchvision_shim import import_torchvision
 
 GIB = 6
@@ -168,84 +168,9 @@ def _penultimate_alone(backbone: Any) -> str:
     return str(Backbone(backbone.model(outputs), card).fingerprint)
 
 
-def draw_torch(network: Any, side: int, path: Path) -> Path:
-    """Writes a state dict in which nothing is silent, and no layer's numbers are far from 1."""
-    import torch
-
-    from penult.exporters.sources.drawn_norms import batch_of, settle_torch
-    from penult.exporters.sources.hints import FAMILIES
-
-    chance = torch.Generator().manual_seed(3)
-
-    def drawn(name: str, value: Any) -> Any:
-        if not value.is_floating_point() or value.dim() > 1:
-            return value
-        spread = torch.rand(value.shape, generator=chance)
-        if "bias" in name or "mean" in name:
-            return (spread - 0.5) / 5
-        return 0.5 + spread
-
-    state = network.state_dict()
-    for name in list(state):
-        state[name] = drawn(name, state[name])
-    network.load_state_dict(state)
-    settle_torch(network, batch_of((side, side), FAMILIES["torch"]))
-    torch.save(network.state_dict(), path)
-    return path
-
-
-def draw_torchvision(name: str, folder: Path) -> Path:
-    import torch
-    import torchvision
-
-    torch.manual_seed(0)
-    special = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    side = torchvision.models.get_model_weights(name).DEFAULT.transforms().crop_size[0]
-    return draw_torch(torchvision.models.get_model(name, weights=None, **special), side, folder / "drawn.pth")
-
-
-def draw_timm(name: str, folder: Path) -> Path:
-    import timm
-    import torch
-
-    torch.manual_seed(0)
-    network = timm.create_model(name)
-    return draw_torch(network, network.pretrained_cfg["input_size"][1], folder / "drawn.pth")
-
-
-def draw_keras(name: str, folder: Path) -> Path:
-    import keras
-    import numpy as np
-
-    from penult.exporters.sources.addresses import Address
-    from penult.exporters.sources.drawn_norms import batch_of, settle_keras
-    from penult.exporters.sources.keras_applications import built
-    from penult.exporters.sources.keras_pixels import MODES, mode_of
-    from penult.exporters.sources.source_network import ExportRequest
-
-    keras.utils.set_random_seed(0)
-    address = Address(name, is_random=True)
-    model, _ = built(address, ExportRequest())
-    chance = np.random.default_rng(3)
-    for weight in model.weights:
-        if len(weight.shape) == 1:
-            middle = 0.0 if any(word in weight.path for word in ("bias", "beta", "mean")) else 1.0
-            weight.assign((middle + chance.uniform(-0.5, 0.5, weight.shape)).astype("float32"))
-    settle_keras(model, batch_of(model.inputs[0].shape[1:3], MODES[mode_of(name)]))
-    path = folder / "drawn.weights.h5"
-    model.save_weights(path)
-    return path
-
-
 _NOT_REACHED = "not reached by this run"
 _LARGE = "left out for its size and the time that it takes (`--large` runs it)"
 TWICE = {True: "yes", False: "NO", None: "not run"}
-
-DRAWING: dict[str, Callable[[str, Path], Path]] = {
-    "torchvision": draw_torchvision,
-    "timm": draw_timm,
-    "keras": draw_keras,
-}
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:

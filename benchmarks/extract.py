@@ -18,7 +18,6 @@ each in as many threads as cores; because both need the same cores, a second of 
 import argparse
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -26,13 +25,13 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from benchmarks.extract_data import make_large, make_small, photos_of
 from benchmarks.extract_peers import CORES, PEERS, peak_bytes, spent_cpu
+from benchmarks.extract_table import PENULT, heading, table
 
 HERE = Path(__file__).parent
 TABLE = Path(__file__).with_suffix(".md")
@@ -48,7 +47,6 @@ NETWORKS = {
 LIMIT_SECONDS = 5.0
 BATCH_SECONDS = 1.5
 OURS = ("penult", "limits")
-PENULT = "penult"
 
 
 def run_penult(spec: dict[str, Any]) -> dict[str, Any]:
@@ -185,43 +183,6 @@ def summary(found: dict[str, Any], count: int) -> str:
     return f"{count / found['seconds']:.1f} images/s {found['setting']}"
 
 
-def table(title: str, found: dict[str, Any], count: int) -> str:
-    """Writes one table, and under it how penult stands to the limits and to the best peer."""
-    limits, ran = found["limits"], {name: one for name, one in found.items() if "cpu" in one}
-    allowed = 1 / (1 / limits["session"] + 1 / limits["decode"])
-    ours = count / found[PENULT]["seconds"]
-    lines = [
-        f"## {title}",
-        "",
-        "| contender | images/s | penult is | CPU ms/image | peak MB | at its best with |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, one in sorted(ran.items(), key=lambda item: item[1]["seconds"]):
-        setting = ", ".join(f"{key} {value}" for key, value in one["setting"].items())
-        lines.append(
-            f"| {name} | {count / one['seconds']:.1f} | {one['seconds'] * ours / count:.2f}x | "
-            f"{1000 * one['cpu'] / count:.1f} | {one['peak_bytes'] / 1e6:.0f} | {setting} |"
-        )
-    lines += [
-        f"| *limit: session alone* | {limits['session']:.1f} | {ours / limits['session']:.2f}x | | | |",
-        f"| *limit: decoding alone* | {limits['decode']:.1f} | {ours / limits['decode']:.2f}x | | | |",
-        f"| *limit: both on these cores* | {allowed:.1f} | {ours / allowed:.2f}x | | | |",
-        "",
-    ]
-    if limits["choices"]:
-        rates = ", ".join(f"{how}: {rate:.1f}" for how, rate in limits["choices"].items())
-        lines += [f"The session alone, in images/s, by {rates}.", ""]
-    spent = found[PENULT]["stages"]
-    stages = ", ".join(f"{stage} {seconds / sum(spent.values()):.0%}" for stage, seconds in spent.items())
-    lines.append(f"{count:,} images. Penult's busy time: {stages}.")
-    if found[PENULT]["difference"] is not None:
-        lines.append(
-            f"Its features differ from the DataLoader's by {found[PENULT]['difference']:.1e} (in norm, float16)."
-        )
-    lines += [f"{name} was left out: {one['left_out']}." for name, one in found.items() if "left_out" in one]
-    return "\n".join([*lines, ""])
-
-
 def find_peers(pythons: list[str]) -> dict[str, str]:
     """Gives for each peer the first interpreter that has its library."""
     found = {}
@@ -262,41 +223,6 @@ def write_networks(names: list[str], python: str | None, folder: Path, photos: P
             "card": {part: card[part] for part in ("preprocessing", "normalisation")},
         }
     return specs
-
-
-def heading(pythons: dict[str, str]) -> str:
-    ours = ", ".join(f"{name} {_version(name)}" for name in ("onnxruntime-gpu", "onnxruntime", "pillow", "numpy"))
-    asked = "torch", "torchvision", "timm", "keras", "img2vec_pytorch", "fastembed", "thingsvision", "onnxruntime"
-    code = (
-        "from importlib.metadata import distributions as every\n"
-        "has = {one.name: one.version for one in every()}\n"
-        f"print(', '.join(f'{{name}} {{has[name]}}' for name in {asked!r} if name in has))"
-    )
-    theirs = [
-        subprocess.run([p, "-c", code], capture_output=True, text=True, check=False).stdout
-        for p in sorted(set(pythons.values()))
-    ]
-    absent = [name for name in PEERS if name not in pythons]
-    return (
-        "# Extraction, end to end\n\nWritten by `python -m benchmarks.extract`: from JPEG files in the page cache to "
-        "features on disk, float32, random weights (the same in penult and in PyTorch). How it is measured stands at "
-        f"the top of `benchmarks/extract.py`.\n\n{_processor()}, {CORES} cores, Python {platform.python_version()}; "
-        f"{ours}. Peers: {'; '.join(theirs) or 'none'}. "
-        f"Not installed and left out: {', '.join(absent) or 'none'}.\n"
-    )
-
-
-def _processor() -> str:
-    about = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", about.read_text()) if about.exists() else None
-    return found.group(1) if found else platform.processor() or platform.machine()
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except ImportError:
-        return "(none)"
 
 
 def main() -> None:

@@ -21,6 +21,22 @@ def read_timm(rest: str, request: ExportRequest) -> SourceNetwork:
     """Reads ``ARCHITECTURE``, ``ARCHITECTURE.TAG`` or ``NAME@FILE``."""
     timm = _timm()
     request.hints.refuse_tensors("timm")
+    address = _address(timm, rest, request)
+    network, facts, notes = _built(timm, address, _sized(timm, address.name, request))
+    own = network.pretrained_cfg
+    named = address.file is None and not address.is_random
+    full_name = f"{own['architecture']}.{own['tag']}" if own.get("tag") and named else address.name
+    licence = (own.get("license") or "unknown") if named else "unknown"
+    return source_network(
+        _source(timm, network, request, is_drawn=address.is_random),
+        full_name,
+        Provenance(source=f"timm {full_name}", licence=licence, weights=facts, notes=notes),
+        imagenet_classes() if named and "in1k" in full_name and network.num_classes == 1000 else None,
+    )
+
+
+def _address(timm: Any, rest: str, request: ExportRequest) -> Address:
+    """Reads which network is meant, and refuses what timm does not have or a card cannot say."""
     address = Address.of(rest, request)
     if address.weights is not None:  # timm's own word for weights is the tag behind the dot
         raise InputError(
@@ -32,25 +48,26 @@ def read_timm(rest: str, request: ExportRequest) -> SourceNetwork:
     if "." in address.name:
         refuse_unknown("pretrained network of timm", address.name, _pretrained(timm, address.name))
     _refuse_own_crop(timm, address.name, request)
-    facts: dict[str, Any]
-    notes: tuple[str, ...] = ()
-    parameters = _sized(timm, address.name, request)
+    return address
+
+
+def _built(timm: Any, address: Address, parameters: Mapping[str, Any]) -> tuple[Any, dict[str, Any], tuple[str, ...]]:
+    """Returns the network with its weights, what the card says of these, and what should be said besides."""
     if address.is_random:
         network = seeded(lambda: timm.create_model(address.name, **parameters))
-        facts, notes = {"name": "random"}, ("The weights are random: only the architecture is timm's.",)
-    elif address.file is not None:
-        network = _from_file(timm, address, parameters)
-        facts = file_facts(address.file)
-        notes = ("Preprocessing is that of timm's own weights of this name: the file does not say its own.",)
-    else:
-        if not _pretrained(timm, address.name):
-            raise InputError(f"timm has no weights of {address.name}", expected="a file, or random")
-        network = _downloaded(timm, address.name, parameters)
-        facts = _facts(network.pretrained_cfg)
-    own = network.pretrained_cfg
+        return network, {"name": "random"}, ("The weights are random: only the architecture is timm's.",)
+    if address.file is not None:
+        note = "Preprocessing is that of timm's own weights of this name: the file does not say its own."
+        return _from_file(timm, address, parameters), file_facts(address.file), (note,)
+    if not _pretrained(timm, address.name):
+        raise InputError(f"timm has no weights of {address.name}", expected="a file, or random")
+    network = _downloaded(timm, address.name, parameters)
+    return network, _facts(network.pretrained_cfg), ()
+
+
+def _source(timm: Any, network: Any, request: ExportRequest, *, is_drawn: bool) -> TorchSource:
     config = _configured(timm, network, request)
-    named = address.file is None and not address.is_random
-    source = TorchSource(
+    return TorchSource(
         network=network,
         transform=timm.data.create_transform(**config, is_training=False),
         penultimate=lambda batch: network.forward_head(network.forward_features(batch), pre_logits=True),
@@ -58,19 +75,7 @@ def read_timm(rest: str, request: ExportRequest) -> SourceNetwork:
         mean=config["mean"],
         std=config["std"],
         framework=f"timm {timm.__version__}",
-        is_drawn=address.is_random,
-    )
-    full_name = f"{own['architecture']}.{own['tag']}" if own.get("tag") and named else address.name
-    return source_network(
-        source,
-        full_name,
-        Provenance(
-            source=f"timm {full_name}",
-            licence=(own.get("license") or "unknown") if named else "unknown",
-            weights=facts,
-            notes=notes,
-        ),
-        imagenet_classes() if named and "in1k" in full_name and network.num_classes == 1000 else None,
+        is_drawn=is_drawn,
     )
 
 
