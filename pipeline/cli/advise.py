@@ -6,28 +6,26 @@ import click
 
 from penult.pipeline.advising.advise import Advised, AdviseOptions
 from penult.pipeline.advising.advise import advise as run_advise
-from penult.pipeline.cli.options import default_of, json_option, store_option
+from penult.pipeline.cli.dataset_options import (
+    dataset_argument,
+    dataset_of,
+    features_option,
+    of_backbone_option,
+    target_option,
+    task_option,
+)
+from penult.pipeline.cli.options import json_option, store_option
 from penult.pipeline.cli.output import print_json, progress
-from penult.pipeline.cli.train import _only_dataset
 from penult.store import open_store
 
 
 @click.command()
-@click.argument("dataset", required=False)
+@dataset_argument
 @store_option
-@click.option(
-    "--features",
-    default=default_of(run_advise, "features"),
-    show_default=True,
-    help="The taps in use, or backbone:tap.",
-)
-@click.option("--backbone", default=None, help="Whose features, where the store has those of several.")
-@click.option("--target", default=AdviseOptions.target, show_default=True, help="The column of the classes.")
-@click.option(
-    "--task",
-    type=click.Choice(["classification", "regression", "multilabel"]),
-    help="What the target holds, where it could be either; only classes are advised on.",
-)
+@features_option(run_advise)
+@of_backbone_option
+@target_option("The column of the classes.")
+@task_option("; only classes are advised on.")
 @click.option("--head", default=AdviseOptions.head, show_default=True, help="The kind of head that is measured.")
 @click.option("--probe", default=AdviseOptions.probe, show_default=True, help="The head that tries all features.")
 @json_option
@@ -43,7 +41,7 @@ def advise(
     opened = open_store(store, create=False)
     found = run_advise(
         opened,
-        dataset=dataset or _only_dataset(opened),
+        dataset=dataset_of(opened, dataset),
         features=features,
         backbone=backbone,
         options=AdviseOptions(**values),  # type: ignore[arg-type]  # click gives each its type

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
+from penult.pipeline.cli.dataset_options import dataset_argument, dataset_of, target_option, task_option
 from penult.pipeline.cli.options import default_of, json_option, store_option
 from penult.pipeline.cli.output import print_json, progress
-from penult.pipeline.cli.train import _only_dataset
 from penult.pipeline.comparing.compare import Compared, CompareOptions
 from penult.pipeline.comparing.compare import compare as run_compare
 from penult.pipeline.comparing.measures import NAMES, told
@@ -17,7 +17,7 @@ from penult.store import open_store
 
 
 @click.command()
-@click.argument("dataset", required=False)
+@dataset_argument
 @store_option
 @click.option(
     "--features",
@@ -31,12 +31,8 @@ from penult.store import open_store
     show_default=True,
     help="The kinds of heads to try, separated by commas.",
 )
-@click.option("--target", default=CompareOptions.target, show_default=True, help="The column of the classes.")
-@click.option(
-    "--task",
-    type=click.Choice(["classification", "regression", "multilabel"]),
-    help="What the target holds, where it could be either; only classes are compared.",
-)
+@target_option("The column of the classes.")
+@task_option("; only classes are compared.")
 @click.option("--folds", type=click.IntRange(2), default=CompareOptions.n_folds, show_default=True, help="Parts.")
 @click.option("--class-weight", type=click.Choice(["balanced"]), help="Give rare classes the weight of frequent ones.")
 @click.option(
@@ -57,7 +53,7 @@ def compare(
     opened = open_store(store, create=False)
     found = run_compare(
         opened,
-        dataset=dataset or _only_dataset(opened),
+        dataset=dataset_of(opened, dataset),
         features=features or None,
         heads=[head.strip() for head in heads.split(",") if head.strip()],
         options=CompareOptions(

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from penult.pipeline.cli.app import DONE, OUT_OF_TIME
 from penult.pipeline.cli.options import (
     backbone_option,
+    cluster_options,
     extract_options,
     images_argument,
     job_options,
@@ -37,6 +38,7 @@ from penult.pipeline.extraction.receipt import Receipt
 @click.option("--taps", default="penultimate", show_default=True, help="Which features, separated by commas.")
 @extract_options
 @job_options
+@cluster_options
 @click.option("--nice", type=click.IntRange(0, 19), default=0, help="Give way to other programs: 19 gives way to all.")
 @json_option
 @click.pass_context

@@ -1,7 +1,7 @@
 """The options that several verbs share, with the defaults of the functions that they are passed to."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
@@ -27,7 +27,7 @@ store_option = click.option(
     default=default_of(extract, "store"),
     show_default=True,
     envvar="PENULT_STORE",
-    help="The folder that holds the features. [env: PENULT_STORE]",
+    help="The folder that holds the features, or a place in object storage: s3://BUCKET/NAME. [env: PENULT_STORE]",
 )
 
 
@@ -54,20 +54,27 @@ backbone_option = click.option(
     metavar="NAME|FILE",
     help="A built-in backbone, or a backbone's ONNX file. See 'penult backbones'.",
 )
-provider_option = click.option(
-    "--provider",
-    type=click.Choice(["auto", *PROVIDERS]),
-    default=ExtractOptions.provider,
-    show_default=True,
-    help="Where the backbone runs. One that is asked for and cannot be used is an error.",
-)
+
+
+def runs_option(what: str, default: str) -> Callable[[Verb], Verb]:
+    """Returns the option of the execution provider."""
+    return click.option(
+        "--provider",
+        type=click.Choice(["auto", *PROVIDERS]),
+        default=default,
+        show_default=True,
+        help=f"Where the {what} runs. One that is asked for and cannot be used is an error.",
+    )
+
+
+provider_option = runs_option("backbone", ExtractOptions.provider)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, for machines.")
 
 
 def extract_options(verb: Verb) -> Verb:
     """Adds the options of `ExtractOptions`; the verb gets them as keywords and gives them to `made_options`."""
     kinds = {field.name: field.default for field in fields(ExtractOptions)}
-    for option in (
+    options = (
         provider_option,
         click.option("--workers", type=click.IntRange(1), help="Threads that decode and run.  [default: the cores]"),
         click.option(
@@ -100,14 +107,13 @@ def extract_options(verb: Verb) -> Verb:
             show_default=True,
             help="Give an image up that takes more memory to decode.",
         ),
-    ):
-        verb = option(verb)
-    return verb
+    )
+    return added(verb, options)
 
 
 def job_options(verb: Verb) -> Verb:
     """Adds those options of `ExtractOptions` that only a job has which may end before it has all images."""
-    for option in (
+    options = (
         click.option(
             "--max-seconds",
             type=click.FloatRange(0, min_open=True),
@@ -130,6 +136,13 @@ def job_options(verb: Verb) -> Verb:
             type=click.Path(dir_okay=False),
             help="Keep the job's figures in this file as OpenMetrics text, written every ten seconds.",
         ),
+    )
+    return added(verb, options)
+
+
+def cluster_options(verb: Verb) -> Verb:
+    """Adds those options of `ExtractOptions` that say where a job runs: on this machine, or on a Ray cluster."""
+    options = (
         click.option(
             "--engine",
             type=click.Choice(get_args(EngineName)),
@@ -154,12 +167,18 @@ def job_options(verb: Verb) -> Verb:
             help="Have so many tasks of Ray decode for each actor, on any node, so that the CPUs of some feed the GPUs "
             "of others.  [default: an actor decodes by itself]",
         ),
-    ):
+    )
+    return added(verb, options)
+
+
+def added(verb: Verb, options: Sequence[Callable[[Verb], Verb]]) -> Verb:
+    """Adds options so that --help lists them in their order."""
+    for option in reversed(options):
         verb = option(verb)
     return verb
 
 
 def made_options(values: dict[str, Any]) -> ExtractOptions:
-    """Takes the options of `extract_options` and `job_options` out of a verb's keywords."""
+    """Takes the options of `extract_options`, `job_options` and `cluster_options` out of a verb's keywords."""
     names = [field.name for field in fields(ExtractOptions) if field.name in values]
     return ExtractOptions(**{name: values.pop(name) for name in names})

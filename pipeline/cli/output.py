@@ -78,7 +78,7 @@ def one_line(name: str) -> str:
 def print_trained_values(trained: "TrainedValues") -> None:
     """Prints what a head for numbers or tags is worth."""
     card = trained.head.card
-    for note in trained.notes:
+    for note in (note for note in trained.notes if note not in trained.told):
         click.echo(note)
     click.echo(
         f"{card.kind} head {card.name!r} for {', '.join(card.target)}: {trained.evaluation.sentence}; "

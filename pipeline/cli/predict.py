@@ -7,9 +7,8 @@ from typing import Any
 import click
 
 from penult.pipeline.cli.app import NEW_FAILURES
-from penult.pipeline.cli.options import default_of, images_argument, json_option, store_option
+from penult.pipeline.cli.options import default_of, images_argument, json_option, runs_option, store_option
 from penult.pipeline.cli.output import one_line, print_json, progress
-from penult.pipeline.extraction.providers import PROVIDERS
 from penult.pipeline.extraction.views import parse_views
 from penult.pipeline.models.predict import UNSURE, Prediction, Predictions
 from penult.pipeline.models.predict import predict as run_predict
@@ -35,13 +34,7 @@ from penult.pipeline.models.sorting import ImageSorter
     type=click.Path(path_type=Path, file_okay=False),
     help="A new folder, to link or copy the images into, one folder per label.",
 )
-@click.option(
-    "--provider",
-    type=click.Choice(["auto", *PROVIDERS]),
-    default=default_of(run_predict, "provider"),
-    show_default=True,
-    help="Where the model runs. One that is asked for and cannot be used is an error.",
-)
+@runs_option("model", default_of(run_predict, "provider"))
 @click.option(
     "--views",
     help="Take the mean of what is said of these views of each image, as in identity,hflip; a head that was trained "

@@ -1,12 +1,20 @@
 """`penult review`: the images and labels that a person should look at."""
 
+import shlex
 from pathlib import Path
 
 import click
 
-from penult.pipeline.cli.options import default_of, json_option, store_option
+from penult.pipeline.cli.dataset_options import (
+    dataset_argument,
+    dataset_of,
+    features_option,
+    of_backbone_option,
+    target_option,
+    task_option,
+)
+from penult.pipeline.cli.options import json_option, store_option
 from penult.pipeline.cli.output import one_line, print_json, print_table, progress
-from penult.pipeline.cli.train import _only_dataset
 from penult.pipeline.reviewing.review import REASONS, Reviewed, ReviewOptions
 from penult.pipeline.reviewing.review import review as run_review
 from penult.store import open_store
@@ -21,13 +29,12 @@ MEANINGS = {
 
 
 @click.command()
-@click.argument("dataset", required=False)
+@dataset_argument
 @store_option
-@click.option(
-    "--features", default=default_of(run_review, "features"), show_default=True, help="Taps, or backbone:tap."
-)
-@click.option("--backbone", default=None, help="Whose features, where the store has those of several.")
-@click.option("--target", default=ReviewOptions.target, show_default=True, help="The column of the classes.")
+@features_option(run_review)
+@of_backbone_option
+@target_option("The column of the classes.")
+@task_option("; only classes are reviewed.")
 @click.option("--head", default=ReviewOptions.head, show_default=True, help="The kind of head that judges the labels.")
 @click.option(
     "--threshold",
@@ -64,13 +71,13 @@ def review(
 ) -> None:
     """List what in a dataset to look at: doubtful labels, near copies and leaks, outliers, and what to label next.
 
-    None of it is certainly wrong: look, correct the column 'label' of the table that --csv writes, and bring it back
-    with 'penult dataset import TABLE --name DATASET'. Nothing is changed before that.
+    None of it is certainly wrong: look, correct the labels in the table that --csv writes, and bring it back with
+    'penult dataset import TABLE --name DATASET'. Nothing is changed before that.
     """
     opened = open_store(store, create=False)
     found = run_review(
         opened,
-        dataset=dataset or _only_dataset(opened),
+        dataset=dataset_of(opened, dataset),
         features=features,
         backbone=backbone,
         options=ReviewOptions(**values),  # type: ignore[arg-type]  # click gives each its type
@@ -83,10 +90,8 @@ def review(
         return
     _show(found, limit)
     if table is not None:
-        click.echo(
-            f"table: {table}\nnext:  correct its column 'label', then "
-            f"penult dataset import {table} --name {found.dataset.name} --store {store}"
-        )
+        command = shlex.join(["penult", "dataset", "import", str(table), "--name", found.dataset.name])
+        click.echo(f"table: {table}\nnext:  correct its column {found.target!r}, then {command} --store {opened.spelt}")
 
 
 def _show(found: Reviewed, limit: int) -> None:

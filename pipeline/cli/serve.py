@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
-from penult.pipeline.cli.options import Verb, default_of, json_option, store_option
+from penult.pipeline.cli.options import Verb, default_of, json_option, runs_option, store_option
 from penult.pipeline.cli.output import print_json
-from penult.pipeline.extraction.providers import PROVIDERS
 from penult.pipeline.serving.limits import Limits
 from penult.pipeline.serving.server import serve as run_serve
 
@@ -32,13 +31,7 @@ def _limit(name: str, text: str) -> Callable[[Verb], Verb]:
     show_default=True,
     help="The port to listen on; 0 is any free one.",
 )
-@click.option(
-    "--provider",
-    type=click.Choice(["auto", *PROVIDERS]),
-    default=default_of(run_serve, "provider"),
-    show_default=True,
-    help="Where the model runs. One that is asked for and cannot be used is an error.",
-)
+@runs_option("model", default_of(run_serve, "provider"))
 @_limit("images", "Images in a request.")
 @_limit("image_bytes", "Bytes of an image.")
 @_limit("pixels", "Pixels of an image.")

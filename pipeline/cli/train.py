@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from penult.errors import InputError
+from penult.pipeline.cli.dataset_options import (
+    dataset_argument,
+    dataset_of,
+    features_option,
+    of_backbone_option,
+    target_option,
+    task_option,
+)
 from penult.pipeline.cli.options import default_of, json_option, store_option
 from penult.pipeline.cli.output import print_json, print_trained, print_trained_values, progress
 from penult.pipeline.cli.training_options import AUTO_HELP, made_training, training_options
@@ -20,7 +27,7 @@ from penult.store import Store, open_store
 
 
 @click.command()
-@click.argument("dataset", required=False)
+@dataset_argument
 @store_option
 @click.option(
     "--head",
@@ -41,24 +48,10 @@ from penult.store import Store, open_store
     metavar="HEAD",
     help="Begin at a logistic head of the store and keep its C: quicker where few labels or images have changed.",
 )
-@click.option(
-    "--target",
-    default=default_of(TrainOptions, "target"),
-    show_default=True,
-    help="The column to predict: classes, a number, or several columns of true and false, separated by commas.",
-)
-@click.option(
-    "--task",
-    type=click.Choice(["classification", "regression", "multilabel"]),
-    help="What the target holds, where it could be either: numbers for classes, or tags separated by '|'.",
-)
-@click.option(
-    "--features",
-    default=default_of(run_train, "features"),
-    show_default=True,
-    help="Taps, or backbone:tap, separated by commas.",
-)
-@click.option("--backbone", default=None, help="Whose features, where the store has those of several.")
+@target_option("The column to predict: classes, a number, or several columns of true and false, separated by commas.")
+@task_option(": numbers for classes, or tags separated by '|'.")
+@features_option(run_train)
+@of_backbone_option
 @click.option(
     "--views",
     default=None,
@@ -81,7 +74,7 @@ def train(
     A head for numbers or tags is kept in the store and predicts with it; classes also give a report and a model.
     """
     opened = open_store(store, create=False)
-    called = dataset or _only_dataset(opened)
+    called = dataset_of(opened, dataset)
     options = made_training(
         values,
         params=_read(params),
@@ -94,7 +87,9 @@ def train(
     if values["head"] is None:
         del values["head"]
     if _holds_values(opened, called, options):
-        told = train_values(opened, dataset=called, target=options.target, options=options, **values)
+        told = train_values(
+            opened, dataset=called, target=options.target, options=options, progress=progress(), **values
+        )
         print_json(told.to_json()) if as_json else print_trained_values(told)
         return
     trained = run_train(opened, dataset=called, options=options, progress=progress(), **values)
@@ -132,14 +127,3 @@ def _read(params: Sequence[str]) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             read[name] = text
     return read
-
-
-def _only_dataset(store: Store) -> str:
-    names = store.catalog.datasets.names()
-    if len(names) != 1:
-        raise InputError(
-            f"The store {store.address!r} has {len(names)} datasets" + (f": {', '.join(names)}" if names else ""),
-            expected="the name of one of them" if names else "at least one",
-            remedy="name the dataset to train on" if names else "run 'penult fit IMAGES' first",
-        )
-    return names[0]

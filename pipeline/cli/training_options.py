@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from penult.pipeline.cli.options import Verb
+from penult.pipeline.cli.options import Verb, added
 from penult.pipeline.training.train import TrainOptions
 
 __all__ = ["made_training", "training_options"]
@@ -14,7 +14,7 @@ AUTO_HELP = "'auto' takes the best of the quick ones on held-out training images
 
 def training_options(verb: Verb) -> Verb:
     """Adds options of `TrainOptions`; the verb gets them as keywords and gives them to `made_training`."""
-    for option in (
+    options = (
         click.option(
             "--min-accuracy",
             type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -26,9 +26,8 @@ def training_options(verb: Verb) -> Verb:
             type=click.Choice(["balanced"]),
             help="Give the images of a rare class the weight of those of a frequent one.",
         ),
-    ):
-        verb = option(verb)
-    return verb
+    )
+    return added(verb, options)
 
 
 def made_training(values: dict[str, Any], **more: Any) -> TrainOptions:

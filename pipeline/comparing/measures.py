@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import InputError
-from penult.pipeline.training.evaluation import SMALLEST_PROBABILITY, Evaluation
+from penult.pipeline.training.bounds import balanced_accuracy_of, log_loss_of, losses_of
+from penult.pipeline.training.evaluation import Evaluation
 from penult.pipeline.training.intervals import Z95, Interval
 
 __all__ = ["NAMES", "Measure", "credits_of", "figure_of", "lead_of", "measure_for", "told"]
@@ -36,9 +37,7 @@ def credits_of(evaluation: Evaluation, measure: Measure) -> NDArray[np.float64]:
     Of the log-loss it is what is lost, with a minus.
     """
     if measure == "log_loss":
-        true = evaluation.probabilities[np.arange(evaluation.n), evaluation.labels].astype(np.float64)
-        lost: NDArray[np.float64] = np.log(np.clip(true, SMALLEST_PROBABILITY, 1.0))
-        return lost
+        return -losses_of(evaluation)
     is_right: NDArray[np.float64] = (evaluation.predicted == evaluation.labels).astype(np.float64)
     if measure == "accuracy":
         return is_right
@@ -51,24 +50,13 @@ def figure_of(evaluation: Evaluation, measure: Measure) -> Interval:
     """Returns the figure with its 95 % interval."""
     if measure == "accuracy":
         return evaluation.accuracy
-    if measure == "log_loss":
-        mean, half = _mean_and_half(-credits_of(evaluation, measure))
-        return Interval(mean, max(0.0, mean - half), mean + half)
-    value = evaluation.balanced_accuracy
-    # Agresti and Coull's two hits and two misses for each class, so that a class without a mistake is not sure.
-    counts = np.array([score.support for score in evaluation.per_class if score.support], np.float64)
-    hits = np.array([score.recall.value for score in evaluation.per_class if score.support]) * counts
-    shares = (hits + 2) / (counts + 4)
-    centre, half = (
-        float(shares.mean()),
-        Z95 * float(np.sqrt((shares * (1 - shares) / (counts + 4)).sum())) / len(counts),
-    )
-    return Interval(value, max(0.0, min(value, centre - half)), min(1.0, max(value, centre + half)))
+    return log_loss_of(evaluation) if measure == "log_loss" else balanced_accuracy_of(evaluation)
 
 
 def lead_of(first: Evaluation, second: Evaluation, measure: Measure) -> Interval:
     """Returns how much more the first has than the second on the same images, with its 95 % interval."""
-    mean, half = _mean_and_half(credits_of(first, measure) - credits_of(second, measure))
+    more = credits_of(first, measure) - credits_of(second, measure)
+    mean, half = float(more.mean()), Z95 * float(more.std()) / sqrt(len(more))
     return Interval(mean, mean - half, mean + half)
 
 
@@ -79,7 +67,3 @@ def told(value: float, measure: Measure) -> str:
     ('92.5%', '0.925')
     """
     return f"{value:.3f}" if measure == "log_loss" else f"{value:.1%}"
-
-
-def _mean_and_half(values: NDArray[np.float64]) -> tuple[float, float]:
-    return float(values.mean()), Z95 * float(values.std()) / sqrt(len(values))

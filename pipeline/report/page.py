@@ -12,7 +12,9 @@ from penult.pipeline.report.confusion import Matrix, matrix_of
 from penult.pipeline.report.content import Before, Group, Report
 from penult.pipeline.report.findings import Finding, findings_of
 from penult.pipeline.report.landscape import Landscape, landscape_of
+from penult.pipeline.training.bounds import bounds_of
 from penult.pipeline.training.evaluation import ClassScore, Evaluation
+from penult.pipeline.training.intervals import Interval
 
 MOST_MISTAKES = 24
 MOST_SUSPECTS = 24
@@ -70,6 +72,7 @@ class Page:
     reliability: Reliability
     curve: Curve | None
     landscape: Landscape | None
+    bounds: Mapping[str, Interval]
 
 
 def page_of(report: Report) -> Page:
@@ -87,6 +90,7 @@ def page_of(report: Report) -> Page:
         reliability=reliability_of(report.evaluation),
         curve=curve_of(report.learning_curve) if report.learning_curve else None,
         landscape=landscape_of(report.embedding) if report.embedding is not None and report.embedding.paths else None,
+        bounds=bounds_of(report.evaluation),
     )
 
 

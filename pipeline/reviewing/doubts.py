@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from penult.pipeline.reviewing.labels import doubted_labels
 from penult.pipeline.reviewing.neighbours import nearest
 from penult.pipeline.reviewing.review import ReviewOptions
+from penult.pipeline.shortlist import shortlist
 from penult.pipeline.training.feature_spaces import gather
 from penult.pipeline.training.training_rows import Samples, TrainingRows
+from penult.pipeline.training.value_rows import ValueRows
 from penult.store import Space
 
-__all__ = ["doubts_about"]
+__all__ = ["doubts_about", "leaks_in"]
 
 FEW = 10
 """A class with fewer training images rests on each single one of them."""
@@ -32,15 +34,25 @@ def doubts_about(rows: TrainingRows, spaces: Sequence[Space]) -> tuple[str, ...]
 
     Near copies and doubtful labels are looked for only where that takes no more than a second or two.
     """
-    said = [*_shared_groups(rows), *_few(rows.train), *_unseen(rows)]
+    X = _features(rows, spaces)
+    wrong = [] if X is None else _wrong(rows.train, X[: len(rows.train)])
+    return (*_shared_groups(rows), *_few(rows.train), *_unseen(rows), *wrong, *_alike(rows, X))
+
+
+def leaks_in(rows: ValueRows, spaces: Sequence[Space]) -> tuple[str, ...]:
+    """Returns in sentences what stands in training and test alike, where these are of numbers or tags."""
+    return (*_shared_groups(rows), *_alike(rows, _features(rows, spaces)))
+
+
+def _features(rows: TrainingRows | ValueRows, spaces: Sequence[Space]) -> NDArray[np.float32] | None:
+    """Returns the features of all training images and then of all test images; None where these are too many."""
     n, width = len(rows.train) + len(rows.test), sum(space.spec.width for space in spaces)
-    if n <= MOST_IMAGES and n * n * width <= MOST_WORK:
-        X = gather(spaces, np.concatenate([rows.train.keys, rows.test.keys]))
-        said += [*_wrong(rows.train, X[: len(rows.train)]), *_alike(rows, X)]
-    return tuple(said)
+    if n > MOST_IMAGES or n * n * width > MOST_WORK:
+        return None
+    return gather(spaces, np.concatenate([rows.train.keys, rows.test.keys]))
 
 
-def _shared_groups(rows: TrainingRows) -> list[str]:
+def _shared_groups(rows: TrainingRows | ValueRows) -> list[str]:
     if rows.train.groups is None or rows.test.groups is None:
         return []
     shared = set(rows.train.groups.tolist()) & set(rows.test.groups.tolist())
@@ -57,7 +69,7 @@ def _few(train: Samples) -> list[str]:
     scarce = sorted((count, name) for name, count in Counter(train.labels.tolist()).items() if count < FEW)
     if not scarce:
         return []
-    named = _listed([f"{name}: {count}" for count, name in scarce])
+    named = shortlist([f"{name}: {count}" for count, name in scarce], NAMED)
     return [f"{len(scarce)} classes have fewer than {FEW} training images, so that each of them counts ({named})"]
 
 
@@ -71,7 +83,7 @@ def _unseen(rows: TrainingRows) -> list[str]:
     for name, count in sorted(strange.items()):
         close = get_close_matches(name.casefold(), known, n=1, cutoff=0.8)
         named.append(f"{name}: {count}" + (f", perhaps meant as {known[close[0]]}" if close else ""))
-    return [f"{strange.total()} test images bear labels that no training image bears ({_listed(named)})"]
+    return [f"{strange.total()} test images bear labels that no training image bears ({shortlist(named, NAMED)})"]
 
 
 def _wrong(train: Samples, X: NDArray[np.float32]) -> list[str]:
@@ -88,11 +100,13 @@ def _wrong(train: Samples, X: NDArray[np.float32]) -> list[str]:
     ]
     return [
         f"{len(doubts)} of {len(train)} training images look much like another class than their label's "
-        f"({_listed(named)}): wrong labels or hard images; 'penult review' lists them"
+        f"({shortlist(named, NAMED)}): wrong labels or hard images; 'penult review' lists them"
     ]
 
 
-def _alike(rows: TrainingRows, X: NDArray[np.float32]) -> list[str]:
+def _alike(rows: TrainingRows | ValueRows, X: NDArray[np.float32] | None) -> list[str]:
+    if X is None:
+        return []
     threshold = ReviewOptions.threshold
     pairs = nearest(X, threshold=threshold).pairs
     is_tested = pairs >= len(rows.train)
@@ -105,8 +119,3 @@ def _alike(rows: TrainingRows, X: NDArray[np.float32]) -> list[str]:
         f"{affected} of {len(rows.test)} test images {verb} nearly like training images (a cosine of {threshold} or "
         "more): the accuracy on new images is likely lower; 'penult review' lists them"
     ]
-
-
-def _listed(named: Sequence[str]) -> str:
-    rest = len(named) - NAMED
-    return ", ".join([*named[:NAMED], *([f"{rest} more"] if rest > 0 else [])])

@@ -55,10 +55,11 @@ def near_duplicates(found: Neighbours, n: int) -> list[tuple[list[int], float]]:
     first, second = found.pairs.T
     graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(n, n))
     names = connected_components(graph, directed=False)[1]
-    lowest: dict[int, float] = {}
-    for name, value in zip(names[first].tolist(), found.pair_cosines.tolist(), strict=True):
-        lowest[name] = min(lowest.get(name, 1.0), value)
-    groups = [(np.flatnonzero(names == name).tolist(), value) for name, value in lowest.items()]
+    lowest = np.full(names.max() + 1, np.inf, np.float32)
+    np.minimum.at(lowest, names[first], found.pair_cosines)
+    # The rows of one group stand beside each other in the order of the groups.
+    members = np.split(np.argsort(names, kind="stable"), np.cumsum(np.bincount(names))[:-1])
+    groups = [(members[group].tolist(), float(lowest[group])) for group in np.flatnonzero(np.isfinite(lowest))]
     return sorted(groups, key=lambda group: -group[1])
 
 

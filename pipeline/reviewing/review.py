@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from penult.pipeline.heads.registry import Task
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.reviewing.labels import doubted_labels, most_helpful
 from penult.pipeline.reviewing.neighbours import near_duplicates, nearest, outliers
@@ -27,10 +28,14 @@ REASONS = ("label", "leak", "near-duplicate", "outlier", "label next")
 
 @dataclass(frozen=True)
 class ReviewOptions:
-    """The head that is held out, how like two images must be to be near-duplicates, and how many to label next."""
+    """The head that is held out, how like two images must be to be near-duplicates, and how many to label next.
+
+    ``target`` is the column of the classes, and ``task`` as in `TrainOptions`.
+    """
 
     version: int | None = None
     target: str = LABEL
+    task: Task | None = None
     head: str = "logistic"
     threshold: float = 0.95
     next_images: int = 20
@@ -61,6 +66,7 @@ class Reviewed:
 
     dataset: Dataset
     found: tuple[ToReview, ...]
+    target: str
     threshold: float
     notes: tuple[str, ...]
 
@@ -73,16 +79,14 @@ class Reviewed:
 
         Saved as CSV, corrected, and laid over the whole dataset, it becomes the next version.
         """
-        first: dict[int, ToReview] = {}
+        reasons: dict[int, list[ToReview]] = {}
         for one in self.found:
-            first.setdefault(one.row, one)
-        rows = list(first)
-        chosen = self.dataset.select(np.array(rows, np.intp))
-        whys = [" and ".join(dict.fromkeys(one.reason for one in self.found if one.row == row)) for row in rows]
+            reasons.setdefault(one.row, []).append(one)
+        chosen = self.dataset.select(np.array(list(reasons), np.intp))
         return chosen.with_columns(
-            review=whys,
-            suggested=[first[row].suggested or None for row in rows],
-            score=[round(first[row].score, 4) for row in rows],
+            review=[" and ".join(dict.fromkeys(one.reason for one in own)) for own in reasons.values()],
+            suggested=[own[0].suggested or None for own in reasons.values()],
+            score=[round(own[0].score, 4) for own in reasons.values()],
         )
 
     def write(self, path: str | Path, *, everything: bool = True) -> None:
@@ -110,6 +114,7 @@ class Reviewed:
         return {
             "dataset": self.dataset.name,
             "version": self.dataset.version,
+            "target": self.target,
             "threshold": self.threshold,
             "counts": {reason: len(self.of(reason)) for reason in REASONS},
             "notes": list(self.notes),
@@ -133,7 +138,8 @@ def review(
     """
     options, progress = options or ReviewOptions(), progress or Silent()
     opened = store if isinstance(store, Store) else open_store(store, create=False)
-    table = labelled(opened.catalog.datasets.load(dataset, options.version), options.target)
+    whole = opened.catalog.datasets.load(dataset, options.version)
+    table = labelled(whole, options.target, options.task)
     X = gather(choose_spaces(opened, features, backbone), table.keys)
     listing = _Listing(table)
     with progress.task("Review", total=HeadPlan.n_folds + 1, unit="steps") as task:
@@ -146,7 +152,8 @@ def review(
         listing.add(((row, "", cosine) for row in rows), "leak" if is_leak else "near-duplicate", group=number)
     listing.add(((row, "", cosine) for row, cosine in outliers(near)), "outlier")
     found = sorted(listing.found, key=lambda one: REASONS.index(one.reason))
-    return Reviewed(table, tuple(found), options.threshold, tuple(listing.notes))
+    # The table to correct is the dataset as it is: what stands in for its labels here must not become them.
+    return Reviewed(whole, tuple(found), options.target, options.threshold, tuple(listing.notes))
 
 
 class _Listing:

@@ -1,6 +1,5 @@
 """What is decided before a head is fitted, by held-out training images alone: its kind, and when it should answer."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -8,9 +7,8 @@ from penult.errors import InputError
 from penult.pipeline.heads.registry import AUTO
 from penult.pipeline.progress import Progress
 from penult.pipeline.training.abstention import Abstention, check_wanted
+from penult.pipeline.training.material import Material
 from penult.pipeline.training.training_rows import TrainingRows
-from penult.store import Space, Store
-from penult.store.catalog.datasets import Dataset
 
 if TYPE_CHECKING:  # so that importing this module does not load scikit-learn
     from penult.pipeline.comparing.choosing import Choice
@@ -64,38 +62,30 @@ def check_choices(head: Any, options: "TrainOptions") -> None:
         )
 
 
-def choose_plan(
-    store: Store,
-    dataset: Dataset,
-    spaces: Sequence[Space],
-    rows: TrainingRows,
-    head: Any,
-    options: "TrainOptions",
-    progress: Progress,
-) -> Plan:
+def choose_plan(material: Material[TrainingRows], head: Any, progress: Progress) -> Plan:
     """Chooses the kind of head where it is ``auto``, and the probability to answer from where an accuracy is asked."""
     choice, abstention, notes = None, None, tuple[str, ...]()
+    rows, options = material.rows, material.options
     if isinstance(head, str) and head == AUTO:
-        choice = _choice(store, dataset, spaces, options, progress)
+        choice = _choice(material, progress)
         head, notes = choice.head, (*(note for note in choice.notes if note not in rows.notes), choice.sentence)
     if options.min_accuracy is not None:
         from penult.pipeline.comparing.choosing import abstention_of
         from penult.pipeline.training.out_of_fold import HeadPlan
 
         plan = HeadPlan(head, options.params, options.class_weight, seed=options.seed)
-        abstention, said = abstention_of(store, spaces, rows.train, plan, options.min_accuracy)
+        abstention, said = abstention_of(material.store, material.spaces, rows.train, plan, options.min_accuracy)
         notes = tuple(dict.fromkeys((*notes, *said)))
     for note in notes:
         progress.say(note)
     return Plan(head, choice, abstention, notes)
 
 
-def _choice(
-    store: Store, dataset: Dataset, spaces: Sequence[Space], options: "TrainOptions", progress: Progress
-) -> "Choice":
+def _choice(material: Material[TrainingRows], progress: Progress) -> "Choice":
     from penult.pipeline.comparing.choosing import choose_head
     from penult.pipeline.comparing.compare import CompareOptions
 
+    dataset, options = material.dataset, material.options
     asked = CompareOptions(
         version=dataset.version,
         target=options.target,
@@ -103,4 +93,4 @@ def _choice(
         seed=options.seed,
         task=options.task,
     )
-    return choose_head(store, dataset.name, spaces, asked, progress)
+    return choose_head(material.store, dataset.name, material.spaces, asked, progress)

@@ -9,6 +9,7 @@ import numpy as np
 from penult.errors import InputError
 from penult.store import Store
 from penult.store.catalog.datasets import Dataset
+from penult.store.tables.columns import Kind
 from penult.store.tables.formats import read_table
 from penult.store.tables.joining import join
 from penult.store.tables.splits import split_by_key, split_by_time
@@ -31,9 +32,9 @@ def import_labels(store: Store, source: str | Path, *, name: str, base: str | Pa
 
     Each row names an image that the store has features of, by ``key`` or by ``path`` (relative to ``base``, by default
     the table's own folder). Where the table says no ``split``, images keep the one they have in the dataset, and new
-    ones get one by their keys.
+    ones get one by their keys. Columns of text stay text, whatever the cells of a CSV look like.
     """
-    sheet = read_table(source)
+    sheet = read_table(source, kinds=_texts(store, name))
     joined = join(sheet, store.catalog.files.table(), base=base)
     notes = []
     if len(joined.unmatched):
@@ -54,6 +55,14 @@ def import_labels(store: Store, source: str | Path, *, name: str, base: str | Pa
     if table.splits is None:
         table = table.with_columns({"split": split_by_key(table.keys, table.labels, previous=splits_of(store, name))})
     return Relabelled(store.catalog.datasets.save(name, table), tuple(notes))
+
+
+def _texts(store: Store, name: str) -> dict[str, Kind]:
+    """Returns the columns of the newest version that hold text: a class called true is none of truth values."""
+    if name not in store.catalog.datasets.names():
+        return {}
+    columns = store.catalog.datasets.load(name).columns.items()
+    return {name: "text" for name, values in columns if any(isinstance(value, str) for value in values)}
 
 
 def splits_of(store: Store, name: str) -> Mapping[bytes, str]:

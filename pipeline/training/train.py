@@ -3,8 +3,6 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +12,16 @@ from numpy.typing import NDArray
 from penult.errors import InputError
 from penult.pipeline.heads.chances import said_of
 from penult.pipeline.heads.head import Head
-from penult.pipeline.heads.head_card import HeadCard, SpaceRef
 from penult.pipeline.heads.saved_heads import saved_head
 from penult.pipeline.progress import Progress, Silent
+from penult.pipeline.shortlist import shortlist
+from penult.pipeline.training.bounds import plain_bounds
 from penult.pipeline.training.evaluation import Evaluation, evaluate
 from penult.pipeline.training.feature_spaces import choose_spaces, gather, precision_notes
+from penult.pipeline.training.material import Material
 from penult.pipeline.training.matrices import read_matrix
 from penult.pipeline.training.planning import check_choices, choose_plan
+from penult.pipeline.training.recording import drafted_card, head_name, record
 from penult.pipeline.training.seen_views import AVERAGED, mean_over_views, training_views, views_of
 from penult.pipeline.training.targets import LABEL, labelled
 from penult.pipeline.training.training_rows import TrainingRows, choose_rows
@@ -32,12 +33,7 @@ if TYPE_CHECKING:  # so that importing this module does not load scikit-learn
     from penult.pipeline.heads.recipe import Fitted, Recipe
     from penult.pipeline.heads.registry import Task
 
-__all__ = ["TrainOptions", "Trained", "basis_for", "head_name", "plain_params", "train"]
-
-LONGEST_NAME = 200
-"""Bytes; folders cannot be called by many more."""
-
-LIBRARIES = ("penult", "scikit-learn", "numpy", "lightgbm", "skops")
+__all__ = ["TrainOptions", "Trained", "basis_for", "train"]
 
 
 @dataclass(frozen=True)
@@ -90,6 +86,7 @@ class Trained:
             "n_train": card.n_train,
             "n_test": card.n_test,
             **{name: value for name, value in self.evaluation.summary().items() if name != "n"},
+            **plain_bounds(self.evaluation),
             "params": dict(card.params),
             "choice": card.choice,
             "abstention": card.abstention,
@@ -128,28 +125,19 @@ def train(
     table = labelled(opened.catalog.datasets.load(dataset, options.version), options.target, options.task)
     spaces = choose_spaces(opened, features, backbone)
     rows = choose_rows(table)
+    material = Material(opened, table, spaces, rows, options)
     told = (*rows.notes, *doubts_about(rows, spaces))
     for doubt in told:
         progress.say(doubt)
-    plan = choose_plan(opened, table, spaces, rows, head, options, progress)
-    fitted = _fit(opened, plan.head, spaces, rows, options)
-    evaluation = replace(_tested(opened, fitted, spaces, rows, options), min_confidence=plan.min_confidence)
+    plan = choose_plan(material, head, progress)
+    fitted = _fit(material, plan.head)
+    evaluation = replace(_tested(material, fitted), min_confidence=plan.min_confidence)
     seconds = time.perf_counter() - began
-    card = HeadCard(
-        name=called,
-        kind=head_kind(plan.head),
+    card = replace(
+        drafted_card(called, plan.head, material, fitted),
         classes=rows.classes,
-        spaces=tuple(SpaceRef.of(space.spec) for space in spaces),
-        dataset=table.name,
-        dataset_version=table.version,
-        n_train=len(rows.train),
         n_test=evaluation.n,
-        trained_on=rows.trained_on,
-        evaluated_on=rows.evaluated_on,
-        params=plain_params({**options.params, **fitted.params, "class_weight": options.class_weight}),
         metrics=_metrics(evaluation),
-        versions={library: version(library) for library in LIBRARIES},
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(seconds, 3),
         target=(options.target,),
         choice=None if plan.choice is None else plan.choice.to_json(),
@@ -158,42 +146,32 @@ def train(
         averaged=options.views if options.average_views else (),
     )
     finished = Head(card, fitted.estimator)
-    finished.save(opened.heads_path / called)
-    opened.catalog.heads.record(called, card.to_json())
-    known = np.isin(rows.test.labels.astype(str), rows.classes)
-    paths = tuple(path for path, kept in zip(rows.test.paths, known, strict=True) if kept)
-    return Trained(finished, evaluation, seconds, (*card.notes, *evaluation.statements), paths, (*told, *plan.notes))
+    record(opened, finished)
+    notes = (*card.notes, *evaluation.statements)
+    return Trained(finished, evaluation, seconds, notes, _tested_paths(rows), (*told, *plan.notes))
 
 
-def head_name(name: str | None, dataset: str, head: str) -> str:
-    """Returns what a head is called, ``name`` or else the dataset's and the kind's, or refuses it."""
-    called = name or f"{dataset}-{head.replace(':', '.')}"
-    is_file_name = called == Path(called).name and called.isprintable() and len(called.encode()) <= LONGEST_NAME
-    if not is_file_name or called.startswith("."):
-        raise InputError(
-            f"a head cannot be called {called[:80]!r}",
-            expected="a short name of printable characters without slashes, not starting with a dot",
-        )
-    return called
-
-
-def _tested(
-    store: Store, fitted: "Fitted", spaces: Sequence[Space], rows: TrainingRows, options: TrainOptions
-) -> Evaluation:
+def _tested(material: Material[TrainingRows], fitted: "Fitted") -> Evaluation:
     """Asks the head of the test images, once."""
+    store, spaces, rows, options = material.store, material.spaces, material.rows, material.options
     looks = views_of(store, spaces, options.views) if options.average_views else [spaces]
     chances = mean_over_views([said_of(fitted.estimator.predict_proba, gather(look, rows.test.keys)) for look in looks])
     return evaluate(rows.test.keys, rows.test.labels.tolist(), chances, rows.classes)
 
 
-def _fit(store: Store, head: Any, spaces: Sequence[Space], rows: TrainingRows, options: TrainOptions) -> "Fitted":
+def _tested_paths(rows: TrainingRows) -> tuple[str, ...]:
+    known = np.isin(rows.test.labels.astype(str), rows.classes)
+    return tuple(path for path, kept in zip(rows.test.paths, known, strict=True) if kept)
+
+
+def _fit(material: Material[TrainingRows], head: Any) -> "Fitted":
     from penult.pipeline.heads.recipe import HeadOptions
     from penult.pipeline.heads.registry import recipe_of
 
+    store, spaces, rows, options = material.store, material.spaces, material.rows, material.options
     codes = np.searchsorted(np.array(rows.classes), rows.train.labels.astype(str))
-    width = sum(space.spec.width for space in spaces)
     count = len(codes) * max(1, len(options.views))
-    task = HeadOptions(count, len(rows.classes), width, options.seed, options.class_weight)
+    task = HeadOptions(count, len(rows.classes), material.width, options.seed, options.class_weight)
     params, start = dict(options.params), None
     if options.start_from is not None:
         start = _start(store, options.start_from, head, spaces, rows.classes)
@@ -234,8 +212,8 @@ def _start(store: Store, name: str, head: Any, spaces: Sequence[Space], classes:
         )
     if known.card.classes != classes:
         raise InputError(
-            f"the head {name!r} knows {', '.join(known.card.classes)}",
-            expected=f"the classes of the dataset: {', '.join(classes)}",
+            f"the head {name!r} knows {shortlist(known.card.classes)}",
+            expected=f"the classes of the dataset: {shortlist(classes)}",
             remedy="train without a head to start from",
         )
     return known.estimator
@@ -247,13 +225,5 @@ def _metrics(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "accuracy": {"value": accuracy.value, "low": accuracy.low, "high": accuracy.high},
         **{name: value for name, value in figures.items() if not name.startswith("accuracy")},
-    }
-
-
-def plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the parameters as JSON values."""
-    return {
-        name: value.item() if isinstance(value, np.generic) else value
-        for name, value in params.items()
-        if value is not None
+        **plain_bounds(evaluation),
     }

@@ -1,10 +1,7 @@
 """A column of numbers, or of tags, and the features in a store become a head that is evaluated, saved and listed."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +11,17 @@ from numpy.typing import NDArray
 from penult.errors import InputError
 from penult.pipeline.heads.chances import said_of
 from penult.pipeline.heads.head import Head
-from penult.pipeline.heads.head_card import HeadCard, SpaceRef
+from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.training.feature_spaces import choose_spaces, gather
+from penult.pipeline.training.material import Material
 from penult.pipeline.training.matrices import read_matrix
+from penult.pipeline.training.recording import drafted_card, head_name, record
 from penult.pipeline.training.targets import Target, target_of
-from penult.pipeline.training.train import LIBRARIES, TrainOptions, basis_for, head_name, plain_params
+from penult.pipeline.training.train import TrainOptions, basis_for
 from penult.pipeline.training.value_evaluation import NumberEvaluation, TagEvaluation
 from penult.pipeline.training.value_rows import ValueRows, choose_value_rows
-from penult.store import Space, Store, open_store
+from penult.store import Store, open_store
+from penult.store.catalog.datasets import Dataset
 
 if TYPE_CHECKING:  # so that importing this module does not load scikit-learn
     from penult.pipeline.heads.recipe import Fitted
@@ -31,13 +31,17 @@ __all__ = ["TrainedValues", "train_values"]
 
 @dataclass(frozen=True)
 class TrainedValues:
-    """A head for numbers or tags, what it is worth, and what should be said about how it came to be."""
+    """A head for numbers or tags, what it is worth, and what should be said about how it came to be.
+
+    ``told`` are those of the notes that were told before anything was fitted.
+    """
 
     head: Head
     evaluation: NumberEvaluation | TagEvaluation
     seconds: float
     notes: tuple[str, ...]
     test_paths: tuple[str, ...] = field(repr=False)
+    told: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Returns the result as plain data."""
@@ -57,7 +61,7 @@ class TrainedValues:
         }
 
 
-def train_values(
+def train_values(  # noqa: PLR0913 - the words of `train`, and the target
     store: Store | str | Path,
     *,
     dataset: str,
@@ -67,6 +71,7 @@ def train_values(
     backbone: str | None = None,
     name: str | None = None,
     options: TrainOptions | None = None,
+    progress: Progress | None = None,
 ) -> TrainedValues:
     """Trains ``head`` to tell the numbers of the column ``target``, or the tags of several columns or of one.
 
@@ -75,76 +80,70 @@ def train_values(
     default), or any of scikit-learn's. Everything else is as in `train`.
     """
     from penult.pipeline.heads.registry import check_head, default_head, head_kind
+    from penult.pipeline.reviewing.doubts import leaks_in
 
     began = time.perf_counter()
-    options = options or TrainOptions()
+    options, progress = options or TrainOptions(), progress or Silent()
     opened = store if isinstance(store, Store) else open_store(store, create=False)
     table = opened.catalog.datasets.load(dataset, options.version)
+    wanted = _target_of(table, target, options)
+    head = default_head(wanted.task) if head is None else head
+    check_head(head, wanted.task)
+    called = head_name(name, dataset, f"{'-'.join(wanted.columns[:3])}-{head_kind(head)}")
+    material = Material(
+        opened, table, choose_spaces(opened, features, backbone), choose_value_rows(table, wanted), options
+    )
+    rows = material.rows
+    told = (*rows.notes, *leaks_in(rows, material.spaces))
+    for doubt in told:
+        progress.say(doubt)
+    fitted = _fit(material, wanted, head)
+    evaluation = _evaluate(wanted, rows, fitted.estimator, gather(material.spaces, rows.test.keys))
+    seconds = time.perf_counter() - began
+    card = replace(
+        drafted_card(called, head, material, fitted),
+        classes=wanted.names if wanted.task == "multilabel" else (),
+        n_test=evaluation.n,
+        metrics={name: value for name, value in evaluation.summary().items() if name != "n"},
+        seconds=round(seconds, 3),
+        task=wanted.task,
+        target=wanted.columns,
+        notes=(*told, *fitted.notes),
+    )
+    finished = Head(card, fitted.estimator)
+    record(opened, finished)
+    return TrainedValues(finished, evaluation, seconds, card.notes, rows.test.paths, told)
+
+
+def _target_of(table: Dataset, target: str, options: TrainOptions) -> Target:
+    """Reads what is to be told, and refuses classes and what is of classes alone."""
     wanted = target_of(table, target, options.task)
     if wanted.task == "classification":
         raise InputError(
             f"the column {target!r} holds classes", expected="numbers, or several columns", remedy="use train for it"
         )
-    head = default_head(wanted.task) if head is None else head
-    check_head(head, wanted.task)
-    _check_options(wanted, options)
-    kind = head_kind(head)
-    called = head_name(name, dataset, f"{'-'.join(wanted.columns[:3])}-{kind}")
-    spaces = choose_spaces(opened, features, backbone)
-    rows = choose_value_rows(table, wanted)
-    fitted = _fit(opened, head, wanted, rows, spaces, options)
-    evaluation = _evaluate(wanted, rows, fitted.estimator, gather(spaces, rows.test.keys))
-    seconds = time.perf_counter() - began
-    card = HeadCard(
-        name=called,
-        kind=kind,
-        classes=wanted.names if wanted.task == "multilabel" else (),
-        spaces=tuple(SpaceRef.of(space.spec) for space in spaces),
-        dataset=table.name,
-        dataset_version=table.version,
-        n_train=len(rows.train),
-        n_test=evaluation.n,
-        trained_on=rows.trained_on,
-        evaluated_on=rows.evaluated_on,
-        params=plain_params({**options.params, **fitted.params, "class_weight": options.class_weight}),
-        metrics={name: value for name, value in evaluation.summary().items() if name != "n"},
-        versions={library: version(library) for library in LIBRARIES},
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=round(seconds, 3),
-        task=wanted.task,
-        target=wanted.columns,
-    )
-    finished = Head(card, fitted.estimator)
-    finished.save(opened.heads_path / called)
-    opened.catalog.heads.record(called, card.to_json())
-    return TrainedValues(finished, evaluation, seconds, (*rows.notes, *fitted.notes), rows.test.paths)
-
-
-def _check_options(target: Target, options: TrainOptions) -> None:
-    """Refuses what is of classes alone."""
     given = {
         "an accuracy of the answers": options.min_accuracy is not None,
         "a head to start from": options.start_from is not None,
-        "a class weight": options.class_weight is not None and target.task == "regression",
+        "a class weight": options.class_weight is not None and wanted.task == "regression",
         "views": bool(options.views),
     }
     for name in (name for name, is_given in given.items() if is_given):
-        raise InputError(f"{name} cannot be given for {target.task}", expected="none", remedy="leave it out")
+        raise InputError(f"{name} cannot be given for {wanted.task}", expected="none", remedy="leave it out")
+    return wanted
 
 
-def _fit(
-    store: Store, head: Any, target: Target, rows: ValueRows, spaces: Sequence[Space], options: TrainOptions
-) -> "Fitted":
+def _fit(material: Material[ValueRows], target: Target, head: Any) -> "Fitted":
     from penult.pipeline.heads.recipe import HeadOptions
     from penult.pipeline.heads.registry import recipe_of
 
-    values, width = rows.train.values, sum(space.spec.width for space in spaces)
-    wanted: NDArray[Any] = values[:, 0] if target.task == "regression" else values.astype(np.int64)
-    size = HeadOptions(len(values), values.shape[1], width, options.seed, options.class_weight)
+    store, spaces, options, train = material.store, material.spaces, material.options, material.rows.train
+    wanted: NDArray[Any] = train.values[:, 0] if target.task == "regression" else train.values.astype(np.int64)
+    size = HeadOptions(len(train), train.values.shape[1], material.width, options.seed, options.class_weight)
     recipe = recipe_of(head, size, options.params, target.task)
-    inputs, notes = read_matrix(spaces, rows.train.keys, store.path, may_stay_on_disk=recipe.reads_blocks)
-    basis = basis_for(store, spaces, rows.train.keys, inputs, recipe)
-    fitted = recipe.fit(inputs, wanted, groups=rows.train.groups, seed=options.seed, basis=basis)
+    inputs, notes = read_matrix(spaces, train.keys, store.path, may_stay_on_disk=recipe.reads_blocks)
+    basis = basis_for(store, spaces, train.keys, inputs, recipe)
+    fitted = recipe.fit(inputs, wanted, groups=train.groups, seed=options.seed, basis=basis)
     return replace(fitted, notes=(*notes, *fitted.notes))
 
 

@@ -117,6 +117,21 @@ def test_every_verb_has_help_and_names_its_options(room: Path) -> None:
         shown = CliRunner().invoke(app, [verb, "--help"], prog_name="penult", catch_exceptions=False)
         assert shown.exit_code == 0
         assert "Usage: penult" in shown.stdout
+        if verb == "extract":
+            names = (
+                "job",
+                "store",
+                "provider",
+                "workers",
+                "limit",
+                "max-seconds",
+                "shard",
+                "engine",
+                "address",
+                "json",
+            )
+            places = [shown.stdout.index(f"\n  --{name} ") for name in names]
+            assert places == sorted(places), "what is asked for most comes first"
 
 
 def test_the_version(room: Path) -> None:

@@ -18,8 +18,9 @@ from penult.pipeline.fit import save_dataset
 from penult.pipeline.heads.lda import left_out_chances
 from penult.pipeline.progress import Silent
 from penult.pipeline.reviewing.labels import doubted_labels, most_helpful
-from penult.pipeline.reviewing.neighbours import near_duplicates, nearest, outliers
-from penult.pipeline.reviewing.review import ToReview, review
+from penult.pipeline.reviewing.neighbours import Neighbours, near_duplicates, nearest, outliers
+from penult.pipeline.reviewing.review import ReviewOptions, ToReview, review
+from penult.pipeline.training.relabelling import import_labels
 from penult.store import SpaceSpec, Store, key_of, open_store
 from penult.store.catalog.files import SeenFile
 from penult.store.tables.table import Table
@@ -113,6 +114,45 @@ def test_a_corrected_table_comes_back_as_the_next_version(store: Store, tmp_path
     assert "split" not in changed
     assert after.labels is not None
     assert dict(zip(after.paths, after.labels.tolist(), strict=True))["/photos/3.png"] == "corrected"
+
+
+def test_a_review_of_another_column_leaves_the_labels_as_they_are(store: Store, tmp_path: Path) -> None:
+    before = store.catalog.datasets.load("numbers")
+    assert before.labels is not None
+    codes = [None if label is None else int(label) + 10 for label in before.labels.tolist()]
+    store.catalog.datasets.save("numbers", before.with_columns(code=codes))
+    words = ["--store", str(store.path)]
+    review_it = ["review", "numbers", *words, "--target", "code", "--csv", str(tmp_path / "review.csv")]
+    refused = CliRunner().invoke(app, review_it)
+    assert "the task classification" in str(refused.exception)
+    shown = CliRunner().invoke(app, [*review_it, "--task", "classification"], catch_exceptions=False)
+    assert "correct its column 'code'" in shown.stdout
+    import_it = ["dataset", "import", str(tmp_path / "review.csv"), "--name", "numbers", *words]
+    CliRunner().invoke(app, import_it, catch_exceptions=False)
+    assert store.catalog.datasets.load("numbers").version == 3
+    assert store.catalog.datasets.diff("numbers", 2, 3).changed == {}
+    found = review(store, dataset="numbers", options=ReviewOptions(target="code", task="classification"))
+    plain = review(store, dataset="numbers")
+    assert rows_of(found.of("label")) == rows_of(plain.of("label"))
+    assert {one.label for one in found.of("label")} <= {"10", "11", "12", "13"}
+
+
+def test_classes_that_look_like_truth_values_or_numbers_come_back_as_they_were(store: Store, tmp_path: Path) -> None:
+    before = store.catalog.datasets.load("numbers")
+    assert before.labels is not None
+    labels = [None if label is None else str(int(label) < 2).lower() for label in before.labels.tolist()]
+    store.catalog.datasets.save("numbers", before.with_columns(label=labels, lot=[f"{row}.0" for row in range(400)]))
+    review(store, dataset="numbers").write(tmp_path / "review.csv")
+    import_labels(store, tmp_path / "review.csv", name="numbers")
+    assert store.catalog.datasets.diff("numbers", 2, 3).changed == {}
+
+
+def test_groups_of_near_copies_have_each_row_once_and_the_likest_first() -> None:
+    pairs = np.array([[0, 4], [4, 2], [1, 3]])
+    found = Neighbours(np.empty((6, 0), np.float32), pairs, np.array([0.96, 0.97, 0.99], np.float32))
+    groups = near_duplicates(found, 6)
+    assert [rows for rows, _ in groups] == [[1, 3], [0, 2, 4]]
+    assert [cosine for _, cosine in groups] == pytest.approx([0.99, 0.96])
 
 
 def test_the_verb_tells_machines(store: Store) -> None:

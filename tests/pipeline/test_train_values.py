@@ -1,6 +1,7 @@
 """Numbers and tags are columns like any other: trained, judged with intervals, saved, loaded and predicted."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ from penult.pipeline.heads.registry import head_names
 from penult.pipeline.heads.ridge_numbers import RidgeNumbers
 from penult.pipeline.models.bundle import bundle
 from penult.pipeline.models.predict import Prediction, predict
+from penult.pipeline.progress import Silent
 from penult.pipeline.training.targets import target_of
 from penult.pipeline.training.train import TrainOptions, train
 from penult.pipeline.training.train_values import train_values
@@ -124,6 +126,35 @@ def test_classes_may_stand_in_any_column(store: Store) -> None:
     assert len(digits.head.card.classes) == 10
 
 
+class Heard(Silent):
+    """A progress that keeps what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@pytest.mark.parametrize("target", ["ink", "shape-*"])
+def test_groups_and_near_copies_on_both_sides_are_told_before_values_are_learned(
+    tmp_path: Path, table: tuple[NDArray[np.float32], Table], target: str
+) -> None:
+    features, plain = table[0].copy(), table[1]
+    features[[0, 3]] = features[[1, 2]] + 0.01
+    opened = open_store(tmp_path / "store")
+    opened.space(SpaceSpec("digits", "a" * 64, "penultimate", 64)).add(plain.keys, features)
+    groups = ["same" if row in (6, 7) else f"alone-{row}" for row in range(len(features))]
+    opened.catalog.datasets.save("things", plain.with_columns(group=groups))
+    heard = Heard()
+    trained = train_values(opened, dataset="things", target=target, progress=heard)
+    assert heard.lines == list(trained.told)
+    told = " ".join(trained.head.card.notes)
+    assert "1 groups stand in training and test alike, with 1 of 200 test images" in told
+    count = int(re.search(r"(\d+) of 200 test images look nearly like training images", told)[1])  # type: ignore[index]  # else the test fails
+    assert 2 <= count < 30
+
+
 def test_a_new_process_predicts_the_same_numbers(store: Store) -> None:
     trained = train_values(store, dataset="things", target="ink")
     code = (
@@ -167,11 +198,13 @@ def test_rows_that_say_nothing_or_two_things_are_left_out(store: Store) -> None:
     splits = [*np.array(dataset.splits), "train", "train"]
     store.catalog.datasets.save("torn", dataset.select(rows).with_columns(ink=ink, split=splits))
     trained = train_values(store, dataset="torn", target="ink")
-    assert trained.notes == (
+    *plain, alike = trained.notes
+    assert "look nearly like training images" in alike
+    assert plain == [
         "10 images have no value for ink and are left out",
         "2 images stand under several values and are left out",
         "1 images stand in training and test alike; they are only tested",
-    )
+    ]
     assert (trained.head.card.n_train, trained.head.card.n_test) == (389, 200)
 
 
@@ -234,7 +267,7 @@ def test_the_verb_trains_on_any_column(store: Store) -> None:
     def run(*words: str) -> Any:
         told = CliRunner().invoke(train_verb, ["things", "--store", str(store.path), "--json", *words])
         assert told.exit_code == 0, told.output
-        return json.loads(told.output)
+        return json.loads(told.stdout)
 
     assert run("--target", "ink")["r2"]["value"] > 0.9
     assert run("--target", "shape-*", "--param", "estimator__C=0.1")["params"] == {"estimator__C": 0.1}
