@@ -37,8 +37,12 @@ _TEXT_BYTES = 1 << 24
 
 
 def send(stream: IO[bytes], kind: int, content: bytes = b"") -> None:
-    """Writes one message to an unbuffered stream, which may take it piece by piece."""
-    for part in (kind.to_bytes(1, "little") + len(content).to_bytes(8, "little"), content):
+    """Writes one message to an unbuffered stream, which may take it piece by piece.
+
+    A small one goes at once, so that it wakes its reader once.
+    """
+    head = kind.to_bytes(1, "little") + len(content).to_bytes(8, "little")
+    for part in (head + content,) if len(content) <= _PART_BYTES else (head, content):
         view, start = memoryview(part), 0
         while start < len(view):
             start += stream.write(view[start:])
