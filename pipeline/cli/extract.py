@@ -8,6 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from penult.errors import InputError
 from penult.pipeline.cli.app import DONE, OUT_OF_TIME
 from penult.pipeline.cli.options import (
     backbone_option,
@@ -53,7 +54,11 @@ def extract(
     130 interrupted. What was done is committed in each case.
     """
     _refuse_contradictions(ctx, images, job)
-    asked_job = None if job is None else read_job_file(job)
+    try:
+        asked_job = None if job is None else read_job_file(job)
+        options = made_options(values)
+    except InputError as error:
+        raise click.UsageError(str(error), ctx) from None
     nice = nice or (asked_job.nice if asked_job else 0)
     if nice and hasattr(os, "nice"):
         os.nice(nice)
@@ -63,9 +68,7 @@ def extract(
     assert images is not None
     store, backbone, taps = (values.pop(name) for name in ("store", "backbone", "taps"))
     asked = [tap.strip() for tap in taps.split(",") if tap.strip()]
-    receipt = run_extract(
-        images, store, backbone=backbone, taps=asked, options=made_options(values), progress=progress()
-    )
+    receipt = run_extract(images, store, backbone=backbone, taps=asked, options=options, progress=progress())
     _finish(ctx, [receipt], as_json)
 
 

@@ -4,10 +4,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from penult.exporters import load_backbone
+from penult.exporters import Backbone, load_backbone
 from penult.pipeline.extraction.extract import extract, find_images
 from penult.pipeline.extraction.images import ImageFile
-from penult.pipeline.extraction.job_file import JobFile, read_job_file
+from penult.pipeline.extraction.job_file import BackboneRequest, JobFile, read_job_file, telling_line
 from penult.pipeline.extraction.receipt import Receipt
 from penult.pipeline.progress import Progress, Silent
 from penult.store import open_store
@@ -18,13 +18,11 @@ def extract_job(job: str | Path | JobFile, *, progress: Progress | None = None) 
     asked = job if isinstance(job, JobFile) else read_job_file(job)
     progress = progress or Silent()
     # A backbone or a tap that is not there is an error now, and not after the hours that the others take.
-    networks = [(load_backbone(request.name), request.taps) for request in asked.backbones]
-    for network, taps in networks:
-        for tap in taps:
-            network.tap(tap)
+    networks = [(_loaded(request), request.taps) for request in asked.backbones]
     files: list[ImageFile] = []
-    for source in asked.images:
-        files += find_images(source, progress, shard=asked.options.shard)
+    with telling_line(asked.images_where):
+        for source in asked.images:
+            files += find_images(source, progress, shard=asked.options.shard)
     store = open_store(asked.store)
     began, receipts = time.monotonic(), []
     for network, taps in networks:
@@ -34,3 +32,12 @@ def extract_job(job: str | Path | JobFile, *, progress: Progress | None = None) 
             options = replace(options, max_seconds=max(left, 1e-3))
         receipts.append(extract(files, store, backbone=network, taps=taps, options=options, progress=progress))
     return receipts
+
+
+def _loaded(request: BackboneRequest) -> Backbone:
+    with telling_line(request.where):
+        network = load_backbone(request.name)
+    with telling_line(request.taps_where):
+        for tap in request.taps:
+            network.tap(tap)
+    return network

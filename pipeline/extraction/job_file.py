@@ -2,12 +2,13 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from penult.errors import InputError, MissingFileError, UnknownNameError
+from penult.errors import InputError, MissingFileError, PenultError, UnknownNameError
 from penult.pipeline.extraction.options import ExtractOptions
 
 # How far a process may give way to others.
@@ -16,17 +17,20 @@ LEVELS = range(20)
 
 @dataclass(frozen=True)
 class BackboneRequest:
-    """A backbone of the job, and which of its taps are wanted."""
+    """A backbone of the job, and which of its taps are wanted; ``where`` and ``taps_where`` tell their lines."""
 
     name: str
     taps: tuple[str, ...] = ("penultimate",)
+    where: str = ""
+    taps_where: str = ""
 
 
 @dataclass(frozen=True)
 class JobFile:
     """What the file asks for. Paths in it count from its own folder.
 
-    ``nice`` is for the process that runs it: from 0 to 19, which gives way to all others.
+    ``nice`` is for the process that runs it: from 0 to 19, which gives way to all others. ``images_where`` tells the
+    line of the images.
     """
 
     images: tuple[str, ...]
@@ -34,6 +38,16 @@ class JobFile:
     backbones: tuple[BackboneRequest, ...] = (BackboneRequest("efficientnet-lite0"),)
     options: ExtractOptions = field(default_factory=ExtractOptions)
     nice: int = 0
+    images_where: str = ""
+
+
+@contextmanager
+def telling_line(where: str) -> Iterator[None]:
+    """Tells of what goes wrong in which line of a job's file it was asked for."""
+    try:
+        yield
+    except PenultError as error:
+        raise type(error)(f"{where}{error}") from error
 
 
 def read_job_file(path: str | Path) -> JobFile:
@@ -63,7 +77,8 @@ class _Reader:
         for key in content:
             self._require_known("option", key, names)
         if not content.get("images"):
-            raise InputError(f"{self._path.name} names no images", expected='images = "photos", or a list of such')
+            where = self._where("images") if "images" in content else f"{self._path.name}: "
+            raise InputError(f"{where}no images are named", expected='images = "photos", or a list of such')
         images = self._texts("images", content["images"])
         kinds = get_type_hints(ExtractOptions)
         values = {key: self._option(key, content[key], kinds[key]) for key in content if key in kinds}
@@ -71,15 +86,16 @@ class _Reader:
             values["metrics"] = self._placed(values["metrics"])
         try:
             options = ExtractOptions(**values)
-        except InputError as error:
-            named = next((key for key in values if f"{key} " in str(error)), "")
-            raise InputError(f"{self._where(named)}{error}") from None
+        except (InputError, UnknownNameError) as error:
+            named = next((key for key in values if re.search(rf"\b{key.removesuffix('s')}s?\b", str(error))), "")
+            raise type(error)(f"{self._where(named)}{error}") from None
         return JobFile(
             images=tuple(self._place(image) for image in images),
             store=self._place(self._text("store", content.get("store", JobFile.store))),
             backbones=self._backbones(content),
             options=options,
             nice=self._nice(content.get("nice", JobFile.nice)),
+            images_where=self._where("images"),
         )
 
     def _nice(self, value: Any) -> int:
@@ -91,7 +107,9 @@ class _Reader:
         taps = self._texts("taps", content.get("taps", BackboneRequest.taps))
         asked = content.get("backbone", JobFile.backbones[0].name)
         if not isinstance(asked, list) or not asked or not isinstance(asked[0], dict):
-            return tuple(BackboneRequest(self._backbone(name), taps) for name in self._texts("backbone", asked))
+            where, taps_where = self._where("backbone"), self._where("taps")
+            names = self._texts("backbone", asked)
+            return tuple(BackboneRequest(self._backbone(name), taps, where, taps_where) for name in names)
         requests = []
         for number, table in enumerate(asked):
             for key in table:
@@ -100,8 +118,10 @@ class _Reader:
                 raise InputError(
                     f"{self._where('backbone', number)}the backbone has no name", expected='name = "efficientnet-lite0"'
                 )
-            own = self._texts("taps", table["taps"], number) if "taps" in table else taps
-            requests.append(BackboneRequest(self._backbone(self._text("name", table["name"], number)), own))
+            owner = number if "taps" in table else None
+            own = taps if owner is None else self._texts("taps", table["taps"], owner)
+            name = self._backbone(self._text("name", table["name"], number))
+            requests.append(BackboneRequest(name, own, self._where("name", number), self._where("taps", owner)))
         return tuple(requests)
 
     def _backbone(self, name: str) -> str:
@@ -146,12 +166,13 @@ class _Reader:
 
     def _where(self, key: str, table: int | None = None) -> str:
         """Returns the file's name and the line of a key: of the n-th ``[[backbone]]``, or outside of any."""
-        current: int | None = None
-        count = 0
+        inside: int | None = None
+        tables = 0
+        assigned = re.compile(rf"""\s*["']?{re.escape(key)}["']?\s*[=.]""")
         for number, line in enumerate(self._lines, start=1):
-            if re.match(r"\s*\[", line):
-                current, count = count, count + 1
-            is_head = table is not None and current == table and key == "backbone"
-            if is_head or (current == table and re.match(rf"""\s*["']?{re.escape(key)}["']?\s*=""", line)):
+            head = re.match(r"""\s*\[+\s*["']?([\w-]+)""", line)
+            if head:
+                inside, tables = tables, tables + 1
+            if (head[1] == key and table in (None, inside)) if head else (inside == table and assigned.match(line)):
                 return f"{self._path.name}, line {number}: "
         return f"{self._path.name}: "

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 from penult.errors import InputError
 from penult.pipeline.extraction.decode_limits import DecodeLimits
+from penult.pipeline.extraction.providers import PROVIDERS
 from penult.pipeline.extraction.sharding import parse_shard
 
 Dtype = Literal["float16", "float32"]
@@ -55,8 +56,13 @@ class ExtractOptions:
                 raise InputError(f"The option {name} is {seconds}", expected="more than 0, or None")
         if self.shard is not None:
             parse_shard(self.shard)
-        if self.engine not in get_args(EngineName):
-            raise InputError(f"The engine is {self.engine!r}", expected=f"one of {', '.join(get_args(EngineName))}")
+        for name, names in (
+            ("provider", ("auto", *PROVIDERS)),
+            ("dtype", get_args(Dtype)),
+            ("engine", get_args(EngineName)),
+        ):
+            if getattr(self, name) not in names:
+                raise InputError(f"The {name} is {getattr(self, name)!r}", expected=f"one of {', '.join(names)}")
         for name in ("address", "actors", "decoders"):
             if self.engine != "ray" and getattr(self, name) is not None:
                 raise InputError(

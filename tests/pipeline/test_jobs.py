@@ -353,6 +353,12 @@ def test_a_job_file_says_all(
         ('images = "p"\nstrict = 1\n', 2, "true or false"),
         ('images = "p"\nshard = "9/4"\n', 2, "shard is '9/4'"),
         ("images = 3\n", 1, "images is 3"),
+        ("store = 's'\nimages = []\n", 2, "no images are named"),
+        ('images = "p"\nviews = "hflop"\n', 2, "No view is called 'hflop'"),
+        ('images = "p"\nprovider = "gpu"\n', 2, "provider is 'gpu'. Expected: one of auto, cpu, cuda"),
+        ('images = "p"\n\n[extract]\nworkers = 2\n', 3, "No option is called 'extract'"),
+        ('store = "s"\n[images]\na = 1\n', 2, "images is {'a': 1}"),
+        ('images = "p"\n[backbone]\nname = "a"\n', 2, "backbone is {'name': 'a'}"),
         ('images = "p"\nnice = 20\n', 2, "nice is 20. Expected: a whole number from 0 to 19"),
         ('images = "p"\nnice = true\n', 2, "nice is True"),
         ('images = "p"\n[[backbone]]\nname = "a"\n[[backbone]]\nnam = "b"\n', 5, r"'nam'.*did you mean 'name'"),
@@ -366,12 +372,34 @@ def test_what_is_wrong_in_a_job_file_is_told_with_its_line(tmp_path: Path, text:
         read_job_file(tmp_path / "job.toml")
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "told"),
+    [
+        ('store = "s"\nimages = "nowhere"\n', 2, "no folder or file"),
+        ('images = "photos"\nbackbone = "lite"\n', 2, "No backbone is called 'lite'"),
+        ('images = "photos"\n\nbackbone = "none.onnx"\n', 3, "no backbone file"),
+        ('images = "photos"\nbackbone = "small.onnx"\ntaps = "last"\n', 3, "called 'last'"),
+        ('images = "photos"\n[[backbone]]\nname = "small.onnx"\n[[backbone]]\nname = "x"\n', 5, "called 'x'"),
+        ('images = "photos"\n[[backbone]]\nname = "small.onnx"\ntaps = "last"\n', 4, "called 'last'"),
+    ],
+)
+def test_what_a_job_file_names_and_is_not_there_is_told_with_its_line(
+    collection: Path, tmp_path: Path, small_backbone: Backbone, text: str, line: int, told: str
+) -> None:
+    small_backbone.save(tmp_path / "small.onnx")
+    (tmp_path / "job.toml").write_text(text)
+    done = CliRunner().invoke(app, ["extract", "--job", str(tmp_path / "job.toml")])
+    assert isinstance(done.exception, MissingFileError | UnknownNameError)
+    assert re.match(rf"job\.toml, line {line}: .*{told}", str(done.exception))
+    assert not (tmp_path / "penult-store").exists()
+
+
 def test_a_job_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text("images = \n")
     with pytest.raises(InputError, match=r"no TOML: .*line 1"):
         read_job_file(tmp_path / "job.toml")
     (tmp_path / "job.toml").write_text("workers = 2\n")
-    with pytest.raises(InputError, match="names no images"):
+    with pytest.raises(InputError, match=r"job\.toml: no images are named"):
         read_job_file(tmp_path / "job.toml")
     with pytest.raises(MissingFileError, match="no job file"):
         read_job_file(tmp_path / "none.toml")
@@ -396,6 +424,10 @@ def test_the_command_line_runs_jobs_and_exits_as_a_scheduler_expects(
     assert (beside.returncode, beside.stdout) == (2, "")
     assert "--workers cannot stand beside --job" in beside.stderr
     assert run().returncode == 2
+    (tmp_path / "wrong.toml").write_text('images = "photos"\nworkers = 0\n')
+    for words in (("photos", "--shard", "7"), ("--job", "wrong.toml")):
+        wrong = run(*words)
+        assert (wrong.returncode, "Expected: " in wrong.stderr) == (2, True)
     again = run("photos", "--backbone", "small.onnx", "--rehash", "--max-seconds", "0.000001")
     assert again.returncode == 4
     assert "30 images are left for the next run" in again.stdout
