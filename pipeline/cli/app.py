@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import warnings
 from types import FrameType
 from typing import Any, NoReturn
@@ -13,6 +14,7 @@ import click
 
 import penult
 from penult.errors import MissingFileError, PenultError, UnknownNameError
+from penult.pipeline.extraction.interrupts import WORKERS
 
 DONE, FAILED, USAGE, NEW_FAILURES, OUT_OF_TIME, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -100,7 +102,15 @@ def main() -> NoReturn:
         code = _report(error, USAGE if isinstance(error, UnknownNameError | MissingFileError) else FAILED)
     except OSError as error:
         code = _report(_explained(error), FAILED)
-    sys.exit(code if isinstance(code, int) else DONE)
+    _exit(code if isinstance(code, int) else DONE)
+
+
+def _exit(code: int) -> NoReturn:
+    if any(thread.name.startswith(WORKERS) for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)  # for Python itself would wait for them
+    sys.exit(code)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

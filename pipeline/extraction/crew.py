@@ -10,6 +10,7 @@ from penult.exporters import Backbone
 from penult.pipeline.extraction.cores import worker_count
 from penult.pipeline.extraction.decode_limits import DecodeLimits
 from penult.pipeline.extraction.images import ImageFile
+from penult.pipeline.extraction.interrupts import WORKERS
 from penult.pipeline.extraction.options import ExtractOptions
 from penult.pipeline.extraction.session import Session
 from penult.pipeline.extraction.worker import Outcome, Presence, Stopped, Worker
@@ -49,7 +50,8 @@ class Crew:
         self.workers = options.workers or worker_count()
         self.load_files = max(LOAD_FILES, session.batch_size)
         self._load_bytes = math.inf if session.choice.on_gpu else LOAD_BYTES
-        self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="penult-worker")
+        self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix=WORKERS)
+        self._is_left = False
 
     @property
     def overlap(self) -> int:
@@ -63,8 +65,7 @@ class Crew:
     def carry(self, loads: Generator[list[ImageFile]], is_present: Presence, is_stopped: Stopped) -> Iterator[Outcome]:
         """Yields what becomes of each load, as they end; where one is empty, all before it come to their end first.
 
-        Once it is to stop, it takes no further load, and begins none of their images; one that does not end in time is
-        left.
+        Once it is to stop, it takes no further load and begins no image; what does not end in time is left.
         """
         begun: dict[Future[Outcome], int] = {}  # and which load in their order each is
         with closing(loads):
@@ -76,19 +77,20 @@ class Crew:
                 if is_stopped():
                     break
         stop_by = math.inf
-        while begun:
+        while begun and time.monotonic() < stop_by + STOP_SECONDS:
             yield from _ended(begun)
             if is_stopped():
                 stop_by = min(stop_by, time.monotonic() + STOP_SECONDS)
             if time.monotonic() >= stop_by:
                 self._worker.stop()
+        self._is_left = bool(begun)  # to a server that says nothing
 
     def _is_full(self, begun: dict[Future[Outcome], int], number: int) -> bool:
         return len(begun) >= IN_FLIGHT * self.workers or number - next(iter(begun.values())) >= OVERTAKING
 
     def close(self) -> None:
-        """Lets the loads in hand end, drops those that wait, and ends the decoders."""
-        self._pool.shutdown(cancel_futures=True)
+        """Lets the loads in hand end, unless they were left, drops those that wait, and ends the decoders."""
+        self._pool.shutdown(wait=not self._is_left, cancel_futures=True)
         self._worker.close()
 
 

@@ -12,6 +12,7 @@ import threading
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -105,11 +106,13 @@ def decoded_image(
         raise
     except UnidentifiedImageError:
         raise ImageError(_what_it_is_instead(data)) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"the image is too large: {error}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(f"the image is too large: more than {MAX_PIXELS:,} pixels") from None
     except MemoryError:
         raise ImageError(TOO_TIGHT) from None
     except Exception as error:
+        if "memory" in str(error).lower():  # as most libraries say it, below Pillow
+            raise ImageError(TOO_TIGHT) from None
         raise ImageError(f"the image is damaged: {str(error) or type(error).__name__}") from error
 
 
@@ -148,7 +151,9 @@ def _what_it_is_instead(data: bytes | bytearray) -> str:
     if not data:
         return "the file is empty"
     if bytes(data[4:12]) in HEIC_BRANDS:
-        return "the file is a HEIC image, which is read after pip install 'penult[heic]'"
+        if find_spec("pillow_heif") is None:
+            return "the file is a HEIC image, which is read after pip install 'penult[heic]'"
+        return "the HEIC image is damaged"
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
             return f"the file is a {image.format} image, a format that is not read"

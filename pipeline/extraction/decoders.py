@@ -81,7 +81,7 @@ class Decoders:
         try:
             if self._is_stopped:
                 raise DecodingStopped
-            kind, answer = decoder.ask(data, self._large_turn)
+            kind, answer, is_large = decoder.ask(data, self._large_turn)
         except BaseException as error:
             decoder.end()
             if self._is_stopped:
@@ -89,8 +89,8 @@ class Decoders:
             raise
         finally:
             self._busy.discard(decoder)
-        if kind == REASON and answer == TOO_TIGHT.encode() and not is_fresh:
-            decoder.end()  # what is left of other images in its memory must decide nothing
+        if kind == REASON and not is_fresh and (is_large or answer == TOO_TIGHT.encode()):
+            decoder.end()  # what is left of other images in its memory must decide nothing, however that is told
             return self._ask(data, is_fresh=True)
         self._idle.append(decoder)
         if kind != PIXELS:
@@ -130,15 +130,16 @@ class _Decoder:
         with suppress(BrokenPipeError):  # why it is gone is told when it is asked
             send(self._input, SETUP, json.dumps(setup).encode())
 
-    def ask(self, data: bytes, large_turn: threading.Lock) -> tuple[int, bytes]:
+    def ask(self, data: bytes, large_turn: threading.Lock) -> tuple[int, bytes, bool]:
+        """Returns the answer, and whether the image was a large one."""
         try:
             send(self._input, IMAGE, data)
             kind, answer = receive(self._output)
             if kind != LARGE:
-                return kind, answer
+                return kind, answer, False
             with large_turn:
                 send(self._input, GO)
-                return receive(self._output)
+                return *receive(self._output), True
         except (EOFError, BrokenPipeError):
             status = self._process.wait()
             if status == TOO_SLOW:

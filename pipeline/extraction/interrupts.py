@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+WORKERS = "penult-worker"
+"""How threads are called that may be left, with an image of which nothing comes, when the program ends."""
+
 
 class Stop:
     """Whether the work is to stop at the next place where it is whole, and why: ``interrupted`` or ``max_seconds``."""

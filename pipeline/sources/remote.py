@@ -15,6 +15,9 @@ from penult.pipeline.sources.zip import list_zip_in
 # Which extra of penult brings what a scheme needs.
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
+# How long a web server may take to answer, or to go on.
+SILENT_SECONDS = 30.0
+
 # By any of these a file system tells one state of a file from another.
 VERSIONS = (
     "ETag", "etag", "md5Hash", "Content-MD5", "generation", "mtime", "LastModified", "last_modified", "Last-Modified",
@@ -98,12 +101,22 @@ def _opened(url: str) -> tuple[Any, str]:
         raise MissingExtraError.of("fsspec", "remote", f"to read {url}") from None
     scheme = url.split("://", maxsplit=1)[0]
     try:
-        system, root = url_to_fs(url)
+        system, root = url_to_fs(url, **_patience(scheme))
     except ImportError as error:
         raise MissingExtraError.of(str(error), EXTRAS.get(scheme, "remote"), f"to read {url}") from error
     except ValueError as error:
         raise InputError(f"{url} cannot be read: {error}", expected="a scheme such as s3, gs or https") from error
     return system, str(root)
+
+
+def _patience(scheme: str) -> dict[str, Any]:
+    """Returns how long a web server may say nothing; by itself fsspec gives the whole of a file five minutes."""
+    if scheme not in ("http", "https"):
+        return {}
+    from aiohttp import ClientTimeout
+
+    patience = ClientTimeout(total=None, sock_connect=SILENT_SECONDS, sock_read=SILENT_SECONDS)
+    return {"client_kwargs": {"timeout": patience}}
 
 
 def _files(system: Any, root: str) -> dict[str, Mapping[str, Any]]:

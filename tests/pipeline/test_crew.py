@@ -1,5 +1,7 @@
 """A crew: no slow image holds the others up, a GPU gets whole batches, and who is to stop is done in seconds."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -180,3 +182,30 @@ def test_a_job_that_is_to_stop_waits_for_no_image_that_hangs(
     assert (receipt.found, receipt.stopped, receipt.failed) == (31, "max_seconds", 0)
     assert len(store.catalog.ledger) == 0, "the image has not failed, but was left"
     assert len(store.spaces()[0]) == receipt.new >= 14
+
+
+SILENT = """
+import socket, sys
+import penult.pipeline.extraction.crew as crew
+from penult.pipeline.cli import main
+crew.STOP_SECONDS = 0.5
+listener = socket.create_server(("127.0.0.1", 0))  # who answers nothing
+port = listener.getsockname()[1]
+open(sys.argv[1], "w").write(f"path\\nhttp://127.0.0.1:{port}/a.jpg\\n" + "\\n".join(sys.argv[2:4]) + "\\n")
+sys.argv = ["penult", "extract", sys.argv[1], "--store", sys.argv[4], "--backbone", sys.argv[5], "--max-seconds", "2"]
+main()
+"""
+
+
+def test_a_job_that_is_to_stop_waits_for_no_server_that_says_nothing(
+    collection: Path, tmp_path: Path, small_backbone: Backbone
+) -> None:
+    pytest.importorskip("aiohttp")
+    small_backbone.save(tmp_path / "small.onnx")
+    images = [str(path) for path in sorted(collection.rglob("*.png"))[:2]]
+    words = [str(tmp_path / "table.csv"), *images, str(tmp_path / "store"), str(tmp_path / "small.onnx")]
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", SILENT, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 4, done.stderr
+    assert "images are left for the next run" in done.stdout
+    assert time.monotonic() - began < 25, "a server may take 30 seconds"

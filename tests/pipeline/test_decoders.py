@@ -39,6 +39,11 @@ def faulty(data, *others):
     if data.startswith(b"loop"): ctypes.PyDLL(None).sleep(60)  # keeps the interpreter's lock, as C code may
     if data.startswith(b"grow"): return bytearray(1 << 40)
     if data.startswith(b"keep"): module.kept = bytearray(230 << 20); data = data[4:]
+    if data.startswith(b"stay"): module.stays = True; data = data[4:]
+    if data.startswith(b"blame"):
+        others[1].__enter__()
+        if hasattr(module, "stays") or data.endswith(b"stay"): raise module.ImageError("broken data stream")
+        data = data[5:]
     if data.startswith(b"print"): print("noise"); os.write(2, b"noise"); data = data[5:]
     if data.startswith(b"once") and not os.path.exists(bytes(data[4:])):
         open(bytes(data[4:]), "w").close(); os.kill(os.getpid(), signal.SIGKILL)
@@ -135,6 +140,25 @@ def test_what_an_image_leaves_behind_takes_no_memory_from_the_next(decoders: Dec
     Image.new("L", (9000, 6000)).save(stream, "PNG")
     decoders.decode(b"keep" + _png(1))
     assert not decoders.decode(stream.getvalue()).any()
+
+
+@pytest.mark.usefixtures("faulty")
+def test_a_large_image_that_fails_is_tried_where_nothing_was_before(decoders: Decoders) -> None:
+    """A library that gets no memory may blame the image for it."""
+    decoders.decode(b"stay" + _png(1))
+    np.testing.assert_array_equal(decoders.decode(b"blame" + _png(2)), decode(_png(2), PLAIN))
+    with pytest.raises(ImageError, match="broken"):
+        decoders.decode(b"blame" + b"stay")
+
+
+def test_what_libraries_say_of_memory_is_no_fault_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(image: object) -> None:
+        raise OSError("out of memory when reading image file")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
+    with pytest.raises(ImageError, match="more memory than it may have"):
+        decode(_png(1), PLAIN)
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system tells no limit of memory")

@@ -13,6 +13,7 @@ from PIL import Image, ImageCms
 from penult.errors import ImageError
 from penult.exporters.backbone import Backbone
 from penult.exporters.card import Preprocessing
+from penult.pipeline.extraction import decode as decode_module
 from penult.pipeline.extraction.decode import decode
 from penult.pipeline.extraction.extract import ExtractOptions, extract
 from penult.store import open_store
@@ -67,6 +68,16 @@ def test_the_heic_of_a_phone_is_read_where_its_library_is() -> None:
     data = stream.getvalue()
     for brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):  # by which other phones and programs call it
         assert np.abs(decode(data[:8] + brand + data[12:], WHOLE).astype(int) - (180, 90, 30)).max() <= 8
+
+
+def test_a_heic_that_cannot_be_read_is_blamed_on_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pillow_heif")
+    hostile = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + struct.pack(">I4sQ", 1, b"meta", 1 << 40) + bytes(9999)
+    with pytest.raises(ImageError, match="HEIC image is damaged"):
+        decode(hostile, WHOLE)
+    monkeypatch.setattr(decode_module, "find_spec", lambda name: None)
+    with pytest.raises(ImageError, match=r"after pip install 'penult\[heic\]'"):
+        decode(hostile, WHOLE)
 
 
 def test_a_huge_block_of_metadata_is_no_obstacle() -> None:
