@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import penult
+from penult import __version__
 from penult.exporters.backbone import Backbone
 from penult.pipeline.cli.app import VERBS, app
+from tests.pipeline.command_line import penult
 
 PENULT = Path(sys.executable).with_name("penult")
 
 
-def _run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+def _alone(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Runs what only a process of its own can show."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [PENULT, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, env=environment, check=False
@@ -26,7 +28,7 @@ def _run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def _refused(*arguments: object, cwd: Path, code: int = 1) -> str:
     """Runs what must fail, and returns what it says."""
-    done = _run(*arguments, cwd=cwd)
+    done = penult(*arguments, cwd=cwd)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert not done.stdout or done.stdout.startswith('{"error"')
@@ -57,61 +59,61 @@ def test_what_the_operating_system_refuses_is_told_as_all_errors_are(room: Path)
 
 
 def test_the_way_of_a_new_user(room: Path) -> None:
-    fitted = _run("fit", "photos", "--backbone", "small.onnx", cwd=room)
+    fitted = _alone("fit", "photos", "--backbone", "small.onnx", cwd=room)
     assert fitted.returncode == 0, fitted.stderr
     assert "30 images found: 30 new, 0 reused, 0 failed" in fitted.stdout
     assert "100.0% of" in fitted.stdout
     assert "Extracting: 30 images" in fitted.stderr, "progress is plain lines where nobody watches"
 
-    again = json.loads(_run("fit", "photos", "--backbone", "small.onnx", "--json", cwd=room).stdout)
+    again = json.loads(penult("fit", "photos", "--backbone", "small.onnx", "--json", cwd=room).stdout)
     assert again["receipt"]["new"] == 0
     assert (room / again["report"]).is_file()
 
-    predicted = _run("predict", again["model"], "photos/red", "--json", cwd=room)
+    predicted = penult("predict", again["model"], "photos/red", "--json", cwd=room)
     lines = [json.loads(line) for line in predicted.stdout.splitlines()]
     assert len(lines) == 10
     assert {line["label"] for line in lines} == {"red"}
     assert set(lines[0]) == {"path", "label", "probabilities"}
 
-    receipt = json.loads(_run("extract", "photos", "--backbone", "small.onnx", "--json", cwd=room).stdout)
+    receipt = json.loads(penult("extract", "photos", "--backbone", "small.onnx", "--json", cwd=room).stdout)
     names = {"found", "new", "reused", "failed", "rows", "seconds", "images_per_second", "spaces"}
     assert names <= set(receipt)
     assert receipt["reused"] == 30
 
-    trained = json.loads(_run("train", "photos", "--head", "lda", "--json", cwd=room).stdout)
+    trained = json.loads(penult("train", "photos", "--head", "lda", "--json", cwd=room).stdout)
     assert trained["head"] == "photos-lda"
     assert trained["accuracy"] == 1.0
     assert Path(trained["model"]).name == "model.onnx"
 
-    bundled = _run("bundle", "photos-lda", "-o", "lda.onnx", cwd=room)
+    bundled = penult("bundle", "photos-lda", "-o", "lda.onnx", cwd=room)
     assert bundled.returncode == 0, bundled.stderr
     assert (room / "lda.onnx").is_file()
 
-    heads = json.loads(_run("heads", "--json", cwd=room).stdout)
+    heads = json.loads(penult("heads", "--json", cwd=room).stdout)
     assert set(heads) == {"photos-logistic", "photos-lda"}
-    info = json.loads(_run("store", "info", "--json", cwd=room).stdout)
+    info = json.loads(penult("store", "info", "--json", cwd=room).stdout)
     assert info["files"] == 30
     assert [space["rows"] for space in info["spaces"]] == [30]
     for verb in (["heads"], ["store", "info"], ["backbones"], ["backbones", "show", "small.onnx"]):
-        shown = _run(*verb, cwd=room)
+        shown = penult(*verb, cwd=room)
         assert shown.returncode == 0, shown.stderr
         assert len(shown.stdout.splitlines()) > 1
 
 
 def test_bad_images_end_in_exit_code_3_once(room: Path) -> None:
     (room / "photos" / "red" / "torn.jpg").write_bytes(b"torn")
-    done = _run("extract", "photos", "--backbone", "small.onnx", cwd=room)
+    done = penult("extract", "photos", "--backbone", "small.onnx", cwd=room)
     assert done.returncode == 3
     assert "1 files could not be used" in done.stderr
     assert "penult store failures" in done.stderr
-    assert _run("extract", "photos", "--backbone", "small.onnx", cwd=room).returncode == 0
-    listed = json.loads(_run("store", "failures", "--json", cwd=room).stdout)
+    assert penult("extract", "photos", "--backbone", "small.onnx", cwd=room).returncode == 0
+    listed = json.loads(penult("store", "failures", "--json", cwd=room).stdout)
     assert listed["path"] == str(room / "photos" / "red" / "torn.jpg")
     assert "no image" in listed["reason"]
 
 
 def test_every_verb_has_help_and_names_its_options(room: Path) -> None:
-    top = _run("--help", cwd=room)
+    top = _alone("--help", cwd=room)
     for verb in VERBS:
         assert f"  {verb} " in top.stdout
         shown = CliRunner().invoke(app, [verb, "--help"], prog_name="penult", catch_exceptions=False)
@@ -135,10 +137,10 @@ def test_every_verb_has_help_and_names_its_options(room: Path) -> None:
 
 
 def test_the_version(room: Path) -> None:
-    assert _run("--version", cwd=room).stdout.split()[-1] == penult.__version__
+    assert _alone("--version", cwd=room).stdout.split()[-1] == __version__
     module = [sys.executable, "-m", "penult", "--version"]
     done = subprocess.run(module, capture_output=True, text=True, cwd=room, check=True)
-    assert done.stdout.split()[-1] == penult.__version__
+    assert done.stdout.split()[-1] == __version__
 
 
 def test_a_folder_that_is_not_there(room: Path) -> None:
@@ -146,7 +148,7 @@ def test_a_folder_that_is_not_there(room: Path) -> None:
     assert "no folder or file 'photso'" in told
     assert "Expected: a folder of images" in told
     assert "look for a typo" in told
-    as_json = _run("fit", "photso", "--json", cwd=room)
+    as_json = penult("fit", "photso", "--json", cwd=room)
     assert json.loads(as_json.stdout)["error"] == "MissingFileError"
 
 
@@ -186,7 +188,7 @@ def test_a_store_that_is_none(room: Path) -> None:
 
 
 def test_a_store_of_another_version(room: Path) -> None:
-    assert _run("extract", "photos", "--backbone", "small.onnx", cwd=room).returncode == 0
+    assert penult("extract", "photos", "--backbone", "small.onnx", cwd=room).returncode == 0
     about = room / "penult-store" / "store.json"
     content = json.loads(about.read_text())
     content["version"]["major"] = 99
@@ -205,7 +207,7 @@ def test_a_store_that_cannot_be_read_or_written(room: Path) -> None:
 
 
 def test_a_head_without_a_dataset(room: Path) -> None:
-    assert _run("extract", "photos", "--backbone", "small.onnx", cwd=room).returncode == 0
+    assert penult("extract", "photos", "--backbone", "small.onnx", cwd=room).returncode == 0
     assert "penult fit" in _refused("train", cwd=room)
     assert "photos" in _refused("train", "photos", cwd=room, code=2)
 

@@ -3,9 +3,9 @@
 import csv
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import h5py
 import numpy as np
@@ -15,28 +15,43 @@ from penult.exporters.backbone import Backbone
 from penult.pipeline.extraction.extract import extract
 from penult.pipeline.fit import fit
 from penult.store import open_store
-from tests.pipeline.test_cli import PENULT
+from tests.pipeline.colours import draw_colours
+from tests.pipeline.command_line import penult
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def fitted(small_backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds a store of the small collection, fitted once, both as ``room`` and as a copy of it."""
+    folder = tmp_path_factory.mktemp("fitted")
+    collection = draw_colours(folder / "room" / "photos")
+    fit(collection, folder / "room" / "store", backbone=small_backbone, output=folder / "room")
+    shutil.copytree(folder / "room", folder / "copy")
+    return folder
 
 
 @pytest.fixture
-def room(tmp_path: Path, collection: Path, small_backbone: Backbone) -> Path:
-    """A folder with a store of the small collection, fitted once."""
-    fit(collection, tmp_path / "store", backbone=small_backbone, output=tmp_path)
-    return tmp_path
+def room(fitted: Path) -> Path:
+    """The same folder for each test, where its store knows the images, and all in it as it was."""
+    shutil.rmtree(fitted / "room")
+    shutil.copytree(fitted / "copy", fitted / "room")
+    return fitted / "room"
+
+
+@pytest.fixture
+def collection(room: Path) -> Path:
+    return room / "photos"
 
 
 @pytest.fixture
 def run(room: Path) -> Run:
-    def penult(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-        command = [str(PENULT), *map(str, arguments), "--store", "store"]
-        done = subprocess.run(command, cwd=room, capture_output=True, text=True, check=False)
+    def run_on_the_store(*arguments: object, code: int = 0) -> CompletedProcess[str]:
+        done = penult(*arguments, "--store", "store", cwd=room)
         assert done.returncode == code, done.stderr
-        assert "Traceback" not in done.stderr
         return done
 
-    return penult
+    return run_on_the_store
 
 
 def test_labels_go_out_are_corrected_and_come_back_without_touching_a_feature(room: Path, run: Run) -> None:
@@ -146,13 +161,7 @@ def test_features_go_out_as_one_file_that_anybody_reads(room: Path, run: Run) ->
         features, labels = file["features"][:], file["label"][:] if "label" in file else file["labels"][:]
     assert features.shape == (30, 12)
     assert len(labels) == 30
-    done = subprocess.run(
-        [PENULT, "store", "import", "features.h5", "--store", "other"],
-        cwd=room,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = penult("store", "import", "features.h5", "--store", "other", cwd=room)
     assert done.returncode == 0, done.stderr
     assert "30 rows read" in done.stdout
     refused = run("store", "export", "features.h5", code=1)
@@ -160,18 +169,17 @@ def test_features_go_out_as_one_file_that_anybody_reads(room: Path, run: Run) ->
 
 
 def test_two_stores_are_compared_and_a_store_is_named_with_or_without_its_option(room: Path) -> None:
-    def penult(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [str(PENULT), "store", *arguments]
-        return subprocess.run(command, cwd=room, capture_output=True, text=True, check=False)
+    def store(*arguments: str) -> CompletedProcess[str]:
+        return penult("store", *arguments, cwd=room)
 
     shutil.copytree(room / "store", room / "copy")
-    assert penult("diff", "store", "copy").returncode == 0
-    assert penult("info", "copy", "--json").stdout == penult("info", "--store", "copy", "--json").stdout
+    assert store("diff", "store", "copy").returncode == 0
+    assert store("info", "copy", "--json").stdout == store("info", "--store", "copy", "--json").stdout
     spec = open_store(room / "copy").spaces()[0].spec
     open_store(room / "copy").space(spec).add([bytes(16)], np.ones((1, spec.width)))
-    done = penult("diff", "store", "copy")
+    done = store("diff", "store", "copy")
     assert (done.returncode, "1 only in copy, such as 00000000000000000000000000000000" in done.stdout) == (1, True)
-    told = json.loads(penult("diff", "store", "copy", "--json").stdout)
+    told = json.loads(store("diff", "store", "copy", "--json").stdout)
     assert (told["equal"], told["spaces"][0]["only_in_second"]) == (False, [bytes(16).hex()])
 
 
