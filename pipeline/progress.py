@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 
 class Task(Protocol):
@@ -121,18 +121,27 @@ class Bars:
     def task(self, label: str, *, total: int | None = None, unit: str = "images") -> Iterator[Task]:
         """Draws the bar of one piece of work."""
         from rich import progress as rich_progress
+        from rich.text import Text
+
+        class Noted(rich_progress.Progress):
+            """Bars with the note on a line of its own, where it takes nothing from them."""
+
+            def get_renderables(self) -> Iterator[Any]:
+                yield from super().get_renderables()
+                for task in self.tasks:
+                    if task.fields["note"]:
+                        yield Text(task.fields["note"], style="dim", no_wrap=True, overflow="ellipsis")
 
         columns = (
             rich_progress.TextColumn("{task.description}"),
-            rich_progress.BarColumn(),
-            rich_progress.TextColumn("{task.completed:,.0f} {task.fields[unit]}"),
+            rich_progress.BarColumn(bar_width=None),
+            rich_progress.TextColumn("{task.fields[count]}"),
             rich_progress.TextColumn("{task.fields[rate]}"),
             rich_progress.TimeRemainingColumn(elapsed_when_finished=True),
-            rich_progress.TextColumn("{task.fields[note]}"),
         )
-        with rich_progress.Progress(*columns, console=self._console) as bars:
-            handle = bars.add_task(label, total=total, unit=unit, rate="", note="")
-            yield _BarTask(bars, handle)
+        with Noted(*columns, console=self._console, expand=True) as bars:
+            handle = bars.add_task(label, total=total, count="", rate="", note="")
+            yield _BarTask(bars, handle, unit)
 
     def say(self, line: str) -> None:
         """Prints the line above the bars."""
@@ -140,16 +149,19 @@ class Bars:
 
 
 class _BarTask:
-    def __init__(self, bars, handle) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - rich is loaded late
-        self._bars, self._handle = bars, handle
+    def __init__(self, bars, handle, unit) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - rich is loaded late
+        self._bars, self._handle, self._unit = bars, handle, unit
         self._began, self._done = time.monotonic(), 0
 
     def advance(self, count: int = 1, *, note: str = "") -> None:
         self._done += count
-        speed = self._bars.tasks[self._bars.task_ids.index(self._handle)].speed  # of the last half minute
-        rate = f"{speed or self._done / max(time.monotonic() - self._began, 1e-9):,.0f}/s"
+        task = self._bars.tasks[self._bars.task_ids.index(self._handle)]
+        # Rich's speed is that of the last half minute, and not there at first.
+        speed = task.speed or self._done / max(time.monotonic() - self._began, 1e-9)
+        total = "" if task.total is None else f" of {task.total:,.0f}"
         fields = {"note": note} if note else {}
-        self._bars.update(self._handle, advance=count, rate=rate, **fields)
+        fields |= {"count": f"{self._done:,}{total} {self._unit}", "rate": f"{speed:,.{0 if speed >= 10 else 1}f}/s"}
+        self._bars.update(self._handle, advance=count, **fields)
 
     def expect(self, total: int) -> None:
         self._bars.update(self._handle, total=total)

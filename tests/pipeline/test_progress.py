@@ -1,6 +1,7 @@
 """Progress where nobody watches: a line a minute, with the rate and the time that are left as they are now."""
 
 import io
+import re
 
 import pytest
 
@@ -34,3 +35,12 @@ def test_a_bar_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Extracting" in drawn
     assert "4 new" in drawn
     assert "done" in drawn
+
+
+def test_a_long_note_takes_nothing_from_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with Bars().task("Extracting", total=1200) as task:
+        task.advance(1100, note="1,050 new, 49 reused, 1 failed; " + "session 60 %, decode 39 %, " * 9)
+    *_, bar, note = capsys.readouterr().err.rstrip().splitlines()
+    assert re.search(r"Extracting ━.* 1,100 of 1,200 images [0-9,]+/s", bar)
+    assert note.startswith("1,050 new, 49 reused, 1 failed; session 60 %")
+    assert max(len(bar.rstrip()), len(note.rstrip())) <= 80
