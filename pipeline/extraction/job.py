@@ -99,6 +99,7 @@ class Job:
             self._recorder.settled = claims.let_go
             with start_engine(backbone, self._store, self._spaces, self._options, self._recorder) as engine:
                 engine.carry(self._loads(files, claims, stop, engine), stop)
+        self._receipt.note = claims.note
 
     def _loads(
         self, files: Iterator[ImageFile], claims: Claims, stop: Stop, engine: Engine

@@ -32,6 +32,7 @@ class Receipt:
     workers: int = 0  # of this process, or of each actor
     provider: str = ""
     why_not_better: str = ""  # why no faster provider was taken
+    note: str = ""  # why the job could not share its work with others
     is_complete: bool = False
     stopped: str = ""
 
@@ -93,6 +94,8 @@ class Receipt:
             text += f"\nsamples: {self.distinct_keys:,} distinct keys, each seen in every space"
         if self.why_not_better:
             text += f"\nIt ran on {self.provider}: {self.why_not_better}."
+        if self.note:
+            text += f"\nNote: {self.note}."
         if self.stopped == "max_seconds":
             text += f"\nThe time was over; {self.found - self.done:,} images are left for the next run."
         return text

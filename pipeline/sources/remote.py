@@ -158,4 +158,5 @@ def _expanded(
 
 
 def _unreachable(error: Exception) -> OSError:
-    return OSError(f"{type(error).__name__}: {error}")
+    reason = error.__cause__ or error  # fsspec calls a file missing whose server did not answer
+    return OSError(f"{type(reason).__name__}: {reason}")

@@ -167,6 +167,15 @@ def test_without_a_file_of_claims_a_job_works_as_if_alone(tmp_path: Path) -> Non
             assert other.take(["a"]) == [False], "and it was made anew"
 
 
+def test_a_job_that_cannot_share_its_work_says_so(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+    store = open_store(tmp_path / "store")
+    (tmp_path / "store" / "claims.sqlite").mkdir()
+    receipt = extract(collection, store, backbone=small_backbone)
+    assert receipt.new == 30
+    assert "Note: work is not shared with other jobs on this store: " in str(receipt)
+    assert receipt.to_json()["note"] == receipt.note
+
+
 # A part of the work.
 
 

@@ -5,6 +5,8 @@ import http.server
 import io
 import json
 import os
+import re
+import socket
 import tarfile
 import threading
 import zipfile
@@ -25,6 +27,7 @@ from penult.pipeline.extraction.extract import ExtractOptions, extract
 from penult.pipeline.extraction.images import ImageFile, list_images
 from penult.pipeline.fit import fit
 from penult.pipeline.models.predict import predict
+from penult.pipeline.sources import remote as remote_module
 from penult.store import Store, key_of, open_store
 
 
@@ -331,6 +334,21 @@ def test_remote_files_that_tell_no_version_are_fetched_again_and_nothing_else(
             list(list_images(f"{address}/none.png"))
     with pytest.raises(InputError, match="cannot be read"):
         list(list_images("nosuchscheme://x"))
+
+
+def test_a_web_server_that_says_nothing_costs_its_images(
+    tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_module, "SILENT_SECONDS", 0.3)
+    (tmp_path / "a.png").write_bytes(_png(1))
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # who takes calls and answers none
+        (tmp_path / "t.csv").write_text(f"path\na.png\nhttp://127.0.0.1:{silent.getsockname()[1]}/b.png\n")
+        store = open_store(tmp_path / "store")
+        for expected in ((1, 0, 1), (0, 1, 1)):
+            receipt = extract(tmp_path / "t.csv", store, backbone=small_backbone)
+            assert (receipt.new, receipt.reused, receipt.failed) == expected
+    (failure,) = store.catalog.ledger.failures()
+    assert re.match("the file cannot be read: .*Timeout", failure.reason)
 
 
 def test_arrays_are_samples_too(tmp_path: Path, small_backbone: Backbone) -> None:
