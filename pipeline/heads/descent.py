@@ -83,6 +83,11 @@ class Descent:
         self.trial = self.point + self._direction
         return True
 
+    @property
+    def gradient(self) -> Vector:
+        """The gradient at the point."""
+        return self._gradient
+
     def _shorten(self, value: float) -> None:
         """Steps back to the minimum of the parabola through what is known, between a tenth and a half of the step."""
         rise = value - self.value - self._step * self._slope

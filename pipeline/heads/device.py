@@ -61,13 +61,17 @@ class DeviceLockstep(Lockstep):
             if self.frame.is_shifting:
                 block = (rows[part].double() - torch.as_tensor(self.frame.mean, device=self.device)).float()
             scores = (block @ slopes.T + levels).reshape(len(block), n_models, n_classes)
-            logs = torch.log_softmax(scores, dim=2)
+            scores -= scores.amax(dim=2, keepdim=True)
             true = codes[part][:, None, None].expand(-1, n_models, 1)
-            loss = -logs.gather(2, true)[:, :, 0]
+            own = scores.gather(2, true)
+            others = scores.exp_().scatter_(2, true, 0.0)
+            rest = others.sum(dim=2, keepdim=True)
+            # As on the CPU: one and next to nothing would round to one.
+            loss = (torch.log1p(rest + (own.exp() - 1)) - own)[:, :, 0]
             is_out = folds[part][:, None] == left_out
             inside = weights[part][:, None] * ~is_out
-            residual = torch.exp(logs) * inside[:, :, None]
-            residual.scatter_add_(2, true, -inside[:, :, None])
+            residual = others * (inside[:, :, None] / (rest + own.exp()))
+            residual.scatter_(2, true, -inside[:, :, None] * (rest / (rest + own.exp())))
             residual = residual.reshape(len(block), -1)
             gradient += (residual.T @ block).double()
             level += residual.sum(dim=0, dtype=torch.float64)

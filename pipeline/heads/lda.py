@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import solve_triangular
 
 from penult.errors import HeadError
 from penult.pipeline.heads.basis import Basis
@@ -77,8 +78,7 @@ class Metric:
         if shrinkage < 1:
             scaled = between * inverse
             kernel = np.eye(len(centres)) / (1 - shrinkage) - scaled @ between.T
-            values, vectors = np.linalg.eigh(kernel)
-            wing = (vectors / np.sqrt(np.maximum(values, 1e-12))).T @ scaled
+            wing = _halved(kernel, scaled)
         else:
             wing = np.zeros_like(centres)
         slopes = centres * inverse + (centres @ wing.T) @ wing
@@ -87,6 +87,16 @@ class Metric:
     def offsets(self, rotation: Rotation) -> NDArray[np.float64]:
         """Returns the intercepts (C) of the discriminants."""
         return np.log(rotation.shares) - np.diag(self.products) / 2
+
+
+def _halved(kernel: NDArray[np.float64], sides: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns w with w.T @ w = sides.T @ inverse(kernel) @ sides."""
+    try:
+        half: NDArray[np.float64] = solve_triangular(np.linalg.cholesky(kernel), sides, lower=True)
+    except np.linalg.LinAlgError:  # rounding made it indefinite: some class has no spread of its own
+        values, vectors = np.linalg.eigh(kernel)
+        half = (vectors / np.sqrt(np.maximum(values, 1e-12))).T @ sides
+    return half
 
 
 def left_out_chances(features: NDArray[np.floating], codes: NDArray[np.intp]) -> NDArray[np.floating]:

@@ -126,12 +126,16 @@ class Lockstep:
             chances -= chances.max(axis=1, keepdims=True)
             true = chances[:, codes, places]
             np.exp(chances, out=chances)
-            mass = chances.sum(axis=1)
-            loss = np.log(mass) - true
+            own = np.exp(true)
+            chances[:, codes, places] = 0
+            others = chances.sum(axis=1)
+            mass = others + own
+            # A row that is told apart well loses next to nothing: one and next to nothing would round to one.
+            loss = np.log1p(others + (own - 1)) - true
             is_out = self.folds[block] == left_out[:, None]
             inside = self.weights[block] * ~is_out
             chances *= (inside / mass)[:, None, :]
-            chances[:, codes, places] -= inside
+            chances[:, codes, places] = -inside * (others / mass)
             residual = chances.reshape(columns, len(rows))
             gradient += sums_of_rows(residual, rows)
             level += residual.sum(axis=1, dtype=np.float64)

@@ -11,7 +11,7 @@ from penult.pipeline.heads.basis import Basis
 from penult.pipeline.heads.blocks import calm_blas, usable_cores
 from penult.pipeline.heads.folds import assign_folds
 from penult.pipeline.heads.linear import LinearHead, class_weights
-from penult.pipeline.heads.path import Found, choose_penalty
+from penult.pipeline.heads.path import MANY_CLASSES, Found, approach, choose_penalty
 from penult.pipeline.heads.penalised import Penalised
 
 __all__ = ["LogisticPath"]
@@ -21,9 +21,12 @@ NEARBY_TOLERANCE = 4e-5
 LITTLE_WORK = 2_000_000
 
 MUCH_WORK = 20_000_000_000
-"""Beyond so many multiplications a pass takes a second: with a thousand classes, say, the end is not awaited."""
+"""Beyond so many multiplications a pass takes a second: the end is not awaited."""
 
 MUCH_WORK_TOLERANCE = 1e-5
+
+MANY_CLASSES_TOLERANCE = 1e-4
+"""Many classes with few rows each are told apart long before their objective is at its end."""
 
 
 class LogisticPath(LinearHead):
@@ -32,11 +35,13 @@ class LogisticPath(LinearHead):
     ``C`` means what it means in scikit-learn: the penalty is half the squared coefficients (for standardised
     features), the data term ``C`` times the summed loss, and the intercept is free. None, the default, walks from
     strong to weak penalties in half decades and stops when the held-out loss has risen twice. ``device`` is one of
-    torch's, as ``cuda``, to make the passes over the rows there; None is the CPU without torch.
+    torch's, as ``cuda``, to make the passes over the rows there; None is the CPU without torch. Of more than a hundred
+    classes the path is that of a hundred of them.
 
     Attributes: ``C_``, ``path_`` (rows of C, held-out log-loss), ``objective_`` (mean loss and penalty at the
-    solution), ``gap_`` (the decrease still expected, relative), ``n_iter_`` (passes over the rows). The objective is
-    within 1e-4 of the optimum, unless a pass takes more than a second: then ``gap_`` tells how near it came.
+    solution), ``gap_`` (how far that may lie above the optimum, relative), ``n_iter_`` (passes over the rows). The
+    objective is within 1e-4 of the optimum, unless a pass takes more than a second or there are a hundred classes
+    or more: then ``gap_`` alone tells how near it came.
     """
 
     def __init__(
@@ -85,10 +90,11 @@ class LogisticPath(LinearHead):
             else:
                 found = Found(replace(problem.zero, penalty=problem.to_c(self.C)), {})
             begin = found.start
-            tolerance = TOLERANCE if features.size * len(self.classes_) < MUCH_WORK else MUCH_WORK_TOLERANCE
             if start is not None:
-                model = np.column_stack(basis.from_raw(start.coef_, start.intercept_))
-                begin, tolerance = replace(begin, model=model), NEARBY_TOLERANCE
+                begin = replace(begin, model=np.column_stack(basis.from_raw(start.coef_, start.intercept_)))
+            elif len(self.classes_) >= MANY_CLASSES:
+                begin = approach(problem, begin.penalty)
+            tolerance = self._tolerance(features.size, is_nearby=start is not None)
             (solution,) = problem.solve([begin], begin.penalty, tolerance=tolerance)
         self.C_ = problem.to_c(solution.penalty)
         tried = sorted(found.tried.items(), reverse=True)
@@ -103,6 +109,13 @@ class LogisticPath(LinearHead):
         from penult.pipeline.heads.device import moments_on
 
         return Basis.of_moments(moments_on(self.device, features))
+
+    def _tolerance(self, values: int, *, is_nearby: bool) -> float:
+        if len(self.classes_) >= MANY_CLASSES:
+            return MANY_CLASSES_TOLERANCE
+        if is_nearby:
+            return NEARBY_TOLERANCE
+        return TOLERANCE if values * len(self.classes_) < MUCH_WORK else MUCH_WORK_TOLERANCE
 
     def _check(self, features: NDArray[np.floating], start: LinearHead | None) -> None:
         if self.C is not None and not 0 < self.C < np.inf:

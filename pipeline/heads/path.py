@@ -9,7 +9,7 @@ from penult.errors import HeadError
 from penult.pipeline.heads.folds import sample
 from penult.pipeline.heads.penalised import Penalised, Solution
 
-__all__ = ["Found", "choose_penalty"]
+__all__ = ["MANY_CLASSES", "Found", "approach", "choose_penalty"]
 
 HALF_DECADE = 10**0.5
 WEAKEST = 1e-8
@@ -24,8 +24,12 @@ WORTHWHILE, WORTHWHILE_NATS = 5e-4, 2e-4
 SAMPLE_ROWS = 4096
 """The rows of the coarse walk, for sets at least twice as large."""
 
-ROWS_A_CLASS = 10
-"""More than so many are needed where the classes are many: from two a class a penalty cannot be told."""
+MANY_CLASSES = 100
+"""Of so many classes or more, so many are told apart to choose a penalty: some forty rows of each, not a few."""
+
+DECADE = 10.0
+ROUGHLY = 1e-2
+"""How closely the penalties on the way to a weak one are solved."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,15 @@ def choose_penalty(problem: Penalised, folds: NDArray[np.intp], *, seed: int) ->
             expected="two rows of some class",
             remedy="fix C, or label more images",
         )
+    if problem.loss.n_classes >= MANY_CLASSES:
+        found = _choose_on_classes(whole, seed)
+        problem.passes += whole.passes
+        return found
     walk = Walk(whole, {})
-    if len(folds) < 2 * max(SAMPLE_ROWS, ROWS_A_CLASS * problem.loss.n_classes):
+    if len(folds) < 2 * SAMPLE_ROWS:
         best = walk.go([problem.zero] * n_folds, problem.strongest, 1 / HALF_DECADE, PATIENCE)
     else:
-        some = max(SAMPLE_ROWS, ROWS_A_CLASS * problem.loss.n_classes)
-        part = whole.restricted(sample(problem.loss.codes, some, seed=seed))
+        part = whole.restricted(sample(problem.loss.codes, SAMPLE_ROWS, seed=seed))
         coarse = choose_penalty(part, part.loss.folds, seed=seed)
         starts = [coarse.start] * n_folds
         best = walk.go(starts, coarse.start.penalty, 1 / HALF_DECADE, 1)
@@ -97,3 +104,32 @@ def choose_penalty(problem: Penalised, folds: NDArray[np.intp], *, seed: int) ->
             best = stronger if walk.losses[stronger] < walk.losses[best] else best
     problem.passes += whole.passes
     return walk.found(best)
+
+
+def _choose_on_classes(whole: Penalised, seed: int) -> Found:
+    """Chooses on some classes, frequent and rare ones alike, what C they want: all classes want the same.
+
+    C says how far from zero the coefficients of a class may lie, which is up to its own rows and to its neighbours',
+    and not to how many other classes there are.
+    """
+    codes, n_classes = whole.loss.codes, whole.loss.n_classes
+    counts, out = np.bincount(codes), np.bincount(codes[whole.loss.folds >= 0], minlength=n_classes)
+    order = np.lexsort((-counts, out == 0))
+    usable = max(MANY_CLASSES, int(np.count_nonzero(out)))
+    places = np.linspace(0, usable - 1, MANY_CLASSES).round().astype(int)
+    part = whole.among(order[places], SAMPLE_ROWS, seed=seed)
+    n_folds = len(set(part.loss.folds[part.loss.folds >= 0].tolist()))
+    walk = Walk(part, {})
+    best = walk.go([part.zero] * n_folds, part.strongest, 1 / HALF_DECADE, PATIENCE)
+    whole.passes += part.passes
+    share = whole.to_c(1.0) / part.to_c(1.0)
+    chosen = replace(whole.zero, penalty=best * share)
+    return Found(chosen, {penalty * share: loss for penalty, loss in walk.losses.items()})
+
+
+def approach(problem: Penalised, penalty: float) -> Solution:
+    """Returns where to start from for a weak penalty: where stronger ones, each solved roughly, lead to."""
+    solution = problem.zero
+    for step in range(int(np.log10(problem.strongest / penalty)), 0, -1):
+        (solution,) = problem.solve([solution], penalty * DECADE**step, tolerance=ROUGHLY)
+    return solution.moved_to(penalty)

@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 from penult.pipeline.heads.basis import Basis
 from penult.pipeline.heads.blocks import standardised
 from penult.pipeline.heads.descent import Descent, Pair
+from penult.pipeline.heads.folds import sample
 from penult.pipeline.heads.lockstep import Frame, Lockstep
 
 __all__ = ["Penalised", "Solution"]
 
 ALPHA = 0.15
 """The share of a direction's variance taken as the loss's curvature along it; p (1 - p) is 0.25 at most."""
+
+FEW_CLASSES = 10
+"""The classes of which that share was measured."""
 
 MOST_ROTATED = 1 << 28
 """Values of rotated rows that are worth their memory (1 GB)."""
@@ -25,7 +29,8 @@ MOST_ROTATED = 1 << 28
 class Solution:
     """Where a minimisation came to: the model (C, r + 1), its penalty, the objective, and what was learned.
 
-    ``held_out`` is the summed loss of the rows that were left out; ``gap`` the relative decrease still expected.
+    ``held_out`` is the summed loss of the rows that were left out; ``gap`` how far the objective may lie above the
+    optimum, as a share of itself.
     """
 
     model: NDArray[np.float64]
@@ -34,6 +39,13 @@ class Solution:
     gap: float = np.inf
     held_out: float = np.inf
     pairs: tuple[Pair, ...] = ()
+
+    def moved_to(self, penalty: float) -> "Solution":
+        """Returns the same model at another penalty, with what was learned there, which is exact."""
+        added = np.zeros(self.model.shape)
+        added[:, :-1] = penalty - self.penalty
+        pairs = [pair.with_added(added.ravel()) for pair in self.pairs]
+        return replace(self, penalty=penalty, pairs=tuple(pair for pair in pairs if pair is not None))
 
 
 @dataclass
@@ -55,14 +67,11 @@ class Penalised:
         threads: int = 1,
     ) -> Self:
         """Leaves the rows as they are, but rotates them where the basis is much smaller than they are wide."""
-        rows, frame = features, Frame.of(basis)
         is_smaller = basis.rank <= features.shape[1] // 2 and len(codes) * basis.rank <= MOST_ROTATED
-        if is_smaller or len(codes) <= features.shape[1]:
-            rows = standardised(features, basis.mean, basis.scale) @ basis.axes.astype(np.float32)
-            frame = Frame.none(basis.rank)
         weights = of_class[codes].astype(np.float32)
         folds = np.full(len(codes), -1)
-        return cls(basis, Lockstep(rows, codes, weights, folds, len(of_class), frame, threads))
+        problem = cls(basis, Lockstep(features, codes, weights, folds, len(of_class), Frame.of(basis), threads))
+        return problem.rotated() if is_smaller or len(codes) <= features.shape[1] else problem
 
     def moved_to(self, device: str) -> Self:
         """Returns the same problem with its rows on a device of torch."""
@@ -82,6 +91,23 @@ class Penalised:
             folds=loss.folds[rows],
         )
         return Penalised(self.basis, part)
+
+    def among(self, classes: NDArray[np.intp], most: int, *, seed: int) -> "Penalised":
+        """Returns the problem of telling these classes alone apart, on ``most`` of their rows at most."""
+        places = np.full(self.loss.n_classes, -1)
+        places[classes] = np.arange(len(classes))
+        rows = np.flatnonzero(places[self.loss.codes] >= 0)
+        part = self.restricted(rows[sample(places[self.loss.codes[rows]], most, seed=seed)])
+        loss = replace(part.loss, codes=places[part.loss.codes], n_classes=len(classes))
+        return Penalised(self.basis, loss).rotated()
+
+    def rotated(self) -> Self:
+        """Returns the same problem with its rows in the basis, which takes the turning of models out of each pass."""
+        loss = self.loss
+        if not loss.frame.axes.size:
+            return self
+        rows = standardised(loss.rows, self.basis.mean, self.basis.scale) @ self.basis.axes.astype(np.float32)
+        return replace(self, loss=replace(loss, rows=rows, frame=Frame.none(self.basis.rank)))
 
     @property
     def zero(self) -> Solution:
@@ -113,9 +139,11 @@ class Penalised:
     ) -> list[Solution]:
         """Minimises the mean loss plus ``penalty`` from each start, start i without the rows of ``folds[i]``."""
         shape = starts[0].model.shape
-        curvature = np.broadcast_to(np.append(ALPHA * self.basis.spread + penalty, ALPHA), shape).ravel()
+        # Of many classes each one's probability is small, and bends less: its intercept would hardly move.
+        level = ALPHA * min(1, FEW_CLASSES / self.loss.n_classes)
+        curvature = np.broadcast_to(np.append(ALPHA * self.basis.spread + penalty, level), shape).ravel()
         descents = [
-            Descent(start.model.ravel(), curvature, tolerance=tolerance, pairs=_shifted(start, penalty))
+            Descent(start.model.ravel(), curvature, tolerance=tolerance, pairs=start.moved_to(penalty).pairs)
             for start in starts
         ]
         outside = [np.inf] * len(starts)
@@ -134,7 +162,7 @@ class Penalised:
                 descent.point.reshape(shape),
                 penalty,
                 descent.value,
-                descent.expected / descent.value,
+                _gap(descent, shape, penalty),
                 held_out,
                 tuple(descent.pairs),
             )
@@ -142,9 +170,11 @@ class Penalised:
         ]
 
 
-def _shifted(start: Solution, penalty: float) -> list[Pair]:
-    """Turns what was learned at one penalty into what would have been learned at another, which is exact."""
-    added = np.zeros(start.model.shape)
-    added[:, :-1] = penalty - start.penalty
-    shifted = [pair.with_added(added.ravel()) for pair in start.pairs]
-    return [pair for pair in shifted if pair is not None]
+def _gap(descent: Descent, shape: tuple[int, ...], penalty: float) -> float:
+    """Returns the duality gap over the value: what the slopes can still bring at most, and all is expected to bring.
+
+    The objective bends by the penalty at least along every slope, so that it cannot fall further.
+    """
+    slopes = descent.gradient.reshape(shape)[:, :-1]
+    most = float(np.vdot(slopes, slopes)) / (2 * penalty)
+    return (most + descent.expected) / descent.value

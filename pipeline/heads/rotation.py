@@ -6,6 +6,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from penult.pipeline.heads.basis import Basis
 from penult.pipeline.heads.blocks import BLOCK, standardised
@@ -40,7 +41,9 @@ class Rotation:
         sums = np.zeros((len(counts), features.shape[1]))
         for start in range(0, len(codes), BLOCK):
             part = slice(start, start + BLOCK)
-            np.add.at(sums, codes[part], features[part])
+            own = codes[part]
+            members = csr_array((np.ones(len(own)), (own, np.arange(len(own)))), shape=(len(counts), len(own)))
+            sums += members @ features[part].astype(np.float64)
         centres = ((sums / counts[:, None] - basis.mean) / basis.scale) @ basis.axes
         return cls(features, basis, codes, counts, centres)
 
