@@ -104,10 +104,14 @@ def connected(address: str | None) -> Iterator[None]:
         with _kept_signals():
             own = {"include_dashboard": False} if wanted == "local" else {}
             ray.init(address=wanted, log_to_driver=False, logging_level="error", **own)
+    except ray.exceptions.AuthenticationError as error:
+        raise _kept_out(wanted, error) from error
     except (OSError, ValueError, RuntimeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        # Ray tells a client without a token that it cannot connect, and does not say why.
+        if wanted != "local" and "Failed to connect" in str(error):
+            raise _kept_out(wanted, error) from error
         raise EngineError(
-            f"There is no Ray cluster at {wanted!r}: {reason}",
+            f"There is no Ray cluster at {wanted!r}: {_first_line(error)}",
             expected="the address of a running cluster",
             remedy="'ray start --head' begins one; 'ray status' tells whether one runs; 'local' is one of its own",
         ) from error
@@ -116,6 +120,19 @@ def connected(address: str | None) -> Iterator[None]:
     finally:
         with _kept_signals():
             ray.shutdown()
+
+
+def _kept_out(address: str, error: Exception) -> EngineError:
+    return EngineError(
+        f"Ray answers at {address!r} and lets nobody in: {_first_line(error)}",
+        expected="a cluster of this version of Ray, and its token where it asks for one",
+        remedy="set RAY_AUTH_MODE=token, with the head's ~/.ray/auth_token on each node; or RAY_AUTH_MODE=disabled on "
+        "all, where nobody else reaches the cluster",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _begun_here() -> str:

@@ -88,6 +88,22 @@ def test_where_something_else_listens_than_ray_the_wait_is_bounded(
             extract(collection, tmp_path / "store", backbone=small_backbone, options=options)
 
 
+@pytest.mark.parametrize("named", ["AuthenticationError", "RuntimeError"])
+def test_a_cluster_that_asks_for_a_token_is_told_as_such(
+    collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    ray = pytest.importorskip("ray")
+
+    def refuse(**_: Any) -> None:
+        raise getattr(ray.exceptions, named, RuntimeError)("Failed to connect to Ray cluster at 10.0.0.1:6379.")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr("penult.pipeline.extraction.ray_cluster._require_reachable", lambda _: None)
+    options = ExtractOptions(engine="ray", address="10.0.0.1:6379")
+    with pytest.raises(EngineError, match=r"lets nobody in: Failed to connect.*RAY_AUTH_MODE=token"):
+        extract(collection, tmp_path / "store", backbone=small_backbone, options=options)
+
+
 @pytest.mark.parametrize("others", [{"engine": "dask"}, {"address": "auto"}, {"actors": 2}, {"decoders": 2}])
 def test_engines_that_are_asked_wrongly(others: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(others))):
