@@ -128,7 +128,8 @@ def _network(measured: Measured, commands: Commands) -> Advice:
         text = f"Do not fine-tune on so few images yet: try earlier taps, and label more. {left} are left to gain."
     else:
         text = f"Do not fine-tune on so few images yet: label more. {left} are left to gain."
-    return Advice(text, " ".join([*_case(measured), *_seen(measured)]), commands.plain("backbones") if many else "")
+    other = commands.plain("backbones") if many and room.most >= LITTLE_ROOM else ""
+    return Advice(text, " ".join([*_case(measured), *_seen(measured)]), other)
 
 
 def _case(measured: Measured) -> list[str]:

@@ -182,6 +182,18 @@ def test_few_images_are_told_to_be_few(tmp_path: Path) -> None:
     assert "how far they lie from ImageNet cannot be said" in said
 
 
+def test_a_network_that_leaves_nothing_to_gain_is_left_and_no_other_is_offered(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    labels = np.arange(500) % 2
+    rows = (chance.normal(size=(500, 8)) + 9 * labels[:, None]).astype(np.float32)
+    opened = open_store(tmp_path / "store")
+    opened.space(SpaceSpec("b", "a" * 64, "penultimate", 8)).add(keys_of(500), rows)
+    columns = {"label": labels.astype(str), "split": np.array(["train"] * 400 + ["test"] * 100)}
+    opened.catalog.datasets.save("easy", Table(keys_of(500), tuple(f"{i}.png" for i in range(500)), columns))
+    last = advise(opened, dataset="easy", options=AdviseOptions(probe=None)).advice[-1]
+    assert (last.text.partition(":")[0], last.command) == ("Leave the network as it is", "")
+
+
 def test_photos_alike_are_near_and_others_far_and_of_other_backbones_nothing_is_said(tmp_path: Path) -> None:
     known = reference()
     mean, deviation = (np.array(known[name]) for name in ("mean", "deviation"))
