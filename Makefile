@@ -8,7 +8,7 @@ demo: .venv/run.stamp
 	$(BIN)/penult demo
 
 test: .venv/dev.stamp .venv/torch.stamp .venv/ray.stamp .venv/browser.stamp
-	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 test-slow: .venv/dev.stamp .venv/torch.stamp .venv/ray.stamp .venv/browser.stamp
 	$(BIN)/python -m pytest -m "slow and not hours"
