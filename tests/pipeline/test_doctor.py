@@ -1,8 +1,6 @@
 """The doctor: what is installed, what is wrong with it, and which part will be the bottleneck."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +13,7 @@ from penult.pipeline.doctor.diagnosis import diagnose
 from penult.pipeline.doctor.installation import look_at_installation
 from penult.pipeline.extraction.extract import extract
 from penult.pipeline.extraction.session import Session
-
-PENULT = Path(sys.executable).with_name("penult")
+from tests.pipeline.command_line import penult
 
 
 def test_both_builds_of_onnx_runtime_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,12 +76,11 @@ def test_images_that_are_none_cannot_be_measured_with(tmp_path: Path, small_back
 
 def test_the_verb_tells_people_and_machines(tmp_path: Path, small_backbone: Backbone) -> None:
     small_backbone.save(tmp_path / "small.onnx")
-    command = [str(PENULT), "doctor", "--backbone", "small.onnx", "--seconds", "0.1"]
-    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    words = ["doctor", "--backbone", "small.onnx", "--seconds", "0.1"]
+    told = penult(*words, cwd=tmp_path).stdout
     assert "The bottleneck is" in told
     assert "onnxruntime" in told
-    shown = subprocess.run([*command, "--json"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    found = json.loads(shown.stdout)
+    found = json.loads(penult(*words, "--json", cwd=tmp_path).stdout)
     assert found["provider"] in ("cpu", "cuda")
     assert {each["name"] for each in found["installation"]["providers"]} == {"cpu", "cuda", "tensorrt", "openvino"}
     assert found["image_bytes"] > 100_000, "two photos of its own"

@@ -29,6 +29,7 @@ from penult.pipeline.extraction.recorder import Recorder
 from penult.pipeline.extraction.sharding import files_of_shard
 from penult.pipeline.extraction.writer import Tally
 from penult.store import Store, open_store
+from tests.pipeline.command_line import penult
 
 PENULT = Path(sys.executable).with_name("penult")
 
@@ -421,12 +422,10 @@ def test_the_command_line_runs_jobs_and_exits_as_a_scheduler_expects(
     (tmp_path / "job.toml").write_text('images = "photos"\nbackbone = "small.onnx"\n')
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.run(
-            [PENULT, "extract", *arguments], cwd=tmp_path, capture_output=True, text=True, env=environment, check=False
-        )
+        return penult("extract", *arguments, cwd=tmp_path)
 
-    late = run("--job", "job.toml", "--json", "--nice", "5")
+    nice = [str(PENULT), "extract", "--job", "job.toml", "--json", "--nice", "5"]  # which holds for its whole process
+    late = subprocess.run(nice, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert late.returncode == 0, late.stderr
     assert json.loads(late.stdout)["new"] == 30
     beside = run("--job", "job.toml", "--workers", "2")
