@@ -20,6 +20,8 @@ class Runner:
         options.log_severity_level = 4  # what goes wrong is raised, and is not printed as well
         # Weights turned round for a faster product would be in memory twice, and a run or two is all that there is.
         options.add_session_config_entry("session.disable_prepacking", "1")
+        # Threads that spin while they wait take cores from whatever else runs here, such as the source itself.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as reason:  # ONNX Runtime's errors share no base of their own

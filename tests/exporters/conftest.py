@@ -75,7 +75,7 @@ def hits() -> Callable[..., tuple[int, int]]:
 
     def count(backbone: Backbone, photos: list[tuple[Path, int]], *, shift: int = 0) -> tuple[int, int]:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 2
+        options.intra_op_num_threads = 1
         session = onnxruntime.InferenceSession(
             backbone.serialized(["logits"]), options, providers=["CPUExecutionProvider"]
         )
