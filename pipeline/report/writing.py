@@ -2,6 +2,7 @@
 
 import os
 from base64 import b64encode
+from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
@@ -58,6 +59,7 @@ def render(report: Report, *, budget_bytes: int = BUDGET_BYTES) -> str:
     )
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
         loader=FunctionLoader(_source),
