@@ -1,14 +1,16 @@
 """Passes over all rows of a feature matrix in blocks that fit a cache, on as many threads as are worth it."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 __all__ = ["BLOCK", "Matrix", "calm_blas", "map_stretches", "standardised", "usable_cores"]
 
@@ -32,8 +34,14 @@ def usable_cores() -> int:
 @contextmanager
 def calm_blas(threads: int = 1) -> Iterator[None]:
     """Holds the BLAS libraries to ``threads`` threads: on small products several mostly wait for each other."""
-    with threadpool_limits(limits=threads, user_api="blas"):
+    with _libraries(len(sys.modules)).limit(limits=threads, user_api="blas"):
         yield
+
+
+@lru_cache(maxsize=1)
+def _libraries(modules: int) -> ThreadpoolController:
+    """Finds the libraries that have threads, anew where modules were imported since: small heads take less long."""
+    return ThreadpoolController()
 
 
 def map_stretches(rows: int, task: Callable[[list[slice]], Result], *, threads: int = 1) -> list[Result]:
