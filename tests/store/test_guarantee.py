@@ -46,7 +46,7 @@ def make_go_wrong(shim: Path, folder: Path, fault: str, first: int, stride: int)
 @pytest.mark.parametrize(("fault", "first"), [(fault, first) for first, fault in enumerate(FAULTS, start=1)])
 def test_when_add_returns_its_rows_are_durable_through(fault: str, first: int, shim: Path, memory_path: Path) -> None:
     """And if it raises or dies, the batch is there whole or not at all, and doing it again is harmless."""
-    make_go_wrong(shim, memory_path, fault, first, stride=8)
+    make_go_wrong(shim, memory_path, fault, first, stride=16)
 
 
 @pytest.mark.slow
