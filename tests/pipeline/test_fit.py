@@ -180,7 +180,9 @@ def test_names_of_datasets() -> None:
     assert dataset_name("labels.csv") == "labels"
 
 
-@pytest.mark.parametrize(("folder", "least"), [("hymenoptera", 0.93), ("steel_defects", 0.97)])
+@pytest.mark.parametrize(
+    ("folder", "least"), [("hymenoptera", 0.93), pytest.param("steel_defects", 0.97, marks=pytest.mark.slow)]
+)
 def test_real_collections_reach_what_these_features_give(
     shared_data: Path, tmp_path: Path, folder: str, least: float
 ) -> None:
