@@ -28,6 +28,9 @@ NAMED = 3
 MOST_IMAGES, MOST_WORK = 5_000, 3e10
 """Images, and images times images times features: with more, looking at every pair would take more than seconds."""
 
+MOST_CLASS_WORK = 1e9
+"""Images times features times classes: with more, so would leaving each image out."""
+
 
 def doubts_about(rows: TrainingRows, spaces: Sequence[Space]) -> tuple[str, ...]:
     """Returns in sentences what a reader of a head's accuracy should know before there is one.
@@ -90,6 +93,8 @@ def _wrong(train: Samples, X: NDArray[np.float32]) -> list[str]:
     from penult.pipeline.heads.lda import left_out_chances
 
     names, codes = np.unique(train.labels.astype(str), return_inverse=True)
+    if X.size * len(names) > MOST_CLASS_WORK:
+        return []
     doubts = doubted_labels(left_out_chances(X, codes), codes)
     if not doubts:
         return []

@@ -111,6 +111,14 @@ def test_what_would_take_long_is_left_out(tmp_path: Path, rows: Rows, monkeypatc
     assert told(tmp_path, features, columns) == ()
 
 
+def test_of_very_many_classes_no_label_is_doubted(tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, columns = rows
+    for row in (1, 4, 7, 13, 16, 19, 22, 28):
+        columns["label"][row] = "wasps"
+    monkeypatch.setattr(doubts, "MOST_CLASS_WORK", 240 * 200 * 3 - 1)
+    assert told(tmp_path, features, columns) == ()
+
+
 def test_all_of_it_is_said_before_anything_is_fitted(
     tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
