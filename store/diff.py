@@ -38,7 +38,7 @@ def diff_stores(first: Store, second: Store, *, progress: Progress | None = None
     """Compares all rows, bit for bit, in blocks; a space that one store lacks counts as an empty one."""
     ours, theirs = ({space.spec.id: space for space in store.spaces()} for store in (first, second))
     pairs = [(ours.get(name), theirs.get(name)) for name in sorted(ours.keys() | theirs.keys())]
-    total = sum(len(space) for pair in pairs for space in pair if space)
+    total = sum(len(space) for pair in pairs for space in pair if space is not None)
     done = 0
 
     def advance(rows: int) -> None:
@@ -51,13 +51,13 @@ def diff_stores(first: Store, second: Store, *, progress: Progress | None = None
 
 
 def _compared(first: Space | None, second: Space | None, advance: Callable[[int], None]) -> SpaceDiff:
-    spec = next(space.spec for space in (first, second) if space)
-    ours, theirs = (space.keys() if space else no_keys() for space in (first, second))
+    spec = next(space.spec for space in (first, second) if space is not None)
+    ours, theirs = (no_keys() if space is None else space.keys() for space in (first, second))
     is_shared = _is_among(ours, theirs)
     shared, only_ours, only_theirs = ours[is_shared], ours[~is_shared], theirs[~_is_among(theirs, ours)]
     advance(len(only_ours) + len(only_theirs))
     different = [no_keys()]
-    if first and second:
+    if first is not None and second is not None:
         for block in _blocks(shared, spec):
             one, other = (space.load(block, dtype=spec.dtype).features for space in (first, second))
             different.append(block[(one.view(np.uint8) != other.view(np.uint8)).any(axis=1)])

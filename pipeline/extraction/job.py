@@ -20,8 +20,9 @@ from penult.pipeline.progress import Task
 from penult.store import Space, Store
 from penult.store.keys import distinct, key_array, no_keys
 
-# How many files are looked up in the catalog at once.
-LOOK_UP_FILES = 8_192
+# How many files are looked up at once: few at first, so that work begins, and ever more, because many keys share what
+# is read of a large index.
+LOOK_UP_FILES, MOST_LOOK_UP_FILES = 8_192, 262_144
 
 # How often a job with many processes does again what turns out to be lost once all is done.
 ROUNDS = 3
@@ -67,8 +68,8 @@ class Job:
 
     def _unknown(self, files: Sequence[ImageFile], stop: Stop) -> Iterator[ImageFile]:
         """Yields the files that must be opened, and counts those whose end is known already."""
-        for start in range(0, len(files), LOOK_UP_FILES):
-            for file in self._look_up(files[start : start + LOOK_UP_FILES]):
+        for block in _blocks(files):
+            for file in self._look_up(block):
                 if stop.is_asked:
                     return
                 yield file
@@ -112,8 +113,8 @@ class Job:
             held += theirs
         while held and not stop.is_asked:
             still: list[ImageFile] = []
-            for start in range(0, len(held), LOOK_UP_FILES):
-                mine, theirs = self._claim(self._look_up(held[start : start + LOOK_UP_FILES]), claims, engine)
+            for block in _blocks(held):
+                mine, theirs = self._claim(self._look_up(block), claims, engine)
                 yield from engine.cut(mine)
                 still += theirs
             held = still
@@ -153,8 +154,7 @@ class Job:
         """Enters into the receipt how many keys the files have, and returns the files without rows or a reason."""
         catalog, spaces = self._store.catalog, list(self._spaces.values())
         blocks, lacking = [no_keys()], []
-        for start in range(0, len(files), LOOK_UP_FILES):
-            block = files[start : start + LOOK_UP_FILES]
+        for block in _blocks(files):
             keys, reasons = catalog.files.known(block), catalog.ledger.known(block)
             known = [key for key in keys if key is not None]
             missing = iter(missing_somewhere(spaces, known))
@@ -165,6 +165,13 @@ class Job:
                     lacking.append(file)
         self._receipt.distinct_keys = len(distinct(np.concatenate(blocks)))
         return lacking
+
+
+def _blocks(files: Sequence[ImageFile]) -> Iterator[Sequence[ImageFile]]:
+    start, size = 0, LOOK_UP_FILES
+    while start < len(files):
+        yield files[start : start + size]
+        start, size = start + size, min(2 * size, MOST_LOOK_UP_FILES)
 
 
 def _lost(files: Sequence[ImageFile]) -> StoreDamagedError:

@@ -58,7 +58,8 @@ class Lookup:
             self.shards.sums_at,
         )
 
-    def __len__(self) -> int:
+    def count(self) -> int:
+        """Returns how many keys have a row; young keys must be looked up for it, so it is no ``__len__``."""
         if self._index is None:
             return len(self._recent)
         in_both = self._index.find(self._recent.high, self._recent.low) != ABSENT

@@ -84,7 +84,7 @@ def bring_back(folder: SpaceFolder, path: Place, others: Lookup | None = None) -
     found = salvage(path, folder)
     if found is None:
         return
-    is_wanted = others.find(found.keys) == ABSENT if others else np.ones(len(found.keys), dtype=np.bool_)
+    is_wanted = np.ones(len(found.keys), dtype=np.bool_) if others is None else others.find(found.keys) == ABSENT
     if is_wanted.any():
         rows = found.rows[is_wanted]
         folder.put_shard(NewShard(folder.spec, found.keys[is_wanted], lambda first, end: rows[first:end]))

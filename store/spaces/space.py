@@ -151,14 +151,14 @@ class Space:
         return self._at_one_moment(lambda lookup: lookup.everything().keys())
 
     def __len__(self) -> int:
-        return self._at_one_moment(len)
+        return self._at_one_moment(Lookup.count)
 
     def stats(self) -> SpaceStats:
         """Counts what the space holds."""
 
         def count(lookup: Lookup) -> SpaceStats:
             names = lookup.shards.names
-            return SpaceStats(len(lookup), lookup.shards.rows, len(names), sum(sizes_of(self._folder.shards, names)))
+            return SpaceStats(lookup.count(), lookup.shards.rows, len(names), sum(sizes_of(self._folder.shards, names)))
 
         return self._at_one_moment(count)
 
@@ -189,7 +189,7 @@ class Space:
             known = self._lookup
             try:
                 looked, added = self._looked
-                if known and added == self._added and time.monotonic() < looked + patience:
+                if known is not None and added == self._added and time.monotonic() < looked + patience:
                     return read(known)
                 now = time.monotonic(), self._added
                 live = frozenset(take(self._folder).live)

@@ -57,3 +57,11 @@ def test_a_space_that_one_store_lacks_counts_as_empty(tmp_path: Path) -> None:
     assert by_tap["penultimate"].is_empty
     assert len(by_tap["stage1"].only_in_second) == 60
     assert diff_stores(open_store(tmp_path / "a"), open_store(tmp_path / "b")) == []
+
+
+def test_spaces_without_rows_are_the_same(tmp_path: Path) -> None:
+    first, second = open_store(tmp_path / "first"), open_store(tmp_path / "second")
+    first.space(SPEC)
+    second.space(SPEC)
+    (found,) = diff_stores(first, second)
+    assert (found.is_empty, found.same) == (True, 0)

@@ -86,6 +86,23 @@ def test_single_keys_are_found_without_reading_the_whole_index(space: Space, mon
     assert blocks == [1]
 
 
+def test_a_look_up_asks_the_index_for_its_own_keys_and_no_others(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = hashed(500)
+    space.add(keys[:400], rows_of(keys[:400]))
+    space.checkpoint()
+    space.add(keys[400:], rows_of(keys[400:]))
+    assert not len(space.missing(keys))
+    finding, asked = Index.find, []
+
+    def counted(self: Index, high: NDArray[np.uint64], low: NDArray[np.uint64]) -> NDArray[np.int64]:
+        asked.append(len(high))
+        return finding(self, high, low)
+
+    monkeypatch.setattr(Index, "find", counted)
+    assert not len(space.missing(keys[7:9]))
+    assert asked == [2]
+
+
 def test_the_index_grows_with_the_space_and_only_the_newest_stays(space: Space) -> None:
     keys = hashed(700)
     numbers = []
