@@ -90,5 +90,6 @@ def exit_code_of(receipt: Receipt) -> int:
     """Returns 3 where images could not be used that the ledger did not know of, and says how to list them."""
     if not receipt.newly_failed:
         return DONE
-    click.echo(f"{receipt.newly_failed:,} files could not be used; 'penult store failures' lists them.", err=True)
+    files = "file" if receipt.newly_failed == 1 else "files"
+    click.echo(f"{receipt.newly_failed:,} {files} could not be used; 'penult store failures' tells why.", err=True)
     return NEW_FAILURES

@@ -81,9 +81,10 @@ class Receipt:
         took = f"in {spell_seconds(self.seconds)}"
         digits = 0 if self.images_per_second >= 10 else 1
         rate = f", {self.images_per_second:,.{digits}f} images/s on {self.provider}" if self.new else ""
+        images, rows = "image" if self.found == 1 else "images", "row" if self.rows == 1 else "rows"
         text = (
-            f"{self.found:,} images found: {self.new:,} new, {self.reused:,} reused, {self.failed:,} failed; "
-            f"{self.rows:,} rows committed {took}{rate}"
+            f"{self.found:,} {images} found: {self.new:,} new, {self.reused:,} reused, {self.failed:,} failed; "
+            f"{self.rows:,} {rows} committed {took}{rate}"
         )
         if self.new:
             text += f"\nbusy with: {self.spell_shares()}"

@@ -104,7 +104,7 @@ def test_bad_images_end_in_exit_code_3_once(room: Path) -> None:
     (room / "photos" / "red" / "torn.jpg").write_bytes(b"torn")
     done = penult("extract", "photos", "--backbone", "small.onnx", cwd=room)
     assert done.returncode == 3
-    assert "1 files could not be used" in done.stderr
+    assert "1 file could not be used" in done.stderr
     assert "penult store failures" in done.stderr
     assert penult("extract", "photos", "--backbone", "small.onnx", cwd=room).returncode == 0
     listed = json.loads(penult("store", "failures", "--json", cwd=room).stdout)
