@@ -82,23 +82,22 @@ class Basis:
         # In memory as it is in a file: the order of the axes' numbers decides how products of them round.
         return cls(moments.n, moments.mean, scale, values[kept], np.ascontiguousarray(vectors[:, kept]))
 
-    def moved_to(self, moments: Moments) -> Self | None:
-        """Returns these axes with the spread of other rows, without an eigenvalue problem; None if they miss some."""
-        if self.rank < len(self.mean):
-            return None
-        scale = moments.scale
-        correlation = moments.scatter / moments.n / np.outer(scale, scale)
-        axes = self.axes.astype(np.float32)  # the spread guides a descent, for which seven digits are plenty
-        spread = np.einsum("ij,ij->j", axes, correlation.astype(np.float32) @ axes, dtype=np.float64)
-        floor = NEGLIGIBLE * float(spread.max())
-        return replace(
-            self,
-            n=moments.n,
-            mean=moments.mean,
-            scale=scale,
-            spread=np.maximum(spread, floor),
-            is_exact=False,
-        )
+    def changed(self, squares: NDArray[np.float64], came: NDArray[np.floating], went: NDArray[np.floating]) -> Self:
+        """Returns these axes for rows of which some came and some went, with the mean and the scale of what there is.
+
+        ``squares`` are those of the rows before, about their mean. The axes and the spread along them guide a descent,
+        which a few rows change little about.
+        """
+        n, mean = self.n, self.mean
+        for rows, sign in ((came, 1), (went, -1)):
+            if not len(rows):
+                continue
+            own, own_squares = mean_and_squares(rows)
+            total, apart = n + sign * len(rows), own - mean
+            squares = squares + sign * own_squares + sign * apart**2 * (n * len(rows) / total)
+            mean = mean + sign * apart * (len(rows) / total)
+            n = total
+        return replace(self, n=n, mean=mean, scale=scale_of(squares / n, mean), is_exact=False)
 
     def from_raw(
         self, weights: NDArray[np.float64], intercept: NDArray[np.float64]
@@ -137,11 +136,17 @@ def moments_of(features: Matrix) -> Moments:
 
 def mean_and_scale(features: Matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Returns the mean and the standard deviation of each column in float64; 1 where a column is constant."""
+    mean, squares = mean_and_squares(features)
+    return mean, scale_of(squares / len(features), mean)
+
+
+def mean_and_squares(features: Matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns the mean of each column and the sum of squares about it, which is the diagonal of the scatter."""
     mean = features.mean(axis=0, dtype=np.float64)
-    variance = np.zeros_like(mean)
+    squares = np.zeros_like(mean)
     for start in range(0, len(features), BLOCK):
-        variance += ((features[start : start + BLOCK] - mean) ** 2).sum(axis=0)
-    return mean, scale_of(variance / len(features), mean)
+        squares += ((features[start : start + BLOCK] - mean) ** 2).sum(axis=0)
+    return mean, squares
 
 
 def scale_of(variance: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:

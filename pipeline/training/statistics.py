@@ -50,6 +50,24 @@ class Statistics:
         return self if self.basis.is_exact else Statistics(self.keys, self.moments, Basis.of_moments(self.moments))
 
 
+@dataclass(frozen=True)
+class Change:
+    """Kept statistics of nearly the wanted rows, with the features of those that came and of those that went."""
+
+    kept: Statistics
+    came: NDArray[np.floating]
+    went: NDArray[np.floating]
+
+    def updated(self, keys: NDArray[np.uint8]) -> Statistics:
+        """Returns the statistics of the rows under ``keys``, from the sums of the change alone."""
+        moments = self.kept.moments
+        if len(self.came):
+            moments = moments.joined(moments_of(self.came))
+        if len(self.went):
+            moments = moments.without(moments_of(self.went))
+        return Statistics(keys, moments, Basis.of_moments(moments))
+
+
 class StatisticsShelf:
     """The kept statistics of one combination of spaces: some files, each named by the digest of its keys."""
 
@@ -59,19 +77,23 @@ class StatisticsShelf:
     def basis(self, keys: NDArray[np.uint8], features: NDArray[np.floating], gather: Gather, *, exact: bool) -> Basis:
         """Returns the basis of the rows under ``keys``, which are sorted and ``features`` belong to.
 
-        Kept statistics of the same keys are read; those of nearly the same are brought up to date by the rows that
-        came and went (``gather`` reads the latter); else all rows are summed. ``exact`` asks for true eigenvectors.
+        Kept statistics of the same keys are read. Of nearly the same, the rows that came and went (``gather`` reads the
+        latter) change them; else all rows are summed. ``exact`` asks for true eigenvectors: without it those that are
+        kept will do for nearly the same rows, and nothing new is kept.
         """
         path = self.folder / f"{_digest(keys)}.h5"
         kept = _read(path)
         with calm_blas(usable_cores()):
-            found = kept or self._updated(keys, features, gather) or Statistics.of(keys, features)
+            change = self._change(keys, features, gather) if kept is None else None
+            if change is not None and not exact:
+                return change.kept.basis.changed(np.diag(change.kept.moments.scatter), change.came, change.went)
+            found = kept or (change.updated(keys) if change else Statistics.of(keys, features))
             found = found.exact() if exact else found
         if found is not kept:
             self._keep(path, found)
         return found.basis
 
-    def _updated(self, keys: NDArray[np.uint8], features: NDArray[np.floating], gather: Gather) -> Statistics | None:
+    def _change(self, keys: NDArray[np.uint8], features: NDArray[np.floating], gather: Gather) -> "Change | None":
         wanted = _words(keys)
         for path in self._newest_first():
             kept = _read(path)
@@ -81,17 +103,11 @@ class StatisticsShelf:
             added, removed = ~np.isin(wanted, had), ~np.isin(had, wanted)
             if added.sum() + removed.sum() > MOST_CHANGED * len(keys):
                 continue
-            moments = kept.moments
-            if added.any():
-                moments = moments.joined(moments_of(features[added]))
-            if removed.any():
-                try:
-                    gone = gather(kept.keys[removed])
-                except PenultError:  # rows that left the store cannot be taken out of the sums
-                    continue
-                moments = moments.without(moments_of(gone))
-            basis = kept.basis.moved_to(moments)
-            return None if basis is None else Statistics(keys, moments, basis)
+            try:
+                went = gather(kept.keys[removed]) if removed.any() else features[:0]
+            except PenultError:  # rows that left the store cannot be taken out of the sums
+                continue
+            return Change(kept, features[added], went)
         return None
 
     def _newest_first(self) -> list[Path]:
