@@ -36,12 +36,14 @@ def plain_bounds(evaluation: Evaluation) -> dict[str, float]:
 def balanced_accuracy_of(evaluation: Evaluation) -> Interval:
     """Returns the mean recall of the classes with its interval.
 
-    Agresti and Coull's two hits and two misses are added to each class, so that one without a mistake is not sure.
+    Agresti and Coull's two hits and two misses are shared out among the classes, so that a mean without a mistake is
+    not sure; for each class they would be too many, and draw the mean of many classes far down.
     """
     counts = np.array([score.support for score in evaluation.per_class if score.support], np.float64)
     hits = np.array([score.recall.value for score in evaluation.per_class if score.support]) * counts
-    shares = (hits + 2) / (counts + 4)
-    half = Z95 * float(np.sqrt((shares * (1 - shares) / (counts + 4)).sum())) / len(counts)
+    more = 2 / len(counts)
+    shares = (hits + more) / (counts + 2 * more)
+    half = Z95 * float(np.sqrt((shares * (1 - shares) / (counts + 2 * more)).sum())) / len(counts)
     return _around(evaluation.balanced_accuracy, float(shares.mean()) - half, float(shares.mean()) + half)
 
 

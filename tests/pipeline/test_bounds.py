@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from penult.pipeline.training.bounds import bounds_of, plain_bounds
+from penult.pipeline.training.bounds import balanced_accuracy_of, bounds_of, plain_bounds
 from penult.pipeline.training.evaluation import Evaluation, evaluate
 from penult.pipeline.training.roc import area_under, outranked
 
@@ -39,6 +39,21 @@ def covered() -> dict[str, float]:
 @pytest.mark.parametrize("name", ["balanced_accuracy", "macro_f1", "log_loss", "roc_auc", "calibration_error"])
 def test_an_interval_holds_the_true_value_as_often_as_it_says(covered: dict[str, float], name: str) -> None:
     assert 0.9 <= covered[name] <= 0.995
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 40])
+def test_the_mean_recall_of_many_good_classes_is_held_as_often_as_of_two(n_classes: int) -> None:
+    rng = np.random.default_rng(n_classes)
+    labels = np.repeat(np.arange(n_classes), 20)
+    names = [f"class {code}" for code in range(n_classes)]
+    held = 0
+    for _ in range(DRAWS):
+        called = np.where(rng.random(len(labels)) < 0.95, labels, (labels + 1) % n_classes)
+        figure = balanced_accuracy_of(
+            evaluate(np.zeros((len(labels), 16), np.uint8), labels, np.eye(n_classes)[called], names)
+        )
+        held += figure.low <= 0.95 <= figure.high
+    assert held / DRAWS >= 0.9
 
 
 def test_without_a_mistake_no_figure_is_sure() -> None:
