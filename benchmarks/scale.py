@@ -30,7 +30,7 @@ import numpy as np
 
 WIDTH = 8
 SHARD_ROWS = 16_384
-PROBE_KEYS = 8_192  # what a job looks up at once
+FEW_KEYS, MANY_KEYS = 8_192, 262_144  # what a job looks up at once, at first and later
 CHECKPOINT_SHARDS = 64
 TELL_SECONDS = 10.0
 DISK_BYTES = 140  # that a row takes at most: twice while shards are merged, and its place in two indexes
@@ -80,24 +80,29 @@ def build(room: Path, rows: int) -> dict[str, Any]:
 
 
 def probe(room: Path, rows: int) -> dict[str, Any]:
-    """Opens the store, asks for as many known and unknown keys as a job does at once, twice, and reads some rows."""
+    """Opens the store, asks for few keys as a job does at first, for many as it does later, and reads some rows."""
     chance = np.random.default_rng([7, 7])  # of none of the shards
     shards = -(-rows // SHARD_ROWS)
-    known = np.concatenate([keys_of(int(shard))[:256] for shard in chance.integers(0, shards, PROBE_KEYS // 256)])
-    unknown = chance.integers(0, 256, (PROBE_KEYS, 16), dtype=np.uint8)
+    known = np.concatenate([keys_of(int(shard))[:256] for shard in chance.integers(0, shards, FEW_KEYS // 256)])
+    unknown = chance.integers(0, 256, (FEW_KEYS, 16), dtype=np.uint8)
     space = space_of(room)
     seconds = []
     for _ in range(3):
         began = time.perf_counter()
         assert not len(space.missing(known))
-        assert len(space.missing(unknown)) == PROBE_KEYS
+        assert len(space.missing(unknown)) == FEW_KEYS
         seconds.append(time.perf_counter() - began)
+    many = chance.integers(0, 256, (MANY_KEYS, 16), dtype=np.uint8)
+    began = time.perf_counter()
+    assert len(space.missing(many)) == len(many)
+    many_seconds = time.perf_counter() - began
     began = time.perf_counter()
     assert (space.gather(known) == 1).all()
     gather = time.perf_counter() - began
     return {
         "open_and_first_look_up_s": round(seconds[0], 3),
         "look_up_s": round(min(seconds[1:]), 4),
+        "keys_looked_up_per_s": round(len(many) / many_seconds),
         "gather_s": round(gather, 3),
         "rows": len(space),
         "shards": space.stats().shards,
@@ -147,7 +152,7 @@ def catalog(room: Path, rows: int) -> dict[str, Any]:
     start = rows // 2
     asked = [
         SeenFile(f"/shared/photos/{n // 1000:07d}/{n:012d}.jpg", 100_000, 10**18, b"")
-        for n in range(start, min(start + PROBE_KEYS, rows))
+        for n in range(start, min(start + FEW_KEYS, rows))
     ]
     began = time.perf_counter()
     assert None not in files.known(asked)
