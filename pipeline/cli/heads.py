@@ -11,10 +11,14 @@ import click
 from penult.errors import InputError
 from penult.pipeline.cli.options import json_option, store_option
 from penult.pipeline.cli.output import print_json, print_table
+from penult.pipeline.shortlist import shortlist
 from penult.store import open_store
 
 # By which figure the heads of each task are known.
 WORTHS = ("accuracy", "r2", "mean_average_precision")
+
+# So many of a head's classes are shown; --json gives all.
+CLASSES = 40
 
 
 @click.group(invoke_without_command=True)
@@ -63,7 +67,7 @@ def show(head: str, store: Path, as_json: bool) -> None:
         "tells": f"{card.get('task', 'classification')} of {', '.join(card.get('target', ['label']))}",
         "dataset": f"{card['dataset']}, version {card['dataset_version']}",
         "features": spaces,
-        "classes": f"{len(card['classes']):,}: {', '.join(card['classes'])}",
+        "classes": f"{len(card['classes']):,}: {shortlist(card['classes'], CLASSES)}",
         "trained on": f"{card['n_train']:,} images ({', '.join(card['trained_on'])}) in {card['seconds']:.1f} s",
         "tested on": f"{card['n_test']:,} images ({card['evaluated_on']})",
         **{name.replace("_", " "): _figure(value) for name, value in _joined(card["metrics"]).items() if name != "n"},
