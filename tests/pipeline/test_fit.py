@@ -31,6 +31,12 @@ def _draw(path: Path, channel: int, seed: int) -> None:
     Image.fromarray(pixels).save(path)
 
 
+@pytest.fixture
+def unreviewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without the doubtful labels and the advice, which most of a small fit's time goes into."""
+    monkeypatch.setattr(deliver, "REVIEW_IMAGES", 0)
+
+
 def test_a_folder_becomes_a_classifier(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
     fitted = fit(collection, tmp_path / "store", backbone=small_backbone, output=tmp_path / "out")
     shown = json.loads(json.dumps(fitted.to_json()))
@@ -59,6 +65,7 @@ def test_the_report_of_a_fit_shows_a_label_that_is_probably_wrong(
     assert "more than 30 images" in page
 
 
+@pytest.mark.usefixtures("unreviewed")
 def test_a_second_fit_extracts_nothing_and_ten_new_images_cost_ten(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
@@ -76,6 +83,7 @@ def test_a_second_fit_extracts_nothing_and_ten_new_images_cost_ten(
     assert {key: after[key] for key in before} == before, "adding images moves no old one"
 
 
+@pytest.mark.usefixtures("unreviewed")
 def test_the_made_split_depends_on_nothing_but_the_images(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
@@ -87,6 +95,7 @@ def test_the_made_split_depends_on_nothing_but_the_images(
     assert _splits(tmp_path / "one", "photos") == _splits(tmp_path / "two", "photos")
 
 
+@pytest.mark.usefixtures("unreviewed")
 def test_the_made_split_is_stratified(tmp_path: Path, small_backbone: Backbone) -> None:
     for channel, name in enumerate(("red", "green", "blue")):
         for number in range(60):
@@ -99,6 +108,7 @@ def test_the_made_split_is_stratified(tmp_path: Path, small_backbone: Backbone) 
         assert 0.05 < count / 60 < 0.4
 
 
+@pytest.mark.usefixtures("unreviewed")
 def test_the_folders_own_split_is_kept(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
     for split, numbers in (("Train", range(7)), ("VALID", range(7, 10))):
         for name in ("red", "green", "blue"):
@@ -109,6 +119,7 @@ def test_the_folders_own_split_is_kept(collection: Path, tmp_path: Path, small_b
     assert (fitted.trained.head.card.n_train, fitted.trained.head.card.n_test) == (21, 9)
 
 
+@pytest.mark.usefixtures("unreviewed")
 def test_a_table_is_a_collection_too(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
     lines = ["path,label,split"]
     for name in ("red", "green", "blue"):
@@ -119,6 +130,7 @@ def test_a_table_is_a_collection_too(collection: Path, tmp_path: Path, small_bac
     assert (fitted.trained.head.card.n_train, fitted.trained.head.card.n_test) == (24, 6)
 
 
+@pytest.mark.usefixtures("unreviewed")
 def test_copies_never_stand_on_both_sides_and_contradictions_are_left_out(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
@@ -191,6 +203,7 @@ def test_real_collections_reach_what_these_features_give(
     assert fitted.receipt.failed == 0
 
 
+@pytest.mark.usefixtures("unreviewed")
 def test_what_a_fit_wrote_among_the_images_is_no_image_of_the_next(collection: Path, small_backbone: Backbone) -> None:
     for _ in range(2):
         fitted = fit(collection, collection / "penult-store", backbone=small_backbone, output=collection)
