@@ -65,7 +65,7 @@ def lose_power(shim: Path, folder: Path, workload: str, losses: int) -> None:
 
 @pytest.mark.parametrize("workload", ["steps", "steps_after_dead_processes"])
 def test_when_add_returns_its_rows_survive_the_loss_of_power(workload: str, shim: Path, memory_path: Path) -> None:
-    lose_power(shim, memory_path, workload, losses=2)
+    lose_power(shim, memory_path, workload, losses=1)
 
 
 @pytest.mark.slow
