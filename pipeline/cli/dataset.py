@@ -128,7 +128,9 @@ def diff(name: str, old: int, new: int, store: Path, as_json: bool) -> None:
         print_json(found.summary())
         return
     for what, count in found.summary().items():
-        click.echo(f"{what.replace('_', ' ')}: {count or 'none'}")
+        named = [f"{count[name]:,} of {name}" for name in count] if isinstance(count, dict) else count
+        told = ", ".join(named) if isinstance(named, list) else f"{named:,}" if named else ""
+        click.echo(f"{what.replace('_', ' ')}: {told or 'none'}")
     for column, rows in found.changed.items():
         for before, after in rows[:10].tolist():
             values = f"{found.old.columns[column][before]} → {found.new.columns[column][after]}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from penult.errors import InputError
+from penult.errors import InputError, StoreWriteError
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.head_card import HeadCard, SpaceRef
 from penult.pipeline.heads.registry import head_kind
@@ -18,7 +18,7 @@ from penult.store import Store
 if TYPE_CHECKING:  # so that importing this module does not load scikit-learn
     from penult.pipeline.heads.recipe import Fitted
 
-__all__ = ["drafted_card", "head_name", "record"]
+__all__ = ["drafted_card", "head_name", "record", "require_writable"]
 
 LONGEST_NAME = 200
 """Bytes; folders cannot be called by many more."""
@@ -36,6 +36,17 @@ def head_name(name: str | None, dataset: str, head: str) -> str:
             expected="a short name of printable characters without slashes, not starting with a dot",
         )
     return called
+
+
+def require_writable(store: Store) -> None:
+    """Raises StoreWriteError where no head can be kept, before any work is done."""
+    catalog = store.catalog
+    if catalog.readonly:
+        raise StoreWriteError(
+            f"A head cannot be kept in {store.address}: {'; '.join(catalog.notes)}",
+            expected="a store that may be written",
+            remedy="ask its owner for the right to write, or copy the store and train on the copy",
+        )
 
 
 def drafted_card(name: str, head: Any, material: Material[Any], fitted: "Fitted") -> HeadCard:

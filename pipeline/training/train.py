@@ -21,7 +21,7 @@ from penult.pipeline.training.feature_spaces import choose_spaces, gather, preci
 from penult.pipeline.training.material import Material
 from penult.pipeline.training.matrices import read_matrix
 from penult.pipeline.training.planning import check_choices, choose_plan
-from penult.pipeline.training.recording import drafted_card, head_name, record
+from penult.pipeline.training.recording import drafted_card, head_name, record, require_writable
 from penult.pipeline.training.seen_views import AVERAGED, mean_over_views, training_views, views_of
 from penult.pipeline.training.targets import LABEL, labelled
 from penult.pipeline.training.training_rows import TrainingRows, choose_rows
@@ -119,6 +119,7 @@ def train(
     began = time.perf_counter()
     options, progress = options or TrainOptions(), progress or Silent()
     opened = store if isinstance(store, Store) else open_store(store, create=False)
+    require_writable(opened)
     check_head(head)
     check_choices(head, options)
     called = head_name(name, dataset, head_kind(head))

@@ -15,7 +15,7 @@ from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.training.feature_spaces import choose_spaces, gather
 from penult.pipeline.training.material import Material
 from penult.pipeline.training.matrices import read_matrix
-from penult.pipeline.training.recording import drafted_card, head_name, record
+from penult.pipeline.training.recording import drafted_card, head_name, record, require_writable
 from penult.pipeline.training.targets import Target, target_of
 from penult.pipeline.training.train import TrainOptions, basis_for
 from penult.pipeline.training.value_evaluation import NumberEvaluation, TagEvaluation
@@ -85,6 +85,7 @@ def train_values(  # noqa: PLR0913 - the words of `train`, and the target
     began = time.perf_counter()
     options, progress = options or TrainOptions(), progress or Silent()
     opened = store if isinstance(store, Store) else open_store(store, create=False)
+    require_writable(opened)
     table = opened.catalog.datasets.load(dataset, options.version)
     wanted = _target_of(table, target, options)
     head = default_head(wanted.task) if head is None else head

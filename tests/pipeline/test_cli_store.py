@@ -69,7 +69,9 @@ def test_labels_go_out_are_corrected_and_come_back_without_touching_a_feature(ro
     assert (done["version"], done["rows"]) == (2, 30)
     changed = json.loads(run("dataset", "diff", "photos", 1, 2, "--json").stdout)
     assert changed["changed"] == {"label": 1}
-    assert "purple" in run("dataset", "diff", "photos", 1, 2).stdout
+    shown = run("dataset", "diff", "photos", 1, 2).stdout
+    assert "changed: 1 of label\n" in shown
+    assert "purple" in shown
     assert "purple" in run("dataset", "show", "photos").stdout
     assert "purple" not in run("dataset", "show", "photos", "--version", 1).stdout
     assert json.loads(run("dataset", "list", "--json").stdout) == {"photos": {"version": 2, "rows": 30}}

@@ -11,11 +11,20 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from penult.errors import HeadError, InputError, MissingFileError, SpaceMismatchError, UnknownNameError
+from penult.errors import (
+    HeadError,
+    InputError,
+    MissingFileError,
+    SpaceMismatchError,
+    StoreWriteError,
+    UnknownNameError,
+)
 from penult.pipeline.heads import head_names
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.head_card import sealed
+from penult.pipeline.heads.recipe import Recipe
 from penult.pipeline.training.train import TrainOptions, train
+from penult.pipeline.training.train_values import train_values
 from penult.store import SpaceSpec, Store, key_of, open_store
 from penult.store.tables.table import Table
 
@@ -298,6 +307,15 @@ def test_a_head_refuses_other_spaces(store: Store) -> None:
         head.check_spaces([SpaceSpec("digits", OTHER, "penultimate", 64)])
     with pytest.raises(SpaceMismatchError, match=r"\(3, 65\)"):
         head.predict_proba(np.zeros((3, 65), np.float32))
+
+
+def test_where_no_head_can_be_kept_none_is_fitted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store.catalog._database, "readonly", True)
+    monkeypatch.setattr(Recipe, "fit", lambda *_, **__: pytest.fail("it was fitted"))
+    with pytest.raises(StoreWriteError, match=r"A head cannot be kept in .*copy the store"):
+        train(store, dataset="numbers")
+    with pytest.raises(StoreWriteError, match=r"A head cannot be kept in .*copy the store"):
+        train_values(store, dataset="numbers", target="label", options=TrainOptions(task="regression"))
 
 
 def test_a_head_of_another_store_finds_no_features(store: Store, tmp_path: Path) -> None:
