@@ -29,6 +29,10 @@ LAST_COMMIT_SECONDS = 60.0
 # Where other jobs wait for what this one has claimed, it keeps nothing back for long.
 SHARED_COMMIT_SECONDS = 5.0
 
+# How old what is known of others' rows may be, when it is asked whether an image needs work. A row that is made twice is
+# one row, and a listing of thousands of shards for each load would take longer.
+PRESENCE_SECONDS = 2.0
+
 
 @dataclass
 class Tally:
@@ -139,7 +143,7 @@ class Writer:
         """Tells for each key whether its rows are in all spaces, or in the open shard; asked from any thread."""
         # The open shard is asked first: a key that leaves it between the two questions is in the spaces by then.
         is_open = [key in self._open_keys for key in keys]
-        lacking = missing_somewhere(list(self._spaces.values()), keys)
+        lacking = missing_somewhere(list(self._spaces.values()), keys, patience=PRESENCE_SECONDS)
         return [here or not lacks for here, lacks in zip(is_open, lacking, strict=True)]
 
     def hasten(self) -> None:
@@ -170,11 +174,11 @@ def _failure(file: ImageFile, reason: str, outcome: Outcome) -> Failure:
     return Failure(file.path, -1 if file in outcome.unsettled else file.size, file.mtime_ns, reason)
 
 
-def missing_somewhere(spaces: Sequence[Space], keys: Sequence[bytes]) -> list[bool]:
-    """Tells for each key whether at least one of the spaces lacks its row."""
+def missing_somewhere(spaces: Sequence[Space], keys: Sequence[bytes], *, patience: float = 0.0) -> list[bool]:
+    """Tells for each key whether at least one of the spaces lacks its row, or did so many seconds ago."""
     missing: set[bytes] = set()
     if keys:
         asked = key_array(keys)
         for space in spaces:
-            missing.update(key.tobytes() for key in space.missing(asked))
+            missing.update(key.tobytes() for key in space.missing(asked, patience=patience))
     return [key in missing for key in keys]

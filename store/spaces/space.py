@@ -137,13 +137,15 @@ class Space:
     def __contains__(self, key: bytes) -> bool:
         return not len(self.missing([key]))
 
-    def missing(self, keys: Iterable[bytes] | Keys) -> Keys:
+    def missing(self, keys: Iterable[bytes] | Keys, *, patience: float = 0.0) -> Keys:
         """Returns those of the keys that have no row yet, each once, in the order asked.
 
-        Of a space in object storage, rows that others have added in the last few seconds may be among them.
+        Rows that others have added or removed in the last ``patience`` seconds may not be reckoned with, which spares
+        a listing of all shards; of a space in object storage it is a few seconds at least.
         """
         wanted = key_array(keys)
-        found = self._at_one_moment(lambda lookup: lookup.find(wanted), patience=self._folder.patience_seconds)
+        patience = max(patience, self._folder.patience_seconds)
+        found = self._at_one_moment(lambda lookup: lookup.find(wanted), patience=patience)
         return distinct(wanted[found == ABSENT])
 
     def keys(self) -> Keys:

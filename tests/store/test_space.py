@@ -93,6 +93,17 @@ def test_missing_names_the_absent_keys_once_in_the_order_asked(space: Space) -> 
     assert len(space.missing([])) == 0
 
 
+def test_with_patience_rows_of_others_may_come_later_and_own_ones_count_at_once(space: Space) -> None:
+    keys, rows = some(3)
+    other = open_store(space.path.parents[1]).space(SPEC)
+    assert len(space.missing(keys, patience=60)) == 3
+    other.add(keys[:1], rows[:1])
+    assert len(space.missing(keys, patience=60)) == 3
+    assert len(space.missing(keys)) == 2
+    space.add(keys[1:2], rows[1:2])
+    assert len(space.missing(keys, patience=60)) == 1
+
+
 def test_keys_that_have_no_row_are_counted_and_one_is_named(space: Space) -> None:
     keys, rows = some(3)
     space.add(keys[:1], rows[:1])
