@@ -29,8 +29,8 @@ LAST_COMMIT_SECONDS = 60.0
 # Where other jobs wait for what this one has claimed, it keeps nothing back for long.
 SHARED_COMMIT_SECONDS = 5.0
 
-# How old what is known of others' rows may be, when it is asked whether an image needs work. A row that is made twice is
-# one row, and a listing of thousands of shards for each load would take longer.
+# How old what is known of others' rows may be, when it is asked whether an image needs work: a row that is made twice
+# is one row, and a listing of thousands of shards for each load would take longer.
 PRESENCE_SECONDS = 2.0
 
 
