@@ -24,6 +24,9 @@ CHECK_IMAGES = 16
 # Up to how many images the labels are reviewed by the way, which takes seconds; for more, `penult report` does it.
 REVIEW_IMAGES = 5_000
 
+# Up to how many images times features times classes it is advised by the way: the learning curve takes some dozen fits.
+ADVISED_WORK = 1.5e8
+
 
 @dataclass(frozen=True)
 class Delivery:
@@ -82,8 +85,12 @@ def _reviewed(content: Report, trained: Trained, store: Store) -> Report:
     if card.n_train + card.n_test > REVIEW_IMAGES:
         reason = f"there are more than {REVIEW_IMAGES:,} images; 'penult report {card.name}' does it"
     else:
+        advises = card.n_train * card.width * len(card.classes) <= ADVISED_WORK
+        if not advises:
+            note = f"What to do next was not looked for: it takes minutes here; 'penult report {card.name}' does it"
+            content = replace(content, notes=[*content.notes, note])
         try:
-            return with_insights(content, insights_of(trained.head, store))
+            return with_insights(content, insights_of(trained.head, store, advises=advises))
         except InputError as error:  # such as one of a class with too few images to hold any out
             reason = str(error)
     return replace(content, notes=[*content.notes, f"Labels and copies were not reviewed: {reason}"])

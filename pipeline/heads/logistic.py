@@ -35,8 +35,8 @@ class LogisticPath(LinearHead):
     ``C`` means what it means in scikit-learn: the penalty is half the squared coefficients (for standardised
     features), the data term ``C`` times the summed loss, and the intercept is free. None, the default, walks from
     strong to weak penalties in half decades and stops when the held-out loss has risen twice. ``device`` is one of
-    torch's, as ``cuda``, to make the passes over the rows there; None is the CPU without torch. Of more than a hundred
-    classes the path is that of a hundred of them.
+    torch's, as ``cuda``, to make the passes over the rows there; None is the CPU without torch. Of a hundred
+    classes or more the path is that of a hundred of them.
 
     Attributes: ``C_``, ``path_`` (rows of C, held-out log-loss), ``objective_`` (mean loss and penalty at the
     solution), ``gap_`` (how far that may lie above the optimum, relative), ``n_iter_`` (passes over the rows). The

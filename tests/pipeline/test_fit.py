@@ -55,8 +55,10 @@ def test_the_report_of_a_fit_shows_a_label_that_is_probably_wrong(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _draw(collection / "green" / "truly-red.png", 0, seed=77)
+    monkeypatch.setattr(deliver, "ADVISED_WORK", 1)
     fitted = fit(collection, tmp_path / "store", backbone=small_backbone, output=tmp_path / "out")
     page = fitted.delivery.report.read_text()
+    assert "What to do next was not looked for" in page
     assert page[page.index("Labels that are probably wrong") :].count("truly-red.png") > 0
     monkeypatch.setattr(deliver, "REVIEW_IMAGES", 30)
     fitted = fit(collection, tmp_path / "store", backbone=small_backbone, output=tmp_path / "out")
