@@ -106,21 +106,29 @@ class Rates:
 
     images_per_core_second: float
     recorded_per_second: float  # by the driver, into the catalog
+    found_per_second: float  # in the catalog
+    looked_up_per_second: float  # of keys, in the largest space that was measured
     catalog_bytes: float
     listed_bytes: float
     index_bytes: float = 24.0
 
 
 def planned(images: int, cores: int, rates: Rates) -> dict[str, Any]:
-    """Returns what so many new images cost on so many cores, with four to an actor."""
+    """Returns what so many new images cost on so many cores, with four to an actor.
+
+    The driver looks each up in the catalog before (twice, for others may have been quicker) and records it while actors
+    work; then it looks for each key itself, while they rest.
+    """
     carrying = images / (rates.images_per_core_second * cores)
-    recording = images / rates.recorded_per_second
+    driving = images * (2 / rates.found_per_second + 1 / rates.recorded_per_second)
+    confirming = images * (1 / rates.found_per_second + 1 / rates.looked_up_per_second)
     per_shard = min(SHARD_ROWS, rates.images_per_core_second * 4 * COMMIT_SECONDS)
     return {
         "images": images,
         "cores": cores,
-        "hours": round(max(carrying, recording) / 3600, 1),
-        "driver_busy": f"{min(recording / max(carrying, recording), 1):.0%}",
+        "hours": round((max(carrying, driving) + confirming) / 3600, 1),
+        "confirming_hours": round(confirming / 3600, 1),
+        "driver_busy": f"{driving / max(carrying, driving):.0%}",
         "rows_tb": round(images * ROW_BYTES / 1e12, 3),
         "index_gb": round(images * rates.index_bytes / 1e9, 1),
         "catalog_gb": round(images * rates.catalog_bytes / 1e9, 1),
@@ -185,6 +193,8 @@ def table(scale: dict[str, Any], images_per_core_second: float) -> list[str]:
     rates = Rates(
         images_per_core_second,
         scale["catalog"]["files_recorded_per_s"],
+        scale["catalog"]["files_looked_up_per_s"],
+        scale["probe"]["keys_looked_up_per_s"],
         scale["catalog"]["bytes_per_file"],
         scale["listing"]["bytes_per_listed_file"],
     )
@@ -193,7 +203,9 @@ def table(scale: dict[str, Any], images_per_core_second: float) -> list[str]:
         "## Many images, computed",
         "",
         f"From {images_per_core_second:.1f} images a second and core, and the rates of [scale.md](scale.md): "
-        f"{rates.recorded_per_second:,.0f} files a second recorded by the driver. Rows of 1,280 float16.",
+        f"the driver records {rates.recorded_per_second:,.0f} files a second, finds {rates.found_per_second:,.0f} in "
+        f"the catalog, and looks up {rates.looked_up_per_second:,.0f} keys in a space of "
+        f"{scale['probe']['rows']:,} rows. Rows of 1,280 float16.",
         "",
         "| " + " | ".join(plans[0]) + " |",
         "|" + "---|" * len(plans[0]),
