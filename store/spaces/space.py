@@ -1,6 +1,5 @@
 """A space: rows under keys, added and read by any number of processes at once, without a lock."""
 
-import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ from penult.store.spaces.spec import FeatureType
 from penult.store.spaces.verification import SpaceReport, verify
 
 CHECKPOINT_ADDS = 64
-NEVER = (-math.inf, 0)
 
 Result = TypeVar("Result")
 
@@ -54,6 +52,15 @@ class SpaceStats:
     size_bytes: int
 
 
+@dataclass(frozen=True)
+class Look:
+    """What was seen of a space, at which moment, and how many of its own adds it knows of."""
+
+    lookup: Lookup
+    at: float
+    adds: int
+
+
 class Space:
     """The rows of one space of a store.
 
@@ -65,8 +72,7 @@ class Space:
         self.path = folder.here
         self.spec = folder.spec
         self._folder = folder
-        self._lookup: Lookup | None = None
-        self._looked = NEVER  # when the lookup was made, and how many adds it knows of
+        self._look: Look | None = None  # replaced as a whole, since several threads look
         self._added = self._adds = 0
 
     def __repr__(self) -> str:
@@ -94,7 +100,7 @@ class Space:
         """
         checkpoint(self._folder)
         self._adds = 0
-        self._lookup = None
+        self._look = None
 
     def load(
         self,
@@ -166,7 +172,7 @@ class Space:
 
     def compact(self, *, progress: Progress | None = None) -> Compaction:
         """Merges small shards into large ones; readers and writers go on meanwhile, and no answer changes."""
-        self._lookup = None
+        self._look = None
         return compact(self._folder, progress=progress)
 
     def collect(self, *, grace_seconds: float = GRACE_SECONDS) -> Collection:
@@ -181,24 +187,22 @@ class Space:
         """
         report = verify(self._folder, progress)
         if repair and not report.is_sound:
-            self._lookup = None
+            self._look = None
             report = repair_space(self._folder, report)
         return report
 
     def _at_one_moment(self, read: Callable[[Lookup], Result], *, patience: float = 0.0) -> Result:
         # A shard may go while it is read, once another has replaced it: then what is live by then is read instead.
         for _ in range(ATTEMPTS):
-            known = self._lookup
+            known = self._look
             try:
-                looked, added = self._looked
-                if known is not None and added == self._added and time.monotonic() < looked + patience:
-                    return read(known)
-                now = time.monotonic(), self._added
+                if known is not None and known.adds == self._added and time.monotonic() < known.at + patience:
+                    return read(known.lookup)
+                now, adds = time.monotonic(), self._added
                 live = frozenset(take(self._folder).live)
-                self._lookup = lookup = Lookup.of(self._folder, live, known)
-                self._looked = now
+                lookup = Lookup.of(self._folder, live, None if known is None else known.lookup)
+                self._look = Look(lookup, now, adds)
                 return read(lookup)
             except FileNotFoundError:
-                self._looked = NEVER
-                continue
+                patience = 0.0
         raise StoreDamagedError(f"{self._folder.path} changes faster than it can be read")
