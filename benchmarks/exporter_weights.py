@@ -56,8 +56,8 @@ def draw_keras(name: str, folder: Path) -> Path:
 
     from penult.exporters.sources.addresses import Address
     from penult.exporters.sources.drawn_norms import batch_of, settle_keras
-    from penult.exporters.sources.keras_applications import built
-    from penult.exporters.sources.keras_pixels import MODES, mode_of
+    from penult.exporters.sources.keras.applications import built
+    from penult.exporters.sources.keras.pixels import MODES, mode_of
     from penult.exporters.sources.source_network import ExportRequest
 
     keras.utils.set_random_seed(0)

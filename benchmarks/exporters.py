@@ -120,7 +120,7 @@ def one(source: str) -> dict[str, Any]:
     from penult.exporters.export import export, export_network
     from penult.exporters.sources.finding import find_source
     from penult.exporters.sources.source_network import ExportRequest
-    from penult.pipeline.extraction.decode import decode
+    from penult.pipeline.images.decode import decode
 
     prefix, _, name = source.partition(":")
     with tempfile.TemporaryDirectory() as folder:

@@ -86,8 +86,8 @@ def difference_from_torch(spec: dict[str, Any], room: Path) -> float | None:
 
 def run_limits(spec: dict[str, Any]) -> dict[str, Any]:
     from penult.exporters import load_backbone
-    from penult.pipeline.extraction.decode import decode
-    from penult.pipeline.extraction.session import Session
+    from penult.pipeline.images.decode import decode
+    from penult.pipeline.runtime.session import Session
 
     backbone = load_backbone(Path(spec["backbone"]))
     preprocessing = backbone.card.preprocessing
@@ -105,7 +105,7 @@ def choices(backbone: Any, pixels: np.ndarray) -> dict[str, float]:
     """Gives the rates of a session by its batch, and of the other way: one caller, and all cores for its session."""
     import onnxruntime
 
-    from penult.pipeline.extraction.opening import open_session
+    from penult.pipeline.runtime.providers import open_session
 
     batches = {size: np.resize(pixels, (size, *pixels.shape[1:])) for size in (1, 2, 4, 8, 32)}
     graph = backbone.serialized(["penultimate"])

@@ -25,7 +25,7 @@ def fill(folder: Path, store_path: Path, count: int) -> None:
     """Makes a collection of ``count`` files and a store that knows them all."""
     from penult.exporters import load_backbone
     from penult.pipeline.extraction.extract import open_spaces
-    from penult.pipeline.extraction.images import list_images
+    from penult.pipeline.images.listing import list_images
     from penult.store import open_store
     from penult.store.catalog.files import SeenFile
     from penult.store.keys import key_array, key_of

@@ -111,7 +111,7 @@ def write_network(network: str, folder: Path, photos: list[Path]) -> None:
     from penult.exporters.export import export_network
     from penult.exporters.sources.finding import find_source
     from penult.exporters.sources.source_network import ExportRequest
-    from penult.pipeline.extraction.decode import decode
+    from penult.pipeline.images.decode import decode
 
     request = ExportRequest(taps=())
     exporter, rest = find_source(f"{network}@{weights}")

@@ -27,8 +27,8 @@ HEAD = "logistic"
 def decoded(folder: Path, preprocessing: Any, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Gives the pixels and labels of images evenly over a folder."""
     from penult.errors import ImageError
-    from penult.pipeline.extraction.decode import decode
-    from penult.pipeline.extraction.images import list_images
+    from penult.pipeline.images.decode import decode
+    from penult.pipeline.images.listing import list_images
 
     files = [file for file in list_images(folder) if file.label is not None]
     files = [files[place] for place in np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)]
@@ -44,8 +44,8 @@ def decoded(folder: Path, preprocessing: Any, most: int) -> tuple[np.ndarray, np
 
 def features(backbone: Any, pixels: np.ndarray) -> dict[str, np.ndarray]:
     """Gives the penultimate features in each of the three ways."""
-    from penult.pipeline.extraction.opening import open_session
-    from penult.pipeline.extraction.openvino_session import OpenVinoSession
+    from penult.pipeline.runtime.openvino_session import OpenVinoSession
+    from penult.pipeline.runtime.providers import open_session
 
     graph = backbone.serialized(["penultimate"])
     sessions = {
@@ -136,7 +136,7 @@ def main() -> None:
 
     from penult.exporters import load_backbone
     from penult.pipeline.doctor.installation import installed_versions
-    from penult.pipeline.extraction.openvino_session import bfloat16_obstacle
+    from penult.pipeline.runtime.openvino_session import bfloat16_obstacle
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", action="append", help="a name or a file  [default: efficientnet-lite0]")

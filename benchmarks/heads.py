@@ -51,7 +51,7 @@ def run_one(name: str, folder: Path) -> dict[str, Any]:
     import sklearn.model_selection  # noqa: F401 - so that no import falls into the time
 
     import penult.pipeline.heads.recipes  # noqa: F401 - so that no import falls into the time
-    from penult.pipeline.training.evaluation import evaluate
+    from penult.pipeline.evaluation.evaluation import evaluate
 
     warnings.simplefilter("ignore")
     if hasattr(os, "sched_setaffinity"):

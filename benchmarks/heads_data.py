@@ -82,8 +82,8 @@ def image_rows(folder: Path) -> Rows:
     import penult
     from penult.pipeline.fit import save_dataset
     from penult.pipeline.progress import Silent
-    from penult.pipeline.training.feature_spaces import choose_spaces, gather
-    from penult.pipeline.training.training_rows import choose_rows
+    from penult.pipeline.samples.rows import choose_rows
+    from penult.store.features import choose_spaces, gather
 
     with tempfile.TemporaryDirectory() as room:
         store = penult.open_store(Path(room) / "store")

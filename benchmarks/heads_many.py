@@ -40,7 +40,7 @@ def crops_of(photo: Path, seed: int) -> list[np.ndarray]:
 
 def photo_rows(folder: Path, most: int) -> Rows:
     from penult.exporters.registry import load_backbone
-    from penult.pipeline.extraction.session import Session
+    from penult.pipeline.runtime.session import Session
 
     photos = sorted(path for path in folder.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
     photos = [photos[i] for i in np.linspace(0, len(photos) - 1, min(most, len(photos))).round().astype(int)]
@@ -62,9 +62,9 @@ def first_classes(rows: Rows, count: int) -> Rows:
 
 
 def measured(name: str, rows: Rows) -> str:
+    from penult.pipeline.evaluation.evaluation import evaluate
     from penult.pipeline.heads.recipe import HeadOptions
     from penult.pipeline.heads.registry import recipe_of
-    from penult.pipeline.training.evaluation import evaluate
 
     recipe = recipe_of(name, HeadOptions(len(rows.y), rows.classes, rows.X.shape[1]))
     wall, cpu = time.perf_counter(), time.process_time()

@@ -51,7 +51,7 @@ def build(folder: Path, rows: int) -> None:
 
 def train_within(folder: Path, head: str, limit_bytes: int) -> dict[str, Any]:
     import penult
-    from penult.pipeline.training import matrices
+    from penult.pipeline.heads import training_matrix as matrices
 
     matrices.memory_bytes = lambda: limit_bytes
     resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))

@@ -18,7 +18,7 @@ KEPT = "kept.npz"
 
 def keep_statistics(folder: Path) -> None:
     """Finds what the store keeps of the rows in ``folder``, beside them."""
-    from penult.pipeline.heads.basis import Basis
+    from penult.pipeline.heads.numerics.basis import Basis
 
     basis = Basis.of(np.load(folder / "X.npy"))
     parts = ("mean", "scale", "spread", "axes")
@@ -26,7 +26,7 @@ def keep_statistics(folder: Path) -> None:
 
 
 def kept_statistics(folder: Path) -> Any:
-    from penult.pipeline.heads.basis import Basis
+    from penult.pipeline.heads.numerics.basis import Basis
 
     with np.load(folder / KEPT) as held:
         parts = [held[part] for part in ("mean", "scale", "spread", "axes")]

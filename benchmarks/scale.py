@@ -167,7 +167,7 @@ def catalog(room: Path, rows: int) -> dict[str, Any]:
 
 def listing(room: Path, rows: int) -> dict[str, Any]:
     """Holds the listing of so many files as a driver does."""
-    from penult.pipeline.extraction.images import ImageFile
+    from penult.pipeline.images.image_file import ImageFile
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     files = [ImageFile(f"/shared/photos/{n // 1000:07d}/{n:012d}.jpg", 10**5 + n, 10**18 + n) for n in range(rows)]

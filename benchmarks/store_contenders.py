@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.store import SpaceSpec, open_store
-from penult.store.spaces.cast import widen
+from penult.store.shards.cast import widen
 from penult.store.spaces.reading import processors
 
 SHARD_ROWS = 16_384

@@ -1,7 +1,6 @@
 """A pretrained network becomes a backbone: one ONNX file that takes pixels and says where it came from."""
 
-from penult.exporters.backbone import Backbone
-from penult.exporters.bfloat16 import in_bfloat16
+from penult.exporters.backbone import Backbone, in_bfloat16
 from penult.exporters.card import Card, Decoding, Normalisation, Preprocessing, Tap
 from penult.exporters.export import export
 from penult.exporters.graph.tap_requests import parse_taps

@@ -23,7 +23,8 @@ from penult.exporters.plain import from_plain
 from penult.exporters.reference import Tolerance, compare, reference_batch
 from penult.exporters.soundness import check_sound
 
-__all__ = ["INPUT", "LOGITS", "Backbone"]
+__all__ = ["INPUT", "LOGITS", "Backbone", "in_bfloat16"]
+
 
 INPUT = "pixels"
 LOGITS = "logits"
@@ -200,3 +201,26 @@ class Backbone:
     def __repr__(self) -> str:
         height, width = self.input_size
         return f"<Backbone {self.name} {self.fingerprint[:16]} {height}x{width}, {len(self.card.taps)} taps>"
+
+
+SUFFIX = "-bf16"
+
+
+def in_bfloat16(backbone: Backbone) -> Backbone:
+    """Returns the same network under a name and a fingerprint of its own, to be computed in bfloat16 and never else.
+
+    The graph and its weights stay as they are; whoever runs it rounds them on the way.
+
+    Raises:
+        BackboneError: its numbers are not float32.
+    """
+    card = backbone.card
+    if card.precision != "fp32":
+        raise BackboneError(
+            f"The backbone {card.name!r} is one of {card.precision}",
+            expected="one of float32",
+            remedy="take the one that it was made of",
+        )
+    return Backbone(
+        onnx.load_from_string(backbone.to_bytes()), replace(card, name=card.name + SUFFIX, precision="bf16")
+    )

@@ -15,9 +15,8 @@ from penult.exporters.classes import imagenet_classes
 from penult.exporters.graph.assembly import assembled
 from penult.exporters.graph.batching import with_any_batch
 from penult.exporters.graph.graph_view import GraphView, network_inputs
-from penult.exporters.graph.half_precision import in_half_precision
 from penult.exporters.graph.landmarks import find_landmarks, planned
-from penult.exporters.graph.modernising import modernised
+from penult.exporters.graph.modernising import in_half_precision, modernised
 from penult.exporters.proof import Tell, in_silence, prove
 from penult.exporters.reference import describe, reference_batch
 from penult.exporters.running import Runner

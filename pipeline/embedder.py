@@ -11,14 +11,14 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from penult.errors import ImageError, InputError
 from penult.exporters import Backbone, load_backbone
-from penult.pipeline.extraction.decode import decode
 from penult.pipeline.extraction.extract import ExtractOptions, extract, open_spaces
-from penult.pipeline.extraction.images import ImageFile
-from penult.pipeline.extraction.session import Session
-from penult.pipeline.training.feature_spaces import gather
+from penult.pipeline.images.decode import decode
+from penult.pipeline.images.image_file import ImageFile
+from penult.pipeline.runtime.session import Session
 from penult.store import Space, Store, open_store
+from penult.store.features import gather
 from penult.store.keys import key_array, key_of
-from penult.store.spaces.spec import FeatureType
+from penult.store.spec import FeatureType
 
 __all__ = ["Embedder"]
 

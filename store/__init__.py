@@ -2,7 +2,7 @@
 
 from penult.store.keys import key_array, key_of
 from penult.store.spaces.space import Rows, Space, SpaceStats
-from penult.store.spaces.spec import SpaceSpec
+from penult.store.spec import SpaceSpec
 from penult.store.stores import Store, open_store
 
 __all__ = ["Rows", "Space", "SpaceSpec", "SpaceStats", "Store", "key_array", "key_of", "open_store"]

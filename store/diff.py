@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.store.keys import Keys, halves, no_keys
-from penult.store.spaces.keytable import ABSENT, search
+from penult.store.shards.key_table import ABSENT, search
 from penult.store.spaces.space import Space
-from penult.store.spaces.spec import SpaceSpec
+from penult.store.spec import SpaceSpec
 from penult.store.stores import Store
 
 BLOCK_BYTES = 32 << 20

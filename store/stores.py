@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from penult.errors import InputError, StoreDamagedError, StoreFormatError, UnknownNameError
-from penult.store.durable import make_folder, publish, temporary_name, write_new
-from penult.store.folders import names_in
-from penult.store.objects.places import Place
-from penult.store.opening import open_folder, put_json, read_json, require_no_link, url_of
+from penult.store.files.durable import make_folder, publish, temporary_name, write_new
+from penult.store.files.folders import names_in
+from penult.store.files.places import Place
 from penult.store.spaces.space import Space
-from penult.store.spaces.spacefolder import PARTS, SpaceFolder
-from penult.store.spaces.spec import SpaceSpec
+from penult.store.spaces.space_folder import PARTS, SpaceFolder
+from penult.store.spec import SpaceSpec
+from penult.store.store_folder import open_folder, put_json, read_json, require_no_link, url_of
 
 if TYPE_CHECKING:
     from penult.store.catalog import Catalog

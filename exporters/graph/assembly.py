@@ -13,8 +13,7 @@ from penult.exporters.graph.graph_view import GraphView
 from penult.exporters.graph.graph_writer import float_value
 from penult.exporters.graph.normalising import put_pixels_in
 from penult.exporters.graph.pooling import TapPlan, pool_in_graph
-from penult.exporters.graph.pruning import pruned
-from penult.exporters.graph.renaming import renamed
+from penult.exporters.graph.pruning import pruned, renamed
 
 __all__ = ["assembled"]
 

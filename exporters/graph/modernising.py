@@ -11,7 +11,8 @@ from onnx import TensorProto, inliner, numpy_helper, version_converter
 from penult.errors import BackboneError
 from penult.exporters.graph.graph_writer import IR_VERSION, OPSET
 
-__all__ = ["modernised"]
+__all__ = ["in_half_precision", "modernised"]
+
 
 _FLOATS = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 
@@ -134,3 +135,18 @@ def _replace(repeated: Any, items: Iterable[Any]) -> None:
     kept = list(items)
     del repeated[:]
     repeated.extend(kept)
+
+
+def in_half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Gives a new model whose weights and work are float16; pixels are uint8 still, and the outputs float32."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    try:
+        half: onnx.ModelProto = convert_float_to_float16(copy, keep_io_types=True)
+    except Exception as reason:  # the converter raises whatever its own parts raise
+        raise BackboneError(
+            f"The graph cannot be computed in half precision: {reason}", remedy="export it with --precision fp32"
+        ) from reason
+    return half

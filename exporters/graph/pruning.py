@@ -1,10 +1,10 @@
 """Cuts a graph down to what some of its outputs need."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import onnx
 
-__all__ = ["pruned"]
+__all__ = ["pruned", "renamed"]
 
 
 def pruned(model: onnx.ModelProto, outputs: Iterable[str]) -> onnx.ModelProto:
@@ -37,3 +37,22 @@ def _read_by(node: onnx.NodeProto) -> set[str]:
                 names |= _read_by(inner)
             names.update(output.name for output in graph.output)
     return names
+
+
+def renamed(model: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProto:
+    """Gives a copy in which each value of ``names`` is called what it maps to."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    _rename(copy.graph, names)
+    return copy
+
+
+def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                _rename(inner, names)
+    for named in (*graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        named.name = names.get(named.name, named.name)

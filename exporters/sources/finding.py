@@ -14,11 +14,11 @@ __all__ = ["GROUP", "find_source", "source_names"]
 GROUP = "penult.exporters"
 
 _OWN = {
-    "caffe": "penult.exporters.sources.caffe_source:read_caffe",
-    "keras": "penult.exporters.sources.keras_source:read_keras",
-    "onnx": "penult.exporters.sources.onnx_source:read_onnx",
-    "timm": "penult.exporters.sources.timm_source:read_timm",
-    "torchvision": "penult.exporters.sources.torchvision_source:read_torchvision",
+    "caffe": "penult.exporters.sources.caffe.source:read_caffe",
+    "keras": "penult.exporters.sources.keras.source:read_keras",
+    "onnx": "penult.exporters.sources.onnx.source:read_onnx",
+    "timm": "penult.exporters.sources.torch.timm_source:read_timm",
+    "torchvision": "penult.exporters.sources.torch.torchvision_source:read_torchvision",
 }
 _OF_FILES = {
     ".h5": "keras:{}",

@@ -7,24 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from penult.pipeline.advising.commands import Commands
-from penult.pipeline.advising.counsel import counsel
-from penult.pipeline.advising.learning import SHARES, learning_curve
+from penult.pipeline.advising.counsel import Commands, counsel
+from penult.pipeline.advising.evidence import Measured, room_for_more, taps_of
+from penult.pipeline.advising.learning_curve import SHARES, learning_curve, outlook
 from penult.pipeline.advising.likeness import likeness
-from penult.pipeline.advising.measured import Measured
-from penult.pipeline.advising.outlook import outlook
-from penult.pipeline.advising.room import room_for_more
-from penult.pipeline.advising.taps import taps_of
 from penult.pipeline.comparing.compare import CompareOptions, compare
-from penult.pipeline.heads.folds import sample
+from penult.pipeline.heads.numerics.folds import sample
+from penult.pipeline.heads.out_of_fold import HeadPlan
 from penult.pipeline.heads.registry import Task
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.report.content import Advice
-from penult.pipeline.training.feature_spaces import choose_spaces
-from penult.pipeline.training.out_of_fold import HeadPlan
-from penult.pipeline.training.targets import LABEL, labelled
-from penult.pipeline.training.training_rows import Samples, choose_rows
+from penult.pipeline.samples.rows import Samples, choose_rows
+from penult.pipeline.samples.targets import LABEL, labelled
 from penult.store import Store, open_store
+from penult.store.features import choose_spaces
 from penult.store.tables.columns import missing_in
 
 __all__ = ["AdviseOptions", "Advised", "advise"]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penult.pipeline.report.words import listed
+from penult.pipeline.words import listed
 from penult.store import Space, SpaceSpec
 
 __all__ = ["SIZES", "Likeness", "distances", "feature_distance", "likeness"]

@@ -6,15 +6,16 @@ import click
 
 from penult.pipeline.advising.advise import Advised, AdviseOptions
 from penult.pipeline.advising.advise import advise as run_advise
-from penult.pipeline.cli.dataset_options import (
+from penult.pipeline.cli.options import (
     dataset_argument,
     dataset_of,
     features_option,
+    json_option,
     of_backbone_option,
+    store_option,
     target_option,
     task_option,
 )
-from penult.pipeline.cli.options import json_option, store_option
 from penult.pipeline.cli.output import print_json, progress
 from penult.store import open_store
 

@@ -8,10 +8,10 @@ import click
 
 from penult.exporters import Backbone, Card, builtin_names, in_bfloat16, load_backbone
 from penult.exporters.sources.finding import source_names
+from penult.pipeline.backbones import drafted
 from penult.pipeline.cli.options import json_option
 from penult.pipeline.cli.output import print_json, print_table
-from penult.pipeline.drafting import drafted
-from penult.pipeline.extraction.images import list_images
+from penult.pipeline.images.listing import list_images
 
 
 @click.group(invoke_without_command=True)

@@ -7,12 +7,19 @@ from typing import Any
 
 import click
 
-from penult.pipeline.cli.dataset_options import dataset_argument, dataset_of, target_option, task_option
-from penult.pipeline.cli.options import default_of, json_option, store_option
+from penult.pipeline.cli.options import (
+    dataset_argument,
+    dataset_of,
+    default_of,
+    json_option,
+    store_option,
+    target_option,
+    task_option,
+)
 from penult.pipeline.cli.output import print_json, progress
 from penult.pipeline.comparing.compare import Compared, CompareOptions
 from penult.pipeline.comparing.compare import compare as run_compare
-from penult.pipeline.comparing.measures import NAMES, told
+from penult.pipeline.evaluation.measures import NAMES, told
 from penult.store import open_store
 
 

@@ -7,7 +7,7 @@ import click
 
 from penult.pipeline.cli.options import json_option, store_option
 from penult.pipeline.cli.output import print_json, print_table
-from penult.pipeline.training.relabelling import SplitRule, import_labels, split_dataset
+from penult.pipeline.samples.relabelling import SplitRule, import_labels, split_dataset
 from penult.store import open_store
 from penult.store.catalog.datasets import Dataset
 from penult.store.tables.formats import write_table

@@ -9,7 +9,7 @@ import click
 
 from penult.pipeline.cli.options import default_of, json_option
 from penult.pipeline.cli.output import print_json, print_trained, progress
-from penult.pipeline.demo import Demo, run_demo
+from penult.pipeline.demo.demo import Demo, run_demo
 
 # A class that is less probable than this would be printed as 0.0 %.
 LEAST_SHOWN = 0.0005

@@ -11,12 +11,12 @@ from penult.errors import InputError, MissingFileError, PenultError
 from penult.exporters import load_backbone
 from penult.exporters.sources.finding import source_names
 from penult.exporters.sources.hints import FAMILIES, Hints
+from penult.pipeline.backbones import export as run_export
 from penult.pipeline.cli.backbones import proof_line
 from penult.pipeline.cli.options import default_of, json_option
 from penult.pipeline.cli.output import print_json, progress
-from penult.pipeline.export import export as run_export
-from penult.pipeline.extraction.decode import FILTERS
-from penult.pipeline.extraction.images import list_images
+from penult.pipeline.images.decode import FILTERS
+from penult.pipeline.images.listing import list_images
 
 THREE_NUMBERS = "Three numbers from 0 to 255, separated by commas."
 

@@ -22,8 +22,7 @@ from penult.pipeline.cli.options import (
 )
 from penult.pipeline.cli.output import exit_code_of, print_json, progress
 from penult.pipeline.extraction.extract import extract as run_extract
-from penult.pipeline.extraction.extract_job import extract_job
-from penult.pipeline.extraction.job_file import read_job_file
+from penult.pipeline.extraction.job_file import extract_job, read_job_file
 from penult.pipeline.extraction.receipt import Receipt
 
 

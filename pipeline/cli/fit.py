@@ -6,16 +6,18 @@ from typing import Any
 import click
 
 from penult.pipeline.cli.options import (
+    AUTO_HELP,
     backbone_option,
     default_of,
     extract_options,
     images_argument,
     json_option,
     made_options,
+    made_training,
     store_option,
+    training_options,
 )
 from penult.pipeline.cli.output import exit_code_of, print_json, print_trained, progress
-from penult.pipeline.cli.training_options import AUTO_HELP, made_training, training_options
 from penult.pipeline.extraction.options import ExtractOptions
 from penult.pipeline.fit import fit as run_fit
 

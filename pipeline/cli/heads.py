@@ -11,7 +11,7 @@ import click
 from penult.errors import InputError
 from penult.pipeline.cli.options import json_option, store_option
 from penult.pipeline.cli.output import print_json, print_table
-from penult.pipeline.shortlist import shortlist
+from penult.pipeline.words import shortlist
 from penult.store import open_store
 
 # By which figure the heads of each task are known.

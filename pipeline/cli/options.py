@@ -9,9 +9,38 @@ from typing import Any, TypeVar, cast, get_args
 
 import click
 
+from penult.errors import InputError
 from penult.pipeline.extraction.extract import ExtractOptions, extract
 from penult.pipeline.extraction.options import EngineName
-from penult.pipeline.extraction.providers import PROVIDERS
+from penult.pipeline.runtime.providers import PROVIDERS
+from penult.pipeline.training.train import TrainOptions
+from penult.store import Store
+
+__all__ = [
+    "Verb",
+    "added",
+    "backbone_option",
+    "cluster_options",
+    "dataset_argument",
+    "dataset_of",
+    "default_of",
+    "extract_options",
+    "features_option",
+    "images_argument",
+    "job_options",
+    "json_option",
+    "made_options",
+    "made_training",
+    "of_backbone_option",
+    "provider_option",
+    "runs_option",
+    "store_argument",
+    "store_option",
+    "target_option",
+    "task_option",
+    "training_options",
+]
+
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -182,3 +211,67 @@ def made_options(values: dict[str, Any]) -> ExtractOptions:
     """Takes the options of `extract_options`, `job_options` and `cluster_options` out of a verb's keywords."""
     names = [field.name for field in fields(ExtractOptions) if field.name in values]
     return ExtractOptions(**{name: values.pop(name) for name in names})
+
+
+AUTO_HELP = "'auto' takes the best of the quick ones on held-out training images"
+
+
+def training_options(verb: Verb) -> Verb:
+    """Adds options of `TrainOptions`; the verb gets them as keywords and gives them to `made_training`."""
+    options = (
+        click.option(
+            "--min-accuracy",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            help="The share of answers that is to be right, as in 0.98: the head calls images 'unsure' rather, as far "
+            "as held-out training images show that it must.",
+        ),
+        click.option(
+            "--class-weight",
+            type=click.Choice(["balanced"]),
+            help="Give the images of a rare class the weight of those of a frequent one.",
+        ),
+    )
+    return added(verb, options)
+
+
+def made_training(values: dict[str, Any], **more: Any) -> TrainOptions:
+    """Takes the options of `training_options` out of a verb's keywords."""
+    return TrainOptions(class_weight=values.pop("class_weight"), min_accuracy=values.pop("min_accuracy"), **more)
+
+
+dataset_argument = click.argument("dataset", required=False)
+
+of_backbone_option = click.option("--backbone", help="Whose features, where the store has those of several.")
+
+
+def features_option(run: Callable[..., Any]) -> Callable[[Verb], Verb]:
+    """Returns the option of the features that a verb uses, with the default of the function that it calls."""
+    return click.option(
+        "--features",
+        default=default_of(run, "features"),
+        show_default=True,
+        help="Taps, or backbone:tap, separated by commas.",
+    )
+
+
+def target_option(what: str) -> Callable[[Verb], Verb]:
+    """Returns the option of the column that is to be predicted."""
+    return click.option("--target", default=TrainOptions.target, show_default=True, help=what)
+
+
+def task_option(what: str) -> Callable[[Verb], Verb]:
+    """Returns the option that decides how a column is read."""
+    kinds = click.Choice(["classification", "regression", "multilabel"])
+    return click.option("--task", type=kinds, help=f"What the target holds, where it could be either{what}")
+
+
+def dataset_of(store: Store, named: str | None) -> str:
+    """Returns the dataset that is named, or the only one of the store."""
+    names = store.catalog.datasets.names()
+    if named is None and len(names) != 1:
+        raise InputError(
+            f"The store {store.address!r} has {len(names)} datasets" + (f": {', '.join(names)}" if names else ""),
+            expected="the name of one of them" if names else "at least one",
+            remedy="name the one that is meant" if names else "run 'penult fit IMAGES' first",
+        )
+    return named if named is not None else names[0]

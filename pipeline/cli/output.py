@@ -12,7 +12,7 @@ from penult.pipeline.extraction.receipt import Receipt
 from penult.pipeline.progress import Progress, progress_for
 
 if TYPE_CHECKING:  # which load scikit-learn, and a verb that trains nothing should not wait for it
-    from penult.pipeline.deliver import Delivery
+    from penult.pipeline.fit import Delivery
     from penult.pipeline.training.train import Trained
     from penult.pipeline.training.train_values import TrainedValues
 

@@ -9,11 +9,10 @@ import click
 from penult.pipeline.cli.app import NEW_FAILURES
 from penult.pipeline.cli.options import default_of, images_argument, json_option, runs_option, store_option
 from penult.pipeline.cli.output import one_line, print_json, progress
-from penult.pipeline.extraction.views import parse_views
+from penult.pipeline.images.views import parse_views
 from penult.pipeline.models.predict import UNSURE, Prediction, Predictions
 from penult.pipeline.models.predict import predict as run_predict
-from penult.pipeline.models.prediction_files import prediction_writer
-from penult.pipeline.models.sorting import ImageSorter
+from penult.pipeline.models.prediction_files import ImageSorter, prediction_writer
 
 
 @click.command()

@@ -8,9 +8,9 @@ import click
 from penult.pipeline.cli.options import default_of, json_option, store_option
 from penult.pipeline.cli.output import print_json, progress
 from penult.pipeline.heads.saved_heads import saved_head
-from penult.pipeline.insights import insights_of
-from penult.pipeline.report.projection import METHODS
-from penult.pipeline.reporting import report as run_report
+from penult.pipeline.report.embedding_map import METHODS
+from penult.pipeline.report.insights import insights_of
+from penult.pipeline.report.reporting import report as run_report
 from penult.store import open_store
 
 

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import click
 
-from penult.pipeline.cli.dataset_options import (
+from penult.pipeline.cli.options import (
     dataset_argument,
     dataset_of,
     features_option,
+    json_option,
     of_backbone_option,
+    store_option,
     target_option,
     task_option,
 )
-from penult.pipeline.cli.options import json_option, store_option
 from penult.pipeline.cli.output import one_line, print_json, print_table, progress
 from penult.pipeline.reviewing.review import REASONS, Reviewed, ReviewOptions
 from penult.pipeline.reviewing.review import review as run_review

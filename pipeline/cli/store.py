@@ -86,7 +86,7 @@ def verify(ctx: click.Context, /, store: Path, repair: bool, as_json: bool) -> N
 
     After --repair, run the same 'penult extract' again: it extracts what was lost, and nothing else.
     """
-    from penult.pipeline.wholeness import find_damage
+    from penult.pipeline.heads.saved_heads import find_damage
 
     opened = open_store(store, create=False)
     damaged = list(opened.catalog.find_damage())
@@ -264,7 +264,7 @@ def import_(
 
 
 def _space(store: Store, name: str) -> Space:
-    from penult.pipeline.training.feature_spaces import choose_spaces
+    from penult.store.features import choose_spaces
 
     (space,) = choose_spaces(store, name)
     return space

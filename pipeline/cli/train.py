@@ -7,19 +7,23 @@ from typing import Any
 
 import click
 
-from penult.pipeline.cli.dataset_options import (
+from penult.pipeline.cli.options import (
+    AUTO_HELP,
     dataset_argument,
     dataset_of,
+    default_of,
     features_option,
+    json_option,
+    made_training,
     of_backbone_option,
+    store_option,
     target_option,
     task_option,
+    training_options,
 )
-from penult.pipeline.cli.options import default_of, json_option, store_option
 from penult.pipeline.cli.output import print_json, print_trained, print_trained_values, progress
-from penult.pipeline.cli.training_options import AUTO_HELP, made_training, training_options
-from penult.pipeline.deliver import deliver
-from penult.pipeline.training.targets import target_of
+from penult.pipeline.fit import deliver
+from penult.pipeline.samples.targets import target_of
 from penult.pipeline.training.train import TrainOptions
 from penult.pipeline.training.train import train as run_train
 from penult.pipeline.training.train_values import train_values
@@ -102,7 +106,7 @@ def train(
 
 
 def _views(text: str | None) -> tuple[str, ...]:
-    from penult.pipeline.extraction.views import parse_views
+    from penult.pipeline.images.views import parse_views
 
     return () if text is None else parse_views(text)
 

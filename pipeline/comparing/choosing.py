@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from penult.pipeline.comparing.cache import KeptResults
 from penult.pipeline.comparing.compare import QUICK, CompareOptions, Try, compare, results_of
-from penult.pipeline.comparing.kept import KeptResults
-from penult.pipeline.comparing.measures import NAMES, Measure, lead_of
 from penult.pipeline.comparing.sampling import manageable
+from penult.pipeline.evaluation.abstention import Abstention, choose_abstention
+from penult.pipeline.evaluation.intervals import Interval
+from penult.pipeline.evaluation.measures import NAMES, Measure, lead_of
+from penult.pipeline.evaluation.paired import mcnemar
+from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut, hold_out
 from penult.pipeline.progress import Progress
-from penult.pipeline.training.abstention import Abstention, choose_abstention
-from penult.pipeline.training.feature_spaces import gather
-from penult.pipeline.training.intervals import Interval
-from penult.pipeline.training.out_of_fold import HeadPlan, HeldOut, hold_out
-from penult.pipeline.training.paired import mcnemar
-from penult.pipeline.training.training_rows import Samples
+from penult.pipeline.samples.rows import Samples
 from penult.store import Space, Store
+from penult.store.features import gather
 
 __all__ = ["Choice", "abstention_of", "choose_head"]
 

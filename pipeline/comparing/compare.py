@@ -1,29 +1,39 @@
 """Backbones, taps and heads tried on the same training images, each held out in turn: the test split is not touched."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from penult.errors import InputError
-from penult.pipeline.comparing.kept import KeptResults
-from penult.pipeline.comparing.measures import NAMES, Measure, credits_of, figure_of, measure_for, told
-from penult.pipeline.comparing.offers import extraction_milliseconds, offered_features
+from penult.pipeline.comparing.cache import KeptResults
 from penult.pipeline.comparing.sampling import manageable
-from penult.pipeline.comparing.significance import paired_p_values
+from penult.pipeline.evaluation.evaluation import Evaluation, evaluate
+from penult.pipeline.evaluation.intervals import Interval, paired_p_values
+from penult.pipeline.evaluation.measures import NAMES, Measure, credits_of, figure_of, measure_for, told
+from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut, hold_out
 from penult.pipeline.heads.registry import Task
 from penult.pipeline.progress import Progress, Silent
-from penult.pipeline.training.evaluation import Evaluation, evaluate
-from penult.pipeline.training.feature_spaces import choose_spaces, gather
-from penult.pipeline.training.intervals import Interval
-from penult.pipeline.training.out_of_fold import HeadPlan, HeldOut, hold_out
-from penult.pipeline.training.targets import LABEL, labelled
-from penult.pipeline.training.training_rows import Samples, choose_rows
+from penult.pipeline.samples.rows import Samples, choose_rows
+from penult.pipeline.samples.targets import LABEL, labelled
 from penult.store import Space, Store, open_store
+from penult.store.features import choose_spaces, gather
 
-__all__ = ["QUICK", "CompareOptions", "Compared", "Try", "compare", "results_of"]
+__all__ = [
+    "QUICK",
+    "CompareOptions",
+    "Compared",
+    "Try",
+    "compare",
+    "extraction_milliseconds",
+    "offered_features",
+    "results_of",
+]
+
 
 QUICK = ("logistic", "ridge", "lda", "centroid")
 """The heads that take seconds."""
@@ -234,3 +244,51 @@ def _ranked(tries: Sequence[Try], measure: Measure) -> tuple[Try, ...]:
     chance = paired_p_values(added > 0 if measure == "accuracy" else added)
     rest = [replace(one, p_value=float(chance[0, place])) for place, one in enumerate(ranked) if place]
     return (ranked[0], *rest)
+
+
+def offered_features(store: Store, keys: NDArray[np.uint8], notes: list[str]) -> list[list[Space]]:
+    """Returns each space that has a row for all keys, the taps of each backbone together, and the backbones together.
+
+    Spaces that lack rows are named in ``notes``.
+    """
+    whole = []
+    for space in store.spaces():
+        if space.spec.view != "identity":
+            continue
+        missing = len(space.missing(keys))
+        if missing:
+            notes.append(f"{space.spec.name} has no features of {missing:,} training images and is left out")
+        else:
+            whole.append(space)
+    if not whole:
+        raise InputError(
+            "no space of the store has features of all training images",
+            expected="one at least",
+            remedy="run 'penult extract' on the images of the dataset",
+        )
+    backbones: dict[tuple[str, str], list[Space]] = defaultdict(list)
+    for space in whole:
+        backbones[space.spec.fingerprint, space.spec.dtype].append(space)
+    offers = [[space] for space in whole] + [taps for taps in backbones.values() if len(taps) > 1]
+    last = {space.spec.fingerprint: space for space in whole if space.spec.tap == "penultimate"}
+    if len(last) > 1:
+        offers.append(list(last.values()))
+    return offers
+
+
+def extraction_milliseconds(store: Store, spaces: Sequence[Space]) -> float | None:
+    """Returns what an image cost the jobs that made these spaces, in milliseconds of the whole job; None if unknown.
+
+    One job that makes several taps of a backbone makes them in one pass, so the dearest tap of each backbone counts.
+    """
+    costs: dict[str, float] = {}
+    for space in spaces:
+        new, seconds = 0, 0.0
+        for job in store.catalog.jobs.all():
+            receipt = job.receipt or {}
+            if space.spec.id in receipt.get("spaces", ()) and receipt.get("new"):
+                new, seconds = new + receipt["new"], seconds + receipt["seconds"]
+        if not new:
+            return None
+        costs[space.spec.fingerprint] = max(costs.get(space.spec.fingerprint, 0.0), 1000 * seconds / new)
+    return round(sum(costs.values()), 2)

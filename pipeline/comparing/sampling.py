@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from penult.pipeline.heads.folds import sample
-from penult.pipeline.training.matrices import memory_bytes
-from penult.pipeline.training.training_rows import Samples
+from penult.pipeline.heads.numerics.folds import sample
+from penult.pipeline.heads.training_matrix import memory_bytes
+from penult.pipeline.samples.rows import Samples
 
 __all__ = ["manageable"]
 

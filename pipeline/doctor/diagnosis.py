@@ -9,9 +9,9 @@ from penult.errors import InputError
 from penult.exporters import Backbone, load_backbone
 from penult.pipeline.doctor.installation import Installation, look_at_installation
 from penult.pipeline.doctor.rates import decode_rate, disk_rate, read_decodable, sample_images, session_rate
-from penult.pipeline.extraction.images import list_images
-from penult.pipeline.extraction.session import Session, worker_count
-from penult.store.opening import url_of
+from penult.pipeline.images.listing import list_images
+from penult.pipeline.runtime.session import Session, worker_count
+from penult.store.store_folder import url_of
 
 IMAGES = 64
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from penult.errors import InputError, MissingFileError
 from penult.exporters.card import Preprocessing
-from penult.pipeline.extraction.decode import decode
-from penult.pipeline.extraction.images import ImageFile
-from penult.pipeline.extraction.reading import read_file
-from penult.pipeline.extraction.session import Session
+from penult.pipeline.images.decode import decode
+from penult.pipeline.images.image_file import ImageFile
+from penult.pipeline.images.reading import read_file
+from penult.pipeline.runtime.session import Session
 
 BLOCK_BYTES = 1 << 20
 BLOCKS = 32

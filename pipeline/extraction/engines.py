@@ -8,13 +8,13 @@ from typing import Protocol, Self
 
 from penult.errors import MissingExtraError
 from penult.exporters import Backbone
-from penult.pipeline.extraction.crew import Crew
-from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.extraction.interrupts import Stop
 from penult.pipeline.extraction.options import ExtractOptions
 from penult.pipeline.extraction.recorder import Recorder
 from penult.pipeline.extraction.worker import Outcome
+from penult.pipeline.extraction.worker_pool import Crew
 from penult.pipeline.extraction.writer import Writer
+from penult.pipeline.images.image_file import ImageFile
 from penult.store import Space, Store
 
 # How long to wait before asking again whether another job has committed what it has claimed.
@@ -119,7 +119,7 @@ def start_engine(
 ) -> Engine:
     """Returns the engine that the options name."""
     if options.engine == "ray":
-        from penult.pipeline.extraction.ray_engine import RayEngine
+        from penult.pipeline.cluster.engine import RayEngine
 
         return RayEngine(backbone, store, spaces, options, recorder)
     return LocalEngine(backbone, spaces, options, recorder)

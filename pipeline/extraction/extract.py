@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 from penult.errors import InputError
 from penult.exporters import Backbone, load_backbone
-from penult.pipeline.extraction.collector import paused_collector
-from penult.pipeline.extraction.gone import forget_gone
-from penult.pipeline.extraction.images import ImageFile, list_images, list_sources
-from penult.pipeline.extraction.job import Job
+from penult.pipeline.extraction.job import Job, paused_collector
 from penult.pipeline.extraction.options import ExtractOptions
 from penult.pipeline.extraction.receipt import Receipt
-from penult.pipeline.extraction.sharding import files_of_shard
-from penult.pipeline.extraction.views import IDENTITY, parse_views, row_name
+from penult.pipeline.extraction.recorder import forget_gone
+from penult.pipeline.images.image_file import ImageFile
+from penult.pipeline.images.listing import list_images, list_sources
+from penult.pipeline.images.sharding import files_of_shard
+from penult.pipeline.images.views import IDENTITY, parse_views, row_name
 from penult.pipeline.progress import Progress, Silent
 from penult.store import Space, SpaceSpec, Store, open_store
-from penult.store.spaces.spec import FeatureType
+from penult.store.spec import FeatureType
 
 __all__ = ["ExtractOptions", "extract", "find_images", "open_spaces"]
 

@@ -1,15 +1,22 @@
 """A job as one TOML file: sources, backbones, taps and every option, so that a scheduler runs one file."""
 
 import re
+import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from penult.errors import InputError, MissingFileError, PenultError, UnknownNameError
+from penult.exporters import Backbone, load_backbone
+from penult.pipeline.extraction.extract import extract, find_images
 from penult.pipeline.extraction.options import ExtractOptions
+from penult.pipeline.extraction.receipt import Receipt
+from penult.pipeline.images.image_file import ImageFile
+from penult.pipeline.progress import Progress, Silent
+from penult.store import open_store
 
 # How far a process may give way to others.
 LEVELS = range(20)
@@ -176,3 +183,33 @@ class _Reader:
             if (head[1] == key and table in (None, inside)) if head else (inside == table and assigned.match(line)):
                 return f"{self._path.name}, line {number}: "
         return f"{self._path.name}: "
+
+
+def extract_job(job: str | Path | JobFile, *, progress: Progress | None = None) -> list[Receipt]:
+    """Returns a receipt for each backbone that was begun; the time of ``max_seconds`` is that of all together."""
+    asked = job if isinstance(job, JobFile) else read_job_file(job)
+    progress = progress or Silent()
+    # A backbone or a tap that is not there is an error now, and not after the hours that the others take.
+    networks = [(_loaded(request), request.taps) for request in asked.backbones]
+    files: list[ImageFile] = []
+    with telling_line(asked.images_where):
+        for source in asked.images:
+            files += find_images(source, progress, shard=asked.options.shard)
+    store = open_store(asked.store)
+    began, receipts = time.monotonic(), []
+    for network, taps in networks:
+        options = replace(asked.options, shard=None)
+        if options.max_seconds is not None:
+            left = options.max_seconds - (time.monotonic() - began)
+            options = replace(options, max_seconds=max(left, 1e-3))
+        receipts.append(extract(files, store, backbone=network, taps=taps, options=options, progress=progress))
+    return receipts
+
+
+def _loaded(request: BackboneRequest) -> Backbone:
+    with telling_line(request.where):
+        network = load_backbone(request.name)
+    with telling_line(request.taps_where):
+        for tap in request.taps:
+            network.tap(tap)
+    return network

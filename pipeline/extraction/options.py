@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from penult.errors import InputError
-from penult.pipeline.extraction.decode_limits import DecodeLimits
-from penult.pipeline.extraction.providers import PROVIDERS
-from penult.pipeline.extraction.sharding import parse_shard
+from penult.pipeline.images.decode import DecodeLimits
+from penult.pipeline.images.sharding import parse_shard
+from penult.pipeline.runtime.providers import PROVIDERS
 
 Dtype = Literal["float16", "float32"]
 EngineName = Literal["local", "ray"]
@@ -70,6 +70,6 @@ class ExtractOptions:
                     expected="it with the engine ray alone",
                     remedy=f"say --engine ray, or leave --{name} out",
                 )
-        from penult.pipeline.extraction.views import parse_views
+        from penult.pipeline.images.views import parse_views
 
         parse_views(self.views)

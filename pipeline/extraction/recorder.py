@@ -1,15 +1,19 @@
 """Keeps a job's records: the catalog, the ledger, the manifests and the receipt. Only one process of a job does so."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 
-from penult.errors import ImageError
-from penult.pipeline.extraction.metrics import Metrics
+from penult.errors import ImageError, StoreDamagedError
 from penult.pipeline.extraction.options import ExtractOptions
-from penult.pipeline.extraction.receipt import Receipt
+from penult.pipeline.extraction.receipt import Metrics, Receipt
 from penult.pipeline.extraction.writer import Commit, Tally
+from penult.pipeline.images.image_file import ImageFile
 from penult.pipeline.progress import Task
 from penult.store import Space, Store
+from penult.store.catalog import Catalog
 
 # How many commits pass until what the spaces hold is written down.
 CHECKPOINT_COMMITS = 64
@@ -92,3 +96,24 @@ class Recorder:
     def close(self) -> None:
         """Writes the last metrics."""
         self._metrics.tell(self.receipt.now(), is_over=True)
+
+
+def forget_gone(catalog: Catalog, folder: Path, files: Sequence[ImageFile]) -> int:
+    """Drops the rows of files below ``folder`` that are neither there nor among ``files``; returns how many.
+
+    Nothing is lost where a disk is only not mounted: its files are tried once more when they are back.
+    """
+    root = os.path.join(os.path.abspath(folder), "")  # noqa: PTH100, PTH118 - as the listing does it, which follows no link
+    with suppress(StoreDamagedError):  # which `penult store verify` tells of; the job itself is done
+        below = {row.path for row in catalog.ledger.failures() if row.path.startswith(root)}
+        gone = [path for path in below.difference(file.path for file in files) if _is_gone(path)]
+        if gone:
+            catalog.ledger.forget(gone)
+        return len(gone)
+    return 0
+
+
+def _is_gone(path: str) -> bool:
+    with suppress(ValueError):  # a path with a zero byte
+        return not os.path.lexists(path)
+    return False

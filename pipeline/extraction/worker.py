@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from penult.errors import ImageError
 from penult.exporters.card import Preprocessing
-from penult.pipeline.extraction.decode_limits import DecodeLimits
-from penult.pipeline.extraction.decoders import Decoders, DecodingStopped
-from penult.pipeline.extraction.images import ImageFile
-from penult.pipeline.extraction.reading import read_file
-from penult.pipeline.extraction.session import Runner
-from penult.pipeline.extraction.views import IDENTITY, row_name, view_of
+from penult.pipeline.images.decode import DecodeLimits
+from penult.pipeline.images.decoder_pool import Decoders, DecodingStopped
+from penult.pipeline.images.image_file import ImageFile
+from penult.pipeline.images.reading import read_file
+from penult.pipeline.images.views import IDENTITY, row_name, view_of
+from penult.pipeline.runtime.session import Runner
 from penult.store.keys import key_of
 
 # How many bytes of files a worker holds at once, or one file where it is larger.

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from penult.pipeline.extraction.images import ImageFile
 from penult.pipeline.extraction.worker import Outcome
+from penult.pipeline.images.image_file import ImageFile
 from penult.store import Space
 from penult.store.catalog.files import SeenFile
 from penult.store.catalog.ledger import Failure

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import HeadError, MissingFileError, SpaceMismatchError, StoreWriteError
-from penult.pipeline.heads.chances import said_of
+from penult.files import replace_file
 from penult.pipeline.heads.head_card import HeadCard, SpaceRef, check_seal, sealed
-from penult.pipeline.models.replacing import replace_file
-from penult.pipeline.training.feature_spaces import gather
+from penult.pipeline.heads.scoring import said_of
 from penult.store import SpaceSpec, Store
+from penult.store.features import gather
 
 __all__ = ["TRUSTED", "Head", "HeadCard", "SpaceRef"]
 
@@ -27,15 +27,15 @@ TRUSTED = frozenset(
         "lightgbm.basic.Booster",
         "lightgbm.sklearn.LGBMClassifier",
         "lightgbm.sklearn.LGBMRegressor",
-        "penult.pipeline.heads.boosted.BoostedTrees",
-        "penult.pipeline.heads.boosted_numbers.BoostedNumbers",
-        "penult.pipeline.heads.centroid.NearestMean",
-        "penult.pipeline.heads.each_tag.EachTag",
-        "penult.pipeline.heads.lda.ShrunkenDiscriminant",
-        "penult.pipeline.heads.logistic.LogisticPath",
-        "penult.pipeline.heads.machine.LinearMachine",
-        "penult.pipeline.heads.ridge.RidgePath",
-        "penult.pipeline.heads.ridge_numbers.RidgeNumbers",
+        "penult.pipeline.heads.estimators.boosted.BoostedTrees",
+        "penult.pipeline.heads.estimators.boosted.BoostedNumbers",
+        "penult.pipeline.heads.estimators.centroid.NearestMean",
+        "penult.pipeline.heads.estimators.one_per_tag.EachTag",
+        "penult.pipeline.heads.estimators.lda.ShrunkenDiscriminant",
+        "penult.pipeline.heads.logistic.path.LogisticPath",
+        "penult.pipeline.heads.estimators.linear_svm.LinearMachine",
+        "penult.pipeline.heads.estimators.ridge.RidgePath",
+        "penult.pipeline.heads.estimators.ridge.RidgeNumbers",
         "sklearn.calibration._CalibratedClassifier",
         "sklearn.calibration._SigmoidCalibration",
         "sklearn.model_selection._split.StratifiedKFold",
@@ -100,7 +100,7 @@ class Head:
 
     def linear(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Returns W (C, D) and b (C) with probabilities = softmax(features @ W.T + b), or None if it is not linear."""
-        from penult.pipeline.heads.linear import LinearHead
+        from penult.pipeline.heads.numerics.linear import LinearHead
 
         if isinstance(self.estimator, LinearHead) and self.card.task == "classification":
             return self.estimator.coef_, self.estimator.intercept_

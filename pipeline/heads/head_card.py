@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from penult.errors import HeadError
 from penult.pipeline.heads.registry import Task
-from penult.store.spaces.spec import SpaceSpec
+from penult.store.spec import SpaceSpec
 
 __all__ = ["FORMAT", "MAJOR", "MINOR", "HeadCard", "SpaceRef", "check_seal", "sealed"]
 

@@ -13,10 +13,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
-from penult.pipeline.heads.boosted_numbers import BoostedNumbers
-from penult.pipeline.heads.folds import number_folds
+from penult.pipeline.heads.estimators.boosted import BoostedNumbers
+from penult.pipeline.heads.estimators.ridge import RidgeNumbers
+from penult.pipeline.heads.numerics.folds import number_folds
 from penult.pipeline.heads.recipe import Fitted, HeadOptions, Recipe, check_difference, fit_quietly
-from penult.pipeline.heads.ridge_numbers import RidgeNumbers
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import SVC
 
-from penult.pipeline.heads.blocks import usable_cores
-from penult.pipeline.heads.boosted import BoostedTrees
-from penult.pipeline.heads.centroid import NearestMean
-from penult.pipeline.heads.lda import ShrunkenDiscriminant
-from penult.pipeline.heads.logistic import LogisticPath
-from penult.pipeline.heads.machine import LinearMachine
+from penult.pipeline.heads.estimators.boosted import BoostedTrees
+from penult.pipeline.heads.estimators.centroid import NearestMean
+from penult.pipeline.heads.estimators.lda import ShrunkenDiscriminant
+from penult.pipeline.heads.estimators.linear_svm import LinearMachine
+from penult.pipeline.heads.estimators.ridge import RidgePath
+from penult.pipeline.heads.logistic.path import LogisticPath
+from penult.pipeline.heads.numerics.blocks import usable_cores
 from penult.pipeline.heads.recipe import HeadOptions, Recipe
 from penult.pipeline.heads.registry import cannot_weight
-from penult.pipeline.heads.ridge import RidgePath
 
 
 def logistic(options: HeadOptions) -> Recipe:

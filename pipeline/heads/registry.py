@@ -202,7 +202,7 @@ def _recipe(estimator: Any, task: Task) -> "Recipe":
     from sklearn.base import is_classifier, is_regressor
     from sklearn.calibration import CalibratedClassifierCV
 
-    from penult.pipeline.heads.each_tag import EachTag
+    from penult.pipeline.heads.estimators.one_per_tag import EachTag
     from penult.pipeline.heads.number_recipes import NumberRecipe
     from penult.pipeline.heads.recipe import Recipe
 

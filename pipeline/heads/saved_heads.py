@@ -1,13 +1,15 @@
 """Finds and removes the saved heads of a store by their names."""
 
 import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
-from penult.errors import MissingFileError, UnknownNameError
+from penult.errors import BackboneError, MissingFileError, PenultError, UnknownNameError
 from penult.exporters import Backbone
 from penult.pipeline.heads.head import Head
 from penult.store import Store
 
-__all__ = ["backbone_of", "check_removable", "remove_head", "saved_head"]
+__all__ = ["backbone_of", "check_removable", "find_damage", "remove_head", "saved_head"]
 
 
 def saved_head(store: Store, name: str) -> Head:
@@ -55,3 +57,23 @@ def backbone_of(store: Store, head: Head) -> Backbone:
             remedy="run 'penult extract' with that backbone again; it puts the file back and extracts nothing twice",
         )
     return Backbone.load(path)
+
+
+def find_damage(store: Store) -> Iterator[str]:
+    """Yields what is wrong with each backbone and each head that cannot be used, and what helps."""
+    for path in store.backbone_files():
+        try:
+            _check_backbone(path)
+        except PenultError as error:
+            yield f"backbone {path.name}: {error} The next 'penult extract' with this backbone puts it back."
+    for name in store.catalog.heads.all():
+        try:
+            saved_head(store, name)
+        except PenultError as error:
+            yield f"head {name}: {error}"
+
+
+def _check_backbone(path: Path) -> None:
+    found = Backbone.load(path).fingerprint
+    if not path.stem.endswith(f"@{found[:16]}"):
+        raise BackboneError(f"{path} holds the backbone {found}", expected="the one that it is named after")

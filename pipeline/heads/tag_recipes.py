@@ -1,9 +1,9 @@
 """The recipes of the heads for images that bear several labels at once: a classifier for each tag."""
 
-from penult.pipeline.heads.each_tag import EachTag
-from penult.pipeline.heads.logistic import LogisticPath
+from penult.pipeline.heads.estimators.one_per_tag import EachTag
+from penult.pipeline.heads.estimators.ridge import RidgePath
+from penult.pipeline.heads.logistic.path import LogisticPath
 from penult.pipeline.heads.recipe import HeadOptions, Recipe
-from penult.pipeline.heads.ridge import RidgePath
 
 
 def logistic(options: HeadOptions) -> Recipe:

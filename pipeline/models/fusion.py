@@ -1,17 +1,19 @@
 """Joins a backbone and a head's graph into one: pixels in, labels and probabilities out."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from penult.errors import HeadError, SpaceMismatchError
 from penult.exporters.backbone import Backbone
 from penult.pipeline.heads.head_card import SpaceRef
-from penult.pipeline.models.ranking import TIE_STEPS
 
-__all__ = ["FEATURES", "LABEL", "PROBABILITIES", "fuse", "opset_of", "taps_of"]
+__all__ = ["FEATURES", "LABEL", "PROBABILITIES", "TIE_STEPS", "fuse", "opset_of", "ranked", "taps_of"]
+
 
 FEATURES = "features"  # what a head's graph takes: float32 (N, D)
 PROBABILITIES = "probabilities"  # what it gives: float32 (N, C), the columns in the order of the classes
@@ -124,3 +126,17 @@ def _check(model: onnx.ModelProto) -> None:
             remedy="bundle a head that keeps no training rows, such as logistic",
         )
     onnx.checker.check_model(model, full_check=True)
+
+
+# Probabilities that round to the same multiple of 1 / TIE_STEPS are equal. In a forest or among neighbours classes tie
+# often, and the last digit of a sum must not decide which of them is the label.
+TIE_STEPS = 2**20
+
+
+def ranked(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.intp]:
+    """Returns the places of the classes along the last axis, the most probable first, ties in the classes' order.
+
+    >>> ranked(np.array([0.2, 0.39999998, 0.4])).tolist()
+    [1, 2, 0]
+    """
+    return np.argsort(-np.round(probabilities * TIE_STEPS), axis=-1, kind="stable")

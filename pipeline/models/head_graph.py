@@ -11,9 +11,9 @@ from sklearn.pipeline import Pipeline
 
 from penult.errors import HeadError
 from penult.exporters.graph.pruning import pruned
-from penult.pipeline.heads.boosted import BoostedTrees
-from penult.pipeline.models.compared_graph import compared_graph
+from penult.pipeline.heads.estimators.boosted import BoostedTrees
 from penult.pipeline.models.fusion import FEATURES, PROBABILITIES
+from penult.pipeline.models.neighbour_graph import compared_graph
 
 __all__ = ["PRECISIONS", "converted_graph", "linear_graph"]
 

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from penult.errors import BackboneError, HeadError, InputError, MissingFileError, ProviderError
 from penult.exporters.card import Preprocessing
 from penult.exporters.plain import from_plain
-from penult.pipeline.extraction.providers import choose_provider
-from penult.pipeline.extraction.session import Runner
-from penult.pipeline.models.fusion import LARGEST_BYTES, PROBABILITIES
-from penult.pipeline.models.ranking import ranked
+from penult.pipeline.models.fusion import LARGEST_BYTES, PROBABILITIES, ranked
+from penult.pipeline.runtime.providers import choose_provider
+from penult.pipeline.runtime.session import Runner
 
 __all__ = ["MODEL_VERSION", "Model", "sealed"]
 

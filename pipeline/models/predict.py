@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import InputError
-from penult.pipeline.extraction.images import ImageFile, list_images
-from penult.pipeline.extraction.session import worker_count
-from penult.pipeline.extraction.views import view_of
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.registry import Task
+from penult.pipeline.images.image_file import ImageFile
+from penult.pipeline.images.listing import list_images
+from penult.pipeline.images.views import view_of
+from penult.pipeline.models.fusion import ranked
 from penult.pipeline.models.model import Model
-from penult.pipeline.models.named import model_or_head
-from penult.pipeline.models.predictors import HeadPredictor, ModelPredictor
-from penult.pipeline.models.ranking import ranked
+from penult.pipeline.models.predictors import HeadPredictor, ModelPredictor, model_or_head
 from penult.pipeline.progress import Progress, Silent
-from penult.pipeline.training.targets import SEPARATOR
+from penult.pipeline.runtime.session import worker_count
+from penult.pipeline.samples.targets import SEPARATOR
 from penult.store import Store
 
 __all__ = ["UNSURE", "Prediction", "Predictions", "check_options", "predict"]

@@ -2,31 +2,34 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from threading import Lock
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from penult.errors import InputError, MissingFileError
 from penult.exporters.card import Preprocessing
-from penult.pipeline.extraction.images import ImageFile
-from penult.pipeline.extraction.session import BATCH_SIZES, Runner, Session
-from penult.pipeline.extraction.views import IDENTITY, row_name
 from penult.pipeline.extraction.worker import Outcome, Presence, Worker
 from penult.pipeline.extraction.writer import missing_somewhere
 from penult.pipeline.heads.head import Head
-from penult.pipeline.heads.head_input import features_of, probabilities_of
 from penult.pipeline.heads.registry import Task
-from penult.pipeline.heads.saved_heads import backbone_of
+from penult.pipeline.heads.saved_heads import backbone_of, saved_head
+from penult.pipeline.heads.scoring import features_of, probabilities_of
+from penult.pipeline.images.image_file import ImageFile
+from penult.pipeline.images.views import IDENTITY, row_name
 from penult.pipeline.models.fusion import PROBABILITIES, taps_of
 from penult.pipeline.models.model import Model
-from penult.pipeline.training.feature_spaces import gather
-from penult.pipeline.training.seen_views import mean_over_views
-from penult.store import Space, Store
+from penult.pipeline.runtime.session import BATCH_SIZES, Runner, Session
+from penult.pipeline.training.view_rows import mean_over_views
+from penult.store import Space, Store, open_store
 from penult.store.catalog.files import FileStat
+from penult.store.features import gather
 from penult.store.keys import key_array
 
-__all__ = ["Found", "HeadPredictor", "ModelPredictor"]
+__all__ = ["Found", "HeadPredictor", "ModelPredictor", "model_or_head"]
+
 
 # The probabilities (C) of an image, or the reason why it has none.
 Found: TypeAlias = NDArray[np.floating] | str
@@ -148,3 +151,37 @@ class _Computer:
     def outcomes(self, files: Sequence[ImageFile]) -> Iterator[Outcome]:
         for start in range(0, len(files), self._batch_size):
             yield self._worker(files[start : start + self._batch_size], self._is_present)
+
+
+def model_or_head(
+    model: str | Path | Model | Head, store: str | Path | Store | None, *, provider: str = "auto"
+) -> Model | tuple[Head, Store]:
+    """Returns the model, or the head with its store."""
+    if isinstance(model, str | Path) and _names_file(model):
+        return Model.load(model, provider=provider)
+    if isinstance(model, Model):
+        return model
+    if store is None:
+        raise InputError(
+            f"The head {model!r} was given without its store" if isinstance(model, Head) else f"{model!r} is no file",
+            expected="a model's file, or a head together with the store that it was trained on",
+            remedy="give the store, or bundle the head",
+        )
+    opened = store if isinstance(store, Store) else _open(store, model)
+    return (model if isinstance(model, Head) else saved_head(opened, str(model))), opened
+
+
+def _open(store: str | Path, model: str | Path | Head) -> Store:
+    try:
+        return open_store(store, create=False)
+    except MissingFileError:
+        raise MissingFileError(
+            f"{str(model)!r} is no file, and there is no store at {str(store)!r} that could hold a head of this name",
+            expected="a model's file, or the name of a head in a store",
+            remedy="look for a typo, or name the store with --store",
+        ) from None
+
+
+def _names_file(model: str | Path) -> bool:
+    """Tells a model's file from a head's name: it exists, or is called as files are."""
+    return isinstance(model, Path) or Path(model).is_file() or model.lower().endswith(".onnx")

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from penult.errors import BundleMismatchError, ImageError
 from penult.exporters.backbone import Backbone
-from penult.pipeline.extraction.decode import decode
-from penult.pipeline.extraction.providers import Choice
-from penult.pipeline.extraction.session import Runner, Session
 from penult.pipeline.heads.head import Head
-from penult.pipeline.heads.head_input import features_of, probabilities_of
+from penult.pipeline.heads.scoring import features_of, probabilities_of
+from penult.pipeline.images.decode import decode
+from penult.pipeline.images.reading import read_again
 from penult.pipeline.models.fusion import LABEL, PROBABILITIES, taps_of
-from penult.pipeline.sources.rereading import read_again
+from penult.pipeline.runtime.providers import Choice
+from penult.pipeline.runtime.session import Runner, Session
 
 __all__ = ["TOLERANCE", "Evidence", "Proof"]
 

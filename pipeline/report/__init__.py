@@ -14,7 +14,7 @@ from penult.pipeline.report.content import (
     Shown,
     Suspect,
 )
-from penult.pipeline.report.projection import project
+from penult.pipeline.report.embedding_map import project
 from penult.pipeline.report.writing import write_report
 
 __all__ = [

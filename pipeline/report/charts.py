@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log
 
+from penult.pipeline.evaluation.evaluation import Evaluation
 from penult.pipeline.report.content import CurvePoint
-from penult.pipeline.report.words import counted, percent, points
-from penult.pipeline.training.evaluation import Evaluation
+from penult.pipeline.words import counted, percent, points
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import InputError
-from penult.pipeline.training.evaluation import Evaluation
+from penult.pipeline.evaluation.evaluation import Evaluation
 
 PathName = str | PathLike[str]
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from penult.pipeline.evaluation.evaluation import Evaluation
 from penult.pipeline.report.charts import lean_of, reliability_of, tolerance_of
 from penult.pipeline.report.confusion import Matrix
 from penult.pipeline.report.content import Report
-from penult.pipeline.report.words import counted, percent
-from penult.pipeline.training.evaluation import Evaluation
+from penult.pipeline.words import counted, percent
 
 
 @dataclass(frozen=True)

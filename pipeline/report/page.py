@@ -7,14 +7,14 @@ from os import fspath
 
 import numpy as np
 
+from penult.pipeline.evaluation.bounds import bounds_of
+from penult.pipeline.evaluation.evaluation import ClassScore, Evaluation
+from penult.pipeline.evaluation.intervals import Interval
 from penult.pipeline.report.charts import Curve, Reliability, curve_of, reliability_of
 from penult.pipeline.report.confusion import Matrix, matrix_of
 from penult.pipeline.report.content import Before, Group, Report
+from penult.pipeline.report.embedding_map import Landscape, landscape_of
 from penult.pipeline.report.findings import Finding, findings_of
-from penult.pipeline.report.landscape import Landscape, landscape_of
-from penult.pipeline.training.bounds import bounds_of
-from penult.pipeline.training.evaluation import ClassScore, Evaluation
-from penult.pipeline.training.intervals import Interval
 
 MOST_MISTAKES = 24
 MOST_SUSPECTS = 24

@@ -12,8 +12,8 @@ from itertools import islice
 from PIL import Image, ImageOps, features
 
 from penult.exporters.card import Decoding
-from penult.pipeline.extraction.decode import FORMATS, MAX_PIXELS, upright_rgb
-from penult.pipeline.sources.rereading import read_again
+from penult.pipeline.images.decode import FORMATS, MAX_PIXELS, upright_rgb
+from penult.pipeline.images.reading import read_again
 
 BUDGET_BYTES = 3_000_000
 LARGE_SIDE, SMALL_SIDE = 208, 144

@@ -10,10 +10,10 @@ from pathlib import Path
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from penult.pipeline import words
 from penult.pipeline.report import page as views
-from penult.pipeline.report import words
 from penult.pipeline.report.content import Report
-from penult.pipeline.report.landscape import HEIGHT, WIDTH, hover_data
+from penult.pipeline.report.embedding_map import HEIGHT, WIDTH, hover_data
 from penult.pipeline.report.thumbnails import BUDGET_BYTES, develop
 
 

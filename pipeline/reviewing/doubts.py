@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from penult.pipeline.reviewing.labels import doubted_labels
 from penult.pipeline.reviewing.neighbours import nearest
 from penult.pipeline.reviewing.review import ReviewOptions
-from penult.pipeline.shortlist import shortlist
-from penult.pipeline.training.feature_spaces import gather
-from penult.pipeline.training.training_rows import Samples, TrainingRows
-from penult.pipeline.training.value_rows import ValueRows
+from penult.pipeline.samples.rows import Samples, TrainingRows
+from penult.pipeline.samples.value_rows import ValueRows
+from penult.pipeline.words import shortlist
 from penult.store import Space
+from penult.store.features import gather
 
 __all__ = ["doubts_about", "leaks_in"]
 
@@ -90,7 +90,7 @@ def _unseen(rows: TrainingRows) -> list[str]:
 
 
 def _wrong(train: Samples, X: NDArray[np.float32]) -> list[str]:
-    from penult.pipeline.heads.lda import left_out_chances
+    from penult.pipeline.heads.estimators.lda import left_out_chances
 
     names, codes = np.unique(train.labels.astype(str), return_inverse=True)
     if X.size * len(names) > MOST_CLASS_WORK:

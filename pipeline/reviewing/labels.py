@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from penult.pipeline.training.intervals import wilson
+from penult.pipeline.evaluation.intervals import wilson
 
 __all__ = ["LabelDoubt", "doubted_labels", "most_helpful"]
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut, hold_out
 from penult.pipeline.heads.registry import Task
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.reviewing.labels import doubted_labels, most_helpful
 from penult.pipeline.reviewing.neighbours import near_duplicates, nearest, outliers
-from penult.pipeline.training.feature_spaces import choose_spaces, gather
-from penult.pipeline.training.out_of_fold import HeadPlan, HeldOut, hold_out
-from penult.pipeline.training.targets import LABEL, labelled
+from penult.pipeline.samples.targets import LABEL, labelled
 from penult.store import Store, open_store
 from penult.store.catalog.datasets import Dataset
+from penult.store.features import choose_spaces, gather
 from penult.store.tables.columns import missing_in
 from penult.store.tables.formats import write_table
 from penult.store.tables.table import Table
@@ -197,9 +197,9 @@ def _doubt(listing: _Listing, X: Any, options: ReviewOptions, advance: Any) -> N
 
 
 def _asked(X: Any, codes: Any, unlabelled: Any, plan: HeadPlan) -> Any:
-    from penult.pipeline.heads.chances import said_of
     from penult.pipeline.heads.recipe import HeadOptions
     from penult.pipeline.heads.registry import recipe_of
+    from penult.pipeline.heads.scoring import said_of
 
     task = HeadOptions(len(codes), int(codes.max()) + 1, X.shape[1], plan.seed)
     return said_of(recipe_of(plan.head, task).fit(X, codes, seed=plan.seed).estimator.predict_proba, unlabelled)

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from penult.errors import ImageError
-from penult.pipeline.extraction.decode import FORMATS
-from penult.pipeline.extraction.decode_limits import DecodeLimits
-from penult.pipeline.extraction.decoders import Decoders
-from penult.pipeline.extraction.session import worker_count
+from penult.pipeline.images.decode import FORMATS, DecodeLimits
+from penult.pipeline.images.decoder_pool import Decoders
+from penult.pipeline.runtime.session import worker_count
 from penult.pipeline.serving.classifiers import Classifier
 from penult.pipeline.serving.limits import Limits
 from penult.pipeline.serving.metrics import Metrics

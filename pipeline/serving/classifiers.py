@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.exporters.card import Preprocessing
-from penult.pipeline.extraction.session import Runner, Session
 from penult.pipeline.heads.head import Head
-from penult.pipeline.heads.head_input import features_of, probabilities_of
 from penult.pipeline.heads.saved_heads import backbone_of
+from penult.pipeline.heads.scoring import features_of, probabilities_of
 from penult.pipeline.models.fusion import PROBABILITIES, taps_of
 from penult.pipeline.models.model import Model
-from penult.pipeline.models.named import model_or_head
+from penult.pipeline.models.predictors import model_or_head
+from penult.pipeline.runtime.session import Runner, Session
 from penult.store import Store
 
 __all__ = ["Classifier", "HeadClassifier", "ModelClassifier", "classifier_for"]

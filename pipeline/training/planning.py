@@ -1,20 +1,45 @@
 """What is decided before a head is fitted, by held-out training images alone: its kind, and when it should answer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from penult.errors import InputError
+from penult.pipeline.evaluation.abstention import Abstention, check_wanted
 from penult.pipeline.heads.registry import AUTO
 from penult.pipeline.progress import Progress
-from penult.pipeline.training.abstention import Abstention, check_wanted
-from penult.pipeline.training.material import Material
-from penult.pipeline.training.training_rows import TrainingRows
+from penult.pipeline.samples.rows import TrainingRows
+from penult.pipeline.samples.value_rows import ValueRows
+from penult.store import Space, Store
+from penult.store.catalog.datasets import Dataset
 
 if TYPE_CHECKING:  # so that importing this module does not load scikit-learn
     from penult.pipeline.comparing.choosing import Choice
     from penult.pipeline.training.train import TrainOptions
 
-__all__ = ["Plan", "check_choices", "choose_plan"]
+if TYPE_CHECKING:
+    from penult.pipeline.training.train import TrainOptions
+
+__all__ = ["Material", "Plan", "check_choices", "choose_plan"]
+
+
+Rows = TypeVar("Rows", TrainingRows, ValueRows)
+
+
+@dataclass(frozen=True)
+class Material(Generic[Rows]):
+    """A version of a dataset in a store, its rows, the spaces that hold their features, and what was asked for."""
+
+    store: Store
+    dataset: Dataset
+    spaces: Sequence[Space]
+    rows: Rows
+    options: "TrainOptions"
+
+    @property
+    def width(self) -> int:
+        """The number of features of an image."""
+        return sum(space.spec.width for space in self.spaces)
 
 
 @dataclass(frozen=True)
@@ -71,7 +96,7 @@ def choose_plan(material: Material[TrainingRows], head: Any, progress: Progress)
         head, notes = choice.head, (*(note for note in choice.notes if note not in rows.notes), choice.sentence)
     if options.min_accuracy is not None:
         from penult.pipeline.comparing.choosing import abstention_of
-        from penult.pipeline.training.out_of_fold import HeadPlan
+        from penult.pipeline.heads.out_of_fold import HeadPlan
 
         plan = HeadPlan(head, options.params, options.class_weight, seed=options.seed)
         abstention, said = abstention_of(material.store, material.spaces, rows.train, plan, options.min_accuracy)

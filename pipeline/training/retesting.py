@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from penult.pipeline.evaluation.evaluation import evaluate
 from penult.pipeline.heads.head import Head
-from penult.pipeline.training.evaluation import evaluate
-from penult.pipeline.training.feature_spaces import gather
-from penult.pipeline.training.seen_views import mean_over_views, views_of
-from penult.pipeline.training.targets import labelled
+from penult.pipeline.samples.rows import choose_rows
+from penult.pipeline.samples.targets import labelled
 from penult.pipeline.training.train import Trained
-from penult.pipeline.training.training_rows import choose_rows
+from penult.pipeline.training.view_rows import mean_over_views, views_of
 from penult.store import Store
+from penult.store.features import gather
 
 __all__ = ["retest"]
 

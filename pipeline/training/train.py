@@ -10,26 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import InputError
-from penult.pipeline.heads.chances import said_of
+from penult.pipeline.evaluation.bounds import plain_bounds
+from penult.pipeline.evaluation.evaluation import Evaluation, evaluate
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.saved_heads import saved_head
+from penult.pipeline.heads.scoring import said_of
+from penult.pipeline.heads.training_matrix import read_matrix
 from penult.pipeline.progress import Progress, Silent
-from penult.pipeline.shortlist import shortlist
-from penult.pipeline.training.bounds import plain_bounds
-from penult.pipeline.training.evaluation import Evaluation, evaluate
-from penult.pipeline.training.feature_spaces import choose_spaces, gather, precision_notes
-from penult.pipeline.training.material import Material
-from penult.pipeline.training.matrices import read_matrix
-from penult.pipeline.training.planning import check_choices, choose_plan
+from penult.pipeline.samples.rows import TrainingRows, choose_rows
+from penult.pipeline.samples.targets import LABEL, labelled
+from penult.pipeline.training.planning import Material, check_choices, choose_plan
 from penult.pipeline.training.recording import drafted_card, head_name, record, require_writable
-from penult.pipeline.training.seen_views import AVERAGED, mean_over_views, training_views, views_of
-from penult.pipeline.training.targets import LABEL, labelled
-from penult.pipeline.training.training_rows import TrainingRows, choose_rows
+from penult.pipeline.training.view_rows import AVERAGED, mean_over_views, training_views, views_of
+from penult.pipeline.words import shortlist
 from penult.store import Space, Store, open_store
+from penult.store.features import choose_spaces, gather, precision_notes
 
 if TYPE_CHECKING:  # so that importing this module does not load scikit-learn
-    from penult.pipeline.heads.basis import Basis
-    from penult.pipeline.heads.logistic import LogisticPath
+    from penult.pipeline.heads.logistic.path import LogisticPath
+    from penult.pipeline.heads.numerics.basis import Basis
     from penult.pipeline.heads.recipe import Fitted, Recipe
     from penult.pipeline.heads.registry import Task
 
@@ -195,7 +194,7 @@ def basis_for(
     """Returns the kept basis of the training rows, for estimators that take one and rows enough to be worth it."""
     if "basis" not in recipe.takes or len(inputs) <= inputs.shape[1]:
         return None
-    from penult.pipeline.training.statistics import StatisticsShelf
+    from penult.pipeline.heads.kept_basis import StatisticsShelf
 
     shelf = StatisticsShelf(store.path, [space.spec.id for space in spaces])
     is_closed = "start" not in recipe.takes
@@ -203,7 +202,7 @@ def basis_for(
 
 
 def _start(store: Store, name: str, head: Any, spaces: Sequence[Space], classes: tuple[str, ...]) -> "LogisticPath":
-    from penult.pipeline.heads.logistic import LogisticPath
+    from penult.pipeline.heads.logistic.path import LogisticPath
 
     known = saved_head(store, name)
     known.check_spaces([space.spec for space in spaces])

@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import InputError
-from penult.pipeline.heads.chances import said_of
+from penult.pipeline.evaluation.values import NumberEvaluation, TagEvaluation
 from penult.pipeline.heads.head import Head
+from penult.pipeline.heads.scoring import said_of
+from penult.pipeline.heads.training_matrix import read_matrix
 from penult.pipeline.progress import Progress, Silent
-from penult.pipeline.training.feature_spaces import choose_spaces, gather
-from penult.pipeline.training.material import Material
-from penult.pipeline.training.matrices import read_matrix
+from penult.pipeline.samples.targets import Target, target_of
+from penult.pipeline.samples.value_rows import ValueRows, choose_value_rows
+from penult.pipeline.training.planning import Material
 from penult.pipeline.training.recording import drafted_card, head_name, record, require_writable
-from penult.pipeline.training.targets import Target, target_of
 from penult.pipeline.training.train import TrainOptions, basis_for
-from penult.pipeline.training.value_evaluation import NumberEvaluation, TagEvaluation
-from penult.pipeline.training.value_rows import ValueRows, choose_value_rows
 from penult.store import Store, open_store
 from penult.store.catalog.datasets import Dataset
+from penult.store.features import choose_spaces, gather
 
 if TYPE_CHECKING:  # so that importing this module does not load scikit-learn
     from penult.pipeline.heads.recipe import Fitted

@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from penult.exporters import load_backbone as load_backbone
     from penult.pipeline.advising.advise import AdviseOptions as AdviseOptions
     from penult.pipeline.advising.advise import advise as advise
+    from penult.pipeline.backbones import export as export
     from penult.pipeline.comparing.compare import CompareOptions as CompareOptions
     from penult.pipeline.comparing.compare import compare as compare
     from penult.pipeline.doctor.diagnosis import diagnose as diagnose
-    from penult.pipeline.export import export as export
     from penult.pipeline.extraction.extract import ExtractOptions as ExtractOptions
     from penult.pipeline.extraction.extract import extract as extract
-    from penult.pipeline.extraction.extract_job import extract_job as extract_job
+    from penult.pipeline.extraction.job_file import extract_job as extract_job
     from penult.pipeline.fit import fit as fit
     from penult.pipeline.heads.head import Head as Head
     from penult.pipeline.models.bundle import bundle as bundle
     from penult.pipeline.models.model import Model as Model
     from penult.pipeline.models.predict import predict as predict
-    from penult.pipeline.reporting import report as report
+    from penult.pipeline.report.reporting import report as report
     from penult.pipeline.reviewing.review import ReviewOptions as ReviewOptions
     from penult.pipeline.reviewing.review import review as review
     from penult.pipeline.serving.server import serve as serve
@@ -64,14 +64,14 @@ _HOMES = {
     "bundle": "penult.pipeline.models.bundle",
     "compare": "penult.pipeline.comparing.compare",
     "diagnose": "penult.pipeline.doctor.diagnosis",
-    "export": "penult.pipeline.export",
+    "export": "penult.pipeline.backbones",
     "extract": "penult.pipeline.extraction.extract",
-    "extract_job": "penult.pipeline.extraction.extract_job",
+    "extract_job": "penult.pipeline.extraction.job_file",
     "fit": "penult.pipeline.fit",
     "load_backbone": "penult.exporters",
     "open_store": "penult.store",
     "predict": "penult.pipeline.models.predict",
-    "report": "penult.pipeline.reporting",
+    "report": "penult.pipeline.report.reporting",
     "review": "penult.pipeline.reviewing.review",
     "serve": "penult.pipeline.serving.server",
     "TrainOptions": "penult.pipeline.training.train",

@@ -14,8 +14,8 @@ from threading import RLock
 from penult.errors import MissingFileError, StoreError, StoreFormatError, StoreWriteError
 from penult.store.catalog import schema
 from penult.store.catalog.sqlite_errors import damaged, is_busy, is_unwritable, reason_of, translated
-from penult.store.durable import publish_if_absent, temporary_name
-from penult.store.mounts import may_be_shared
+from penult.store.files.durable import publish_if_absent, temporary_name
+from penult.store.files.folders import may_be_shared
 
 BUSY_SECONDS = 30.0
 """How long a writer waits for another process's transaction."""

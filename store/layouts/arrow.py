@@ -16,7 +16,7 @@ from penult.errors import InputError
 from penult.store.layouts.h5 import parse_spec
 from penult.store.layouts.npy import NpyFile, write_npy
 from penult.store.layouts.rows import Block, Outgoing, block_rows
-from penult.store.spaces.spec import FeatureType, SpaceSpec
+from penult.store.spec import FeatureType, SpaceSpec
 from penult.store.tables.columns import Kind, as_column
 from penult.store.tables.parquet_sheets import arrow, arrow_type, from_arrow, to_arrow
 

@@ -22,7 +22,7 @@ from penult.errors import InputError
 from penult.store.layouts import guarded_hdf5 as guarded
 from penult.store.layouts.h5 import read_spec
 from penult.store.layouts.rows import Block, Outgoing, block_rows, feature_type
-from penult.store.spaces.spec import FeatureType, SpaceSpec
+from penult.store.spec import FeatureType, SpaceSpec
 from penult.store.tables.columns import as_column, kind_of, missing_in
 from penult.store.tables.table import Table
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from penult.errors import InputError
 from penult.store.layouts import guarded_hdf5 as guarded
 from penult.store.layouts.rows import Block, Outgoing, block_rows, feature_type
-from penult.store.spaces.spec import SpaceSpec
+from penult.store.spec import SpaceSpec
 from penult.store.tables.columns import Kind, as_column
 
 FORMAT = "penult-features"

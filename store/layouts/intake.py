@@ -12,7 +12,7 @@ from penult.errors import InputError
 from penult.store.keys import Keys, key_array, key_of
 from penult.store.layouts.rows import Block, Incoming, block_rows
 from penult.store.spaces.space import Space
-from penult.store.spaces.spec import SpaceSpec
+from penult.store.spec import SpaceSpec
 from penult.store.tables.columns import as_column
 from penult.store.tables.table import Table
 

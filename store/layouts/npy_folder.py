@@ -14,7 +14,7 @@ from penult.errors import InputError
 from penult.store.layouts.h5 import parse_spec
 from penult.store.layouts.npy import NpyFile, write_npy
 from penult.store.layouts.rows import Block, Outgoing, block_rows
-from penult.store.spaces.spec import FeatureType, SpaceSpec
+from penult.store.spec import FeatureType, SpaceSpec
 from penult.store.tables.formats import read_table, table_of, write_table
 
 _LARGEST_NAMES_BYTES = 1 << 30

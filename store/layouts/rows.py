@@ -14,7 +14,7 @@ from penult.store.catalog.files import Files
 from penult.store.catalog.paths import loaded_path, stored_path
 from penult.store.keys import Keys
 from penult.store.spaces.space import Space
-from penult.store.spaces.spec import FeatureType, SpaceSpec
+from penult.store.spec import FeatureType, SpaceSpec
 from penult.store.tables.columns import Kind, kind_of
 from penult.store.tables.table import Table
 

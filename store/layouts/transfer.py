@@ -11,7 +11,7 @@ import numpy as np
 
 from penult.errors import InputError, MissingFileError, StoreWriteError, UnknownNameError
 from penult.store.catalog.datasets import Dataset
-from penult.store.durable import publish, temporary_name
+from penult.store.files.durable import publish, temporary_name
 from penult.store.layouts.intake import Intake, spec_of
 from penult.store.layouts.rows import Incoming, Outgoing, Progress
 from penult.store.spaces.space import Space

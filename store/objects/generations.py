@@ -18,11 +18,11 @@ from uuid import uuid4
 from penult.errors import StoreDamagedError, StoreError, StoreWriteError
 from penult.store.catalog import Catalog
 from penult.store.catalog.merging import ConflictError, back_up, merge, restore, skip_numbers
-from penult.store.folders import passing_folder
+from penult.store.files.folders import passing_folder
+from penult.store.files.mirroring import fetch
+from penult.store.files.places import ObjectPath
 from penult.store.objects.heads import HeadFiles, changed_heads, digests_of, fetch_copied_heads, fetch_heads, put_heads
-from penult.store.objects.mirroring import fetch
-from penult.store.objects.places import ObjectPath
-from penult.store.opening import put_json, read_json
+from penult.store.store_folder import put_json, read_json
 
 _log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
 from penult.errors import StoreDamagedError
-from penult.store.objects.mirroring import keep
-from penult.store.objects.places import ObjectPath
+from penult.store.files.mirroring import keep
+from penult.store.files.places import ObjectPath
 
 HeadFiles: TypeAlias = Mapping[str, str]
 """The SHA-256 of each file of a head under its name."""

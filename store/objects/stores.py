@@ -8,10 +8,10 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 from penult.errors import MissingFileError, StoreFormatError
-from penult.store.objects.bucket import Bucket
-from penult.store.objects.mirroring import fetch, keep
-from penult.store.objects.places import ObjectPath
-from penult.store.opening import STORE_FILE, STORE_FORMAT, described, read_json
+from penult.store.files.bucket import Bucket
+from penult.store.files.mirroring import fetch, keep
+from penult.store.files.places import ObjectPath
+from penult.store.store_folder import STORE_FILE, STORE_FORMAT, described, read_json
 from penult.store.stores import Store
 
 if TYPE_CHECKING:

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from xxhash import xxh3_128
 
 from penult.errors import StoreDamagedError, StoreWriteError
-from penult.store.durable import publish, remove
-from penult.store.objects.places import Place
-from penult.store.openfile import open_file
-from penult.store.spaces.checkpoint import checkpoint
-from penult.store.spaces.checksums import Stored
-from penult.store.spaces.newshard import NewShard
+from penult.store.files.durable import publish, remove
+from penult.store.files.open_file import open_file
+from penult.store.files.places import Place
+from penult.store.shards.checksums import Stored
+from penult.store.shards.shard import NewShard, ShardName, room_for
+from penult.store.spaces.checkpoints import checkpoint
 from penult.store.spaces.reading import Reader
-from penult.store.spaces.shardlist import ShardList
-from penult.store.spaces.shards import ShardName, room_for
+from penult.store.spaces.shard_list import ShardList
 from penult.store.spaces.snapshot import take
-from penult.store.spaces.spacefolder import SpaceFolder
+from penult.store.spaces.space_folder import SpaceFolder
 
 TARGET_BYTES = 1 << 30
 PIECE_BYTES = 1 << 25

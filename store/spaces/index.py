@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest, xxh3_128_hexdigest
 
-from penult.store.durable import Part
+from penult.store.files.durable import Part
+from penult.store.files.places import Place
 from penult.store.keys import Halves, order_of
-from penult.store.objects.places import Place
-from penult.store.spaces.container import OpenContainer, damaged, open_container
-from penult.store.spaces.drafting import Draft, draft
-from penult.store.spaces.keytable import ABSENT, KeyTable, Positions, search
+from penult.store.shards.container import OpenContainer, damaged, open_container
+from penult.store.shards.file_layout import Draft, draft
+from penult.store.shards.key_table import ABSENT, KeyTable, Positions, search
 
 FORMAT = "penult-index"
 MAJOR, MINOR = 1, 0

@@ -1,15 +1,23 @@
 """Finding rows: by the index where there is one, and by the keys of the shards that came after it."""
 
+from collections.abc import Iterator
 from typing import Self
 
 import numpy as np
+from xxhash import xxh3_64_intdigest
 
-from penult.store.keys import Keys, halves
+from penult.errors import StoreDamagedError, StoreFormatError
+from penult.store.files.durable import make_folder, publish, remove
+from penult.store.files.folders import names_in
+from penult.store.keys import NO_KEYS, Keys, halves
+from penult.store.shards.container import damaged
+from penult.store.shards.key_table import ABSENT, EMPTY_TABLE, KeyTable, Positions
+from penult.store.shards.shard import rows_of
+from penult.store.spaces import index
 from penult.store.spaces.index import Index
-from penult.store.spaces.indexing import open_index
-from penult.store.spaces.keytable import ABSENT, EMPTY_TABLE, KeyTable, Positions
-from penult.store.spaces.shardlist import ShardList
-from penult.store.spaces.spacefolder import SpaceFolder
+from penult.store.spaces.manifests import Manifest
+from penult.store.spaces.shard_list import ShardList
+from penult.store.spaces.space_folder import SpaceFolder
 
 
 class Lookup:
@@ -64,3 +72,74 @@ class Lookup:
             return len(self._recent)
         in_both = self._index.find(self._recent.high, self._recent.low) != ABSENT
         return len(self._index) + len(self._recent) - int(in_both.sum())
+
+
+WORTH_ROWS = 1 << 16
+STALE_SHARE = 8
+STALE_SHARDS = 128
+RANGE_KEYS = 1 << 20
+
+
+def open_index(folder: SpaceFolder, live: frozenset[str]) -> Index | None:
+    """Opens the newest index of which all shards are live; a damaged one is passed over, for it is only derived."""
+    numbers = sorted((name for name in names_in(folder.index) if index.NAME.fullmatch(name)), reverse=True)
+    for name in numbers:
+        try:
+            found = Index.open(folder.index_file(name), folder.spec.id)
+        except (FileNotFoundError, StoreDamagedError, StoreFormatError):
+            continue
+        if live.issuperset(found.shards):
+            return found
+    return None
+
+
+def refresh_index(folder: SpaceFolder, manifest: Manifest) -> None:
+    """Makes an index of a manifest's shards, if there are many rows that the present one does not know."""
+    shards = ShardList(folder, sorted(manifest.shards))
+    if shards.rows < WORTH_ROWS:
+        return
+    present = open_index(folder, manifest.shards)
+    # A share of the shards and not a number of them, or a growing space would be indexed ever more often.
+    if present and len(shards.names) - len(present.shards) <= max(STALE_SHARDS, len(present.shards) // STALE_SHARE):
+        unknown = manifest.shards.difference(present.shards)
+        if sum(map(rows_of, unknown)) < shards.rows // STALE_SHARE:
+            return
+    parts = index.index_parts(folder.spec.id, shards.names, shards.rows, sorted_tables(shards))
+    try:
+        temporary = folder.write(".h5", parts)
+    except FileNotFoundError:
+        return  # a shard is gone, so there is a newer manifest, and whoever wrote it makes its index
+    newest = index.file_name(manifest.number)
+    if not folder.index.is_dir():
+        make_folder(folder.index)
+    publish(temporary, folder.index / newest)
+    for name in names_in(folder.index):
+        if index.NAME.fullmatch(name) and name < newest:
+            remove(folder.index / name)
+
+
+def sorted_tables(shards: ShardList) -> Iterator[KeyTable]:
+    """Reads the keys of all shards twice: to see where the ranges begin, and to sort them range by range."""
+    count = -(-shards.rows // RANGE_KEYS)
+    edges = np.array([(part << 64) // count for part in range(1, count)], dtype=np.uint64)
+    cuts = np.zeros((len(shards.names), count + 1), dtype=np.int64)
+    sums = np.zeros((len(shards.names), count), dtype=np.uint64)
+    for i, name in enumerate(shards.names):
+        with shards.folder.open_shard(name) as shard:
+            keys = shard.keys()
+        cuts[i, 1:-1] = np.searchsorted(halves(keys)[0], edges)
+        cuts[i, -1] = len(keys)
+        sums[i] = [xxh3_64_intdigest(keys[a:b].data) for a, b in zip(cuts[i], cuts[i, 1:], strict=False)]
+    for part in range(count):
+        highs, lows, positions = [NO_KEYS], [NO_KEYS], [np.empty(0, dtype=np.int64)]
+        for i in np.flatnonzero(cuts[:, part + 1] > cuts[:, part]).tolist():
+            first, end = int(cuts[i, part]), int(cuts[i, part + 1])
+            with shards.folder.open_shard(shards.names[i]) as shard:
+                keys = shard.file.array("keys", first, end)
+                if xxh3_64_intdigest(keys.data) != sums[i, part]:
+                    raise damaged(shard.file.path, "has keys that change while they are read")
+            high, low = halves(keys)
+            highs.append(high)
+            lows.append(low)
+            positions.append(np.arange(first, end) + shards.starts[i])
+        yield KeyTable.of(np.concatenate(highs), np.concatenate(lows), np.concatenate(positions), shards.sums_at)

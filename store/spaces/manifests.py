@@ -12,11 +12,11 @@ from typing import Any
 from xxhash import xxh3_128_hexdigest
 
 from penult.errors import StoreDamagedError, StoreFormatError
-from penult.store.durable import Part
-from penult.store.folders import names_in
-from penult.store.objects.places import Place
-from penult.store.openfile import content_of
-from penult.store.spaces.container import damaged, unreadable
+from penult.store.files.durable import Part
+from penult.store.files.folders import names_in
+from penult.store.files.open_file import content_of
+from penult.store.files.places import Place
+from penult.store.shards.container import damaged, unreadable
 
 FORMAT = "penult-manifest"
 MAJOR, MINOR = 1, 0

@@ -2,15 +2,15 @@
 
 from dataclasses import replace
 
-from penult.store.durable import make_folder, move, remove, sync_folder
-from penult.store.folders import names_in
-from penult.store.spaces.checkpoint import checkpoint
-from penult.store.spaces.keytable import ABSENT
+from penult.store.files.durable import make_folder, move, remove, sync_folder
+from penult.store.files.folders import names_in
+from penult.store.shards.key_table import ABSENT
+from penult.store.shards.shard import ShardName
+from penult.store.spaces.checkpoints import checkpoint
 from penult.store.spaces.lookup import Lookup
 from penult.store.spaces.salvage import bring_back
-from penult.store.spaces.shards import ShardName
 from penult.store.spaces.snapshot import survey
-from penult.store.spaces.spacefolder import SpaceFolder
+from penult.store.spaces.space_folder import SpaceFolder
 from penult.store.spaces.verification import SpaceReport
 
 

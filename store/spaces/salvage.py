@@ -6,18 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import StoreError
-from penult.store.folders import names_in
+from penult.store.files.folders import names_in
+from penult.store.files.places import Place
 from penult.store.keys import Keys, no_keys
-from penult.store.objects.places import Place
+from penult.store.shards.checksums import Stored, row_sums
+from penult.store.shards.key_table import ABSENT
+from penult.store.shards.shard import NewShard, Shard, room_for
 from penult.store.spaces import index
-from penult.store.spaces.checksums import Stored, row_sums
 from penult.store.spaces.index import Index
-from penult.store.spaces.keytable import ABSENT
 from penult.store.spaces.lookup import Lookup
-from penult.store.spaces.newshard import NewShard
-from penult.store.spaces.shardlist import ShardList
-from penult.store.spaces.shards import Shard, room_for
-from penult.store.spaces.spacefolder import SpaceFolder
+from penult.store.spaces.shard_list import ShardList
+from penult.store.spaces.space_folder import SpaceFolder
 
 
 @dataclass(frozen=True)

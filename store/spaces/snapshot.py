@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from penult.errors import StoreDamagedError
-from penult.store.spaces.container import damaged
+from penult.store.shards.container import damaged
+from penult.store.shards.shard import ShardName
 from penult.store.spaces.manifests import Manifest
-from penult.store.spaces.shards import ShardName
-from penult.store.spaces.spacefolder import SpaceFolder
+from penult.store.spaces.space_folder import SpaceFolder
 
 ATTEMPTS = 1000
 

@@ -9,22 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import InputError, StoreDamagedError, UnknownNameError
-from penult.store.folders import sizes_of
+from penult.store.files.folders import sizes_of
 from penult.store.keys import Keys, distinct, key_array
-from penult.store.spaces.batches import Batch
-from penult.store.spaces.checkpoint import checkpoint
-from penult.store.spaces.collection import GRACE_SECONDS, Collection, collect
+from penult.store.shards.batches import Batch
+from penult.store.shards.key_table import ABSENT
+from penult.store.shards.shard import NewShard
+from penult.store.spaces.checkpoints import GRACE_SECONDS, Collection, checkpoint, collect
 from penult.store.spaces.compaction import Compaction, Progress, compact
-from penult.store.spaces.keytable import ABSENT
 from penult.store.spaces.lookup import Lookup
-from penult.store.spaces.newshard import NewShard
-from penult.store.spaces.reading import Reader
-from penult.store.spaces.readtask import Features
+from penult.store.spaces.reading import Features, Reader
 from penult.store.spaces.repair import repair as repair_space
 from penult.store.spaces.snapshot import ATTEMPTS, take
-from penult.store.spaces.spacefolder import SpaceFolder
-from penult.store.spaces.spec import FeatureType
+from penult.store.spaces.space_folder import SpaceFolder
 from penult.store.spaces.verification import SpaceReport, verify
+from penult.store.spec import FeatureType
 
 CHECKPOINT_ADDS = 64
 

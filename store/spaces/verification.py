@@ -6,19 +6,19 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from penult.errors import StoreDamagedError
-from penult.store.folders import names_in, sizes_of
+from penult.store.files.folders import names_in, sizes_of
+from penult.store.files.places import Place
 from penult.store.keys import Keys, distinct, no_keys
-from penult.store.objects.places import Place
+from penult.store.shards.key_table import ABSENT
+from penult.store.shards.shard import Shard, ShardName
 from penult.store.spaces import index, manifests
 from penult.store.spaces.compaction import Progress, digest_on_disk
 from penult.store.spaces.index import Index
-from penult.store.spaces.keytable import ABSENT
 from penult.store.spaces.lookup import Lookup
 from penult.store.spaces.salvage import indexed_keys, salvage
-from penult.store.spaces.shards import Shard, ShardName
 from penult.store.spaces.snapshot import Snapshot, survey
-from penult.store.spaces.spacefolder import SpaceFolder
-from penult.store.spaces.spec import SpaceSpec
+from penult.store.spaces.space_folder import SpaceFolder
+from penult.store.spec import SpaceSpec
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from penult.errors import InputError, MissingFileError
-from penult.store.durable import publish, temporary_name
+from penult.store.files.durable import publish, temporary_name
 from penult.store.keys import KEY_BYTES, key_array
 from penult.store.tables.columns import Kind, as_column
 from penult.store.tables.csv_sheets import read_csv, write_csv

@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from penult.errors import InputError
 from penult.store.keys import Keys
 from penult.store.tables.columns import as_column, kind_of, missing_in
-from penult.store.tables.guard import Classes, balance
-from penult.store.tables.proportions import share_out
-from penult.store.tables.units import Units
+from penult.store.tables.split_units import Classes, Units, balance, share_out
 
 EIGHTY_TWENTY: Mapping[str, float] = MappingProxyType({"train": 0.8, "test": 0.2})
 

@@ -14,13 +14,13 @@ from penult.exporters import Backbone
 from penult.exporters.export import export
 from penult.exporters.reference import reference_batch
 from penult.exporters.running import Runner
-from penult.exporters.sources.caffe_layers import WRITERS
-from penult.exporters.sources.caffe_numpy import LAYERS
-from penult.exporters.sources.caffe_schema import message
-from penult.exporters.sources.caffe_source import read_caffe
+from penult.exporters.sources.caffe.layers import WRITERS
+from penult.exporters.sources.caffe.numpy_reference import LAYERS
+from penult.exporters.sources.caffe.schema import message
+from penult.exporters.sources.caffe.source import read_caffe
 from penult.exporters.sources.hints import Hints
 from penult.exporters.sources.source_network import ExportRequest
-from penult.pipeline.extraction.decode import decode
+from penult.pipeline.images.decode import decode
 
 
 def blob(target: Any, array: npt.NDArray[Any], *, older: bool = False) -> None:

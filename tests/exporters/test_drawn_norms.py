@@ -12,7 +12,7 @@ from penult.exporters.graph.tap_requests import parse_taps
 from penult.exporters.sources.drawn_norms import batch_of, settle_keras, settle_torch
 from penult.exporters.sources.hints import FAMILIES
 from penult.exporters.sources.source_network import ExportRequest
-from penult.pipeline.extraction.decode import decode
+from penult.pipeline.images.decode import decode
 from tests.exporters.torchvision_shim import import_or_skip
 
 os.environ.setdefault("KERAS_BACKEND", "torch")

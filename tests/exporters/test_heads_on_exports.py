@@ -10,7 +10,7 @@ import penult
 from penult.exporters.export import export
 from penult.exporters.sources.hints import Hints
 from penult.exporters.sources.source_network import ExportRequest
-from penult.pipeline.extraction.decode import decode
+from penult.pipeline.images.decode import decode
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 

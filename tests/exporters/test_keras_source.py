@@ -18,7 +18,7 @@ from penult.exporters.export import export
 from penult.exporters.graph.tap_requests import parse_taps
 from penult.exporters.sources.hints import Hints
 from penult.exporters.sources.source_network import ExportRequest
-from penult.pipeline.extraction.decode import decode
+from penult.pipeline.images.decode import decode
 from tests.exporters.torchvision_shim import import_or_skip
 
 import_or_skip("torch", "keras")
@@ -89,8 +89,8 @@ class TestRealFiles:
 
 class TestModes:
     def test_every_application_has_one_of_the_known_modes(self) -> None:
-        from penult.exporters.sources.keras_applications import applications
-        from penult.exporters.sources.keras_pixels import mode_of
+        from penult.exporters.sources.keras.applications import applications
+        from penult.exporters.sources.keras.pixels import mode_of
 
         modes = {name: mode_of(name) for name in applications()}
         assert len(modes) >= 38

@@ -26,10 +26,10 @@ from penult.exporters.card import Tap
 from penult.exporters.export import export, export_network
 from penult.exporters.graph.tap_requests import parse_taps
 from penult.exporters.sources.hints import Hints, read_sidecar
-from penult.exporters.sources.onnx_source import read_onnx
+from penult.exporters.sources.onnx.source import read_onnx
 from penult.exporters.sources.source_network import ExportRequest
 from penult.pipeline.cli.backbones import proof_line
-from penult.pipeline.extraction.decode import decode
+from penult.pipeline.images.decode import decode
 
 Photos = list[tuple[Path, int]]
 Hits = Callable[..., tuple[int, int]]

@@ -7,8 +7,8 @@ import pytest
 
 from penult.errors import InputError, UnknownNameError
 from penult.exporters.sources import finding as sources
-from penult.exporters.sources.caffe_source import read_caffe
-from penult.exporters.sources.onnx_source import read_onnx
+from penult.exporters.sources.caffe.source import read_caffe
+from penult.exporters.sources.onnx.source import read_onnx
 
 
 def test_a_source_is_a_prefix_and_a_rest() -> None:
@@ -47,7 +47,7 @@ def test_a_slip_is_answered_with_advice() -> None:
 
 
 def test_another_package_adds_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("mine", "penult.exporters.sources.onnx_source:read_onnx", sources.GROUP)
+    point = EntryPoint("mine", "penult.exporters.sources.onnx.source:read_onnx", sources.GROUP)
     monkeypatch.setattr(sources, "entry_points", lambda group: [point])
     assert sources.find_source("mine:x") == (read_onnx, "x")
     twice = EntryPoint("onnx", "other:object", sources.GROUP)

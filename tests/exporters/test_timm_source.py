@@ -11,7 +11,7 @@ from penult.exporters.export import export
 from penult.exporters.graph.tap_requests import parse_taps
 from penult.exporters.sources.hints import Hints
 from penult.exporters.sources.source_network import ExportRequest
-from penult.pipeline.extraction.decode import decode
+from penult.pipeline.images.decode import decode
 from tests.exporters.torchvision_shim import import_or_skip
 
 import_or_skip("torch", "torchvision", "timm")

@@ -19,7 +19,7 @@ from penult.exporters.graph.tap_requests import parse_taps
 from penult.exporters.sources.drawn_norms import batch_of, settle_torch
 from penult.exporters.sources.hints import Hints
 from penult.exporters.sources.source_network import ExportRequest
-from penult.pipeline.extraction.decode import decode
+from penult.pipeline.images.decode import decode
 from tests.exporters.torchvision_shim import import_or_skip
 
 import_or_skip("torch", "torchvision")
@@ -38,8 +38,8 @@ def squeezenet(shared_data: Path) -> Backbone:
 def test_the_values_of_parts_are_named_and_not_held_while_a_network_is_traced() -> None:
     import torch
 
-    from penult.exporters.sources.torch_export import exported
-    from penult.exporters.sources.torch_parts import named_parts, traceable
+    from penult.exporters.sources.torch.export import exported
+    from penult.exporters.sources.torch.parts import named_parts, traceable
 
     network = torch.nn.Sequential()
     parts = {"first": torch.nn.Conv2d(3, 4, 3), "relu": torch.nn.ReLU(inplace=True), "last": torch.nn.Conv2d(4, 5, 3)}

@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from penult.pipeline.drawings import CLASSES, draw_collection
+from penult.pipeline.demo.drawings import CLASSES, draw_collection
 from tests.pipeline.command_line import penult
 
 # How many images the demo draws for a class, to train on and to test. Most of its time goes into them, and nothing that
@@ -48,7 +48,7 @@ def test_the_session_is_real_and_so_is_the_python_after_it(
     shown = re.split(r"^\$ (.*)\n", _blocks(project)["console"], flags=re.MULTILINE)[1:]
     assert len(shown) >= 8
     drawn = partial(draw_collection, per_class_train=images[0], per_class_test=images[1])
-    with mock.patch("penult.pipeline.demo.draw_collection", drawn):
+    with mock.patch("penult.pipeline.demo.demo.draw_collection", drawn):
         for command, output in zip(shown[::2], shown[1::2], strict=True):
             assert _masked(_run(command, tmp_path)) == _masked(output), command
 

@@ -19,7 +19,7 @@ import penult
 from penult.errors import ImageError, InputError, UnknownNameError
 from penult.exporters import Backbone
 from penult.pipeline import embedder as module
-from penult.pipeline.extraction.images import ImageFile
+from penult.pipeline.images.image_file import ImageFile
 from penult.sklearn import Embedder
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from penult.errors import HeadError, InputError, UnknownNameError
 from penult.exporters.backbone import Backbone
-from penult.pipeline import deliver
+from penult.pipeline import fit as deliver
 from penult.pipeline.fit import dataset_name, fit
 from penult.pipeline.models.model import Model
 from penult.pipeline.models.predict import predict

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from penult.store.spaces import cast
-from penult.store.spaces.cast import is_finite, widen, widen_slowly, widening
+from penult.store.shards import cast
+from penult.store.shards.cast import is_finite, widen, widen_slowly, widening
 
 EVERY_HALF = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
 FINITE = EVERY_HALF[np.isfinite(EVERY_HALF)]

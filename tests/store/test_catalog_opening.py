@@ -95,7 +95,7 @@ def test_another_journal_serves_where_it_does_not_and_a_note_says_so(
 def on_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(f"36 27 0:52 / {tmp_path} rw,relatime shared:1 - nfs4 server:/export rw\n")
-    monkeypatch.setattr("penult.store.mounts.TABLE", table)
+    monkeypatch.setattr("penult.store.files.folders.TABLE", table)
 
 
 @pytest.mark.usefixtures("on_a_network")

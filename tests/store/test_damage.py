@@ -9,7 +9,7 @@ import pytest
 
 from penult.errors import StoreDamagedError, StoreFormatError
 from penult.store import Space
-from penult.store.spaces.container import open_container
+from penult.store.shards.container import open_container
 from tests.store.rig.harm import files_of, flips, harmed, is_noticed, page_harms, store_with_everything, the_space
 from tests.store.rig.samples import add, batches_in, keys_of, rows_of
 
@@ -122,7 +122,7 @@ def test_verify_names_the_keys_to_extract_again_and_repair_with_add_heals(space:
 def test_keys_of_a_shard_that_cannot_be_read_are_told_by_the_index(
     space: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penult.store.spaces.indexing.WORTH_ROWS", 1)
+    monkeypatch.setattr("penult.store.spaces.lookup.WORTH_ROWS", 1)
     add(space, 0)
     add(space, 1)
     space.checkpoint()
@@ -177,7 +177,7 @@ def test_rows_that_another_shard_holds_too_are_not_named(space: Space) -> None:
 
 
 def test_a_shard_of_a_newer_version_is_not_taken_for_damage(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penult.store.spaces.newshard.MAJOR", 2)
+    monkeypatch.setattr("penult.store.shards.shard.MAJOR", 2)
     add(space, 0)
     monkeypatch.undo()
     for act in (space.load, lambda: space.verify(repair=True)):

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from penult.errors import InputError, UnknownNameError
 from penult.store.catalog import Catalog, blocks
+from penult.store.catalog.blocks import decode, encode
 from penult.store.catalog.datasets import Dataset
-from penult.store.catalog.encoding import decode, encode
 from penult.store.catalog.files import SeenFile
 from penult.store.keys import key_array, key_of
 from penult.store.tables.columns import KINDS, Kind, as_column, kind_of, missing_in

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from penult.store import Space, open_store
-from penult.store.opening import MAJOR, MINOR
+from penult.store.store_folder import MAJOR, MINOR
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("store_*.zip"))
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from penult.errors import StoreDamagedError, StoreWriteError
 from penult.store import Space, open_store
-from penult.store.spaces.container import open_container
+from penult.store.shards.container import open_container
 from penult.store.spaces.lookup import Lookup
 from tests.store.rig.powerloss import lose_power_everywhere
 from tests.store.rig.samples import SPEC, add, batches_in, keys_of, rows_of

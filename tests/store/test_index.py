@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from penult.store import Space, open_store
 from penult.store.keys import halves, key_of
-from penult.store.spaces import index, indexing
+from penult.store.shards.key_table import ABSENT
+from penult.store.spaces import index
+from penult.store.spaces import lookup as indexing
 from penult.store.spaces.index import Index
-from penult.store.spaces.keytable import ABSENT
 from tests.store.rig.samples import SPEC, rows_of
 
 

@@ -26,7 +26,7 @@ from penult.store.keys import key_array, key_of
 from penult.store.layouts import LAYOUTS, export_store, import_store, layout_named
 from penult.store.layouts import rows as rows_module
 from penult.store.spaces.space import Space
-from penult.store.spaces.spec import FeatureType, SpaceSpec
+from penult.store.spec import FeatureType, SpaceSpec
 from penult.store.stores import Store, open_store
 from penult.store.tables.columns import as_column, kind_of
 from penult.store.tables.table import Table
@@ -493,7 +493,7 @@ def test_memory_is_that_of_a_block_whatever_is_exported(layout: str, tmp_path: P
         import numpy as np
         import penult.store.layouts.rows
         from penult.store.layouts import export_store, import_store
-        from penult.store.spaces.spec import SpaceSpec
+        from penult.store.spec import SpaceSpec
         from penult.store.stores import open_store
         from penult.store.tables.table import Table
         penult.store.layouts.rows.BLOCK_BYTES = 4 << 20

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from penult.store import mounts
-from penult.store.mounts import may_be_shared
+from penult.store.files import folders as mounts
+from penult.store.files.folders import may_be_shared
 
 LINES = r"""22 1 253:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 30 22 0:40 / /shared rw,relatime shared:9 master:1 - nfs4 server:/export rw,vers=4.2

@@ -29,7 +29,7 @@ from penult.errors import (
 from penult.store import SpaceSpec, Store, open_store
 from penult.store.catalog.files import SeenFile
 from penult.store.diff import diff_stores
-from penult.store.objects.bucket import Bucket
+from penult.store.files.bucket import Bucket
 from penult.store.tables.table import Table
 from tests.store.rig.samples import SPEC, add, batches_in, keys_of, rows_of
 from tests.store.rig.storage import PAGE, Server, Storage

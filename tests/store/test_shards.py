@@ -12,10 +12,9 @@ from xxhash import xxh3_64_intdigest, xxh3_128_hexdigest
 
 from penult.errors import StoreDamagedError, StoreError
 from penult.store import Space
-from penult.store.spaces import container
-from penult.store.spaces.checksums import row_sums
-from penult.store.spaces.newshard import NewShard
-from penult.store.spaces.shards import ShardName
+from penult.store.shards import container
+from penult.store.shards.checksums import row_sums
+from penult.store.shards.shard import NewShard, ShardName
 from tests.store.rig.samples import SPEC, add, keys_of, rows_of
 
 
@@ -69,7 +68,7 @@ def test_the_same_rows_make_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> N
     class Fixed:
         hex = "0" * 32
 
-    monkeypatch.setattr("penult.store.spaces.newshard.uuid4", Fixed)
+    monkeypatch.setattr("penult.store.shards.shard.uuid4", Fixed)
     keys = keys_of(0, 100)
     keys = keys[np.lexsort(keys.T[::-1])]
     rows = rows_of(keys).astype(np.float16)

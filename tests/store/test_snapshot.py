@@ -8,7 +8,7 @@ import pytest
 from penult.errors import StoreDamagedError
 from penult.store import Space, open_store
 from penult.store.spaces.manifests import Manifest
-from penult.store.spaces.spacefolder import SpaceFolder
+from penult.store.spaces.space_folder import SpaceFolder
 from tests.store.rig.samples import SPEC, add, batches_in
 
 

@@ -13,8 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from numpy.typing import NDArray
 
 from penult.store import Space, open_store
-from penult.store.spaces import index, indexing
-from penult.store.spaces.checksums import row_sums
+from penult.store.shards.checksums import row_sums
+from penult.store.spaces import index
+from penult.store.spaces import lookup as indexing
 from tests.store.rig.samples import SPEC, keys_of, rows_of
 
 KEYS = keys_of(0, 12)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from penult.store import open_store
-from penult.store.spaces.spacefolder import PARTS
+from penult.store.spaces.space_folder import PARTS
 from tests.store import test_guarantee
 
 

@@ -17,9 +17,10 @@ from penult.errors import (
     StoreWriteError,
     UnknownNameError,
 )
-from penult.store import SpaceSpec, Store, durable, open_store
+from penult.store import SpaceSpec, Store, open_store
 from penult.store.catalog import Catalog
-from penult.store.opening import STORE_FORMAT, put_json
+from penult.store.files import durable
+from penult.store.store_folder import STORE_FORMAT, put_json
 from tests.store.rig.samples import SPEC, add, batches_in, keys_of, rows_of
 
 
@@ -27,8 +28,8 @@ def with_version(path: Path, kind: str, major: int, minor: int, monkeypatch: pyt
     content = json.loads(path.read_bytes())
     path.unlink()
     with monkeypatch.context() as patch:
-        patch.setattr("penult.store.opening.MAJOR", major)
-        patch.setattr("penult.store.opening.MINOR", minor)
+        patch.setattr("penult.store.store_folder.MAJOR", major)
+        patch.setattr("penult.store.store_folder.MINOR", minor)
         put_json(path, kind, {"space": content["space"]} if "space" in content else {})
 
 
@@ -286,7 +287,7 @@ def test_a_store_made_by_two_at_once_is_one_store(tmp_path: Path, monkeypatch: p
         add(open_store(tmp_path / "store").space(SPEC), 0)
         making(folder)
 
-    monkeypatch.setattr("penult.store.opening.make_folder", racing)
+    monkeypatch.setattr("penult.store.store_folder.make_folder", racing)
     space = open_store(tmp_path / "store").space(SPEC)
     add(space, 1)
     assert batches_in(space) == {0, 1}

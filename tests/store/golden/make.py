@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 from penult.store import SpaceSpec, open_store
-from penult.store.opening import MAJOR, MINOR
-from penult.store.spaces import indexing
+from penult.store.spaces import lookup as indexing
+from penult.store.store_folder import MAJOR, MINOR
 from tests.store.rig.samples import keys_of, rows_of
 
 FOLDER = Path(__file__).parent

@@ -16,7 +16,7 @@ PAGE = 4096
 
 def store_with_everything(path: Path, patch: pytest.MonkeyPatch) -> set[int]:
     """Makes a store that has merged and plain shards, manifests and an index; returns its batches."""
-    patch.setattr("penult.store.spaces.indexing.WORTH_ROWS", 1)
+    patch.setattr("penult.store.spaces.lookup.WORTH_ROWS", 1)
     space = open_store(path).space(SPEC)
     add(space, 0)
     add(space, 1)

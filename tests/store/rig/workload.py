@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from penult.store import Space, durable, open_store
-from penult.store.objects.places import Place
+from penult.store import Space, open_store
+from penult.store.files import durable
+from penult.store.files.places import Place
 from tests.store.rig.samples import SPEC, add
 
 Step = tuple[str, Callable[[], object]]

@@ -1,0 +1,176 @@
+"""A Keras model on torch becomes a source network: its graph with channels first, and its run for the proof."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from penult.errors import BackboneError
+from penult.exporters.card import Normalisation, Preprocessing, Tap
+from penult.exporters.graph.channels_first import with_channels_first
+from penult.exporters.graph.folding import with_folded_filters
+from penult.exporters.graph.landmarks import Landmarks
+from penult.exporters.graph.pooling import pool_in_numpy
+from penult.exporters.graph.settling import without_identities
+from penult.exporters.sources.source_network import Provenance, RunSource, SourceNetwork
+from penult.exporters.sources.torch.export import exported, marked
+from penult.exporters.sources.torch.parts import LOGITS
+
+__all__ = ["KerasSource", "source_network"]
+
+
+@dataclass(frozen=True)
+class KerasSource:
+    """A Keras model with its own way to pixels: ``prepare`` makes a batch (1, H, W, 3) of an image file."""
+
+    model: Any
+    prepare: Callable[[Path], npt.NDArray[Any]]
+    preprocessing: Preprocessing
+    normalisation: Normalisation
+    has_classifier: bool
+    framework: str
+    layers: Mapping[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", _watched(self.model))
+
+    @property
+    def end(self) -> str:
+        """What the output of the whole model is called in the graph."""
+        return LOGITS if self.has_classifier else str(self.model.layers[-1].name)
+
+
+def source_network(
+    source: KerasSource, name: str, provenance: Provenance, classes: tuple[str, ...] | None
+) -> SourceNetwork:
+    """Traces the model, and gives it with a run of Keras for the proof."""
+    import torch
+
+    source.model.trainable = False
+    names = [source.end, *(layer for layer in source.layers if layer != source.end)]
+    sample = torch.zeros(2, *source.preprocessing.crop, 3)
+    with _sizes_as_numbers():
+        model = exported(_traceable(source, names), names, sample, what=name)
+    model = without_identities(with_channels_first(model), names)
+    return SourceNetwork(
+        name=name,
+        model=with_folded_filters(model),
+        preprocessing=source.preprocessing,
+        normalisation=source.normalisation,
+        provenance=provenance,
+        classes=classes,
+        landmarks=Landmarks(None if source.has_classifier else source.end, parts=frozenset(names)),
+        run=_runner(source),
+        run_with=source.framework,
+    )
+
+
+def _watched(model: Any) -> dict[str, Any]:
+    """Gives the layers, and plain sums between them, that run once and give a feature map, tokens or a vector."""
+    found = {}
+    for layer in getattr(model, "operations", model.layers):
+        nodes = getattr(layer, "_inbound_nodes", ())
+        output = layer.output if len(nodes) == 1 and type(layer).__name__ != "InputLayer" else None
+        if output is not None and not isinstance(output, list | tuple | dict) and len(output.shape) in (2, 3, 4):
+            found[layer.name] = layer
+    return found
+
+
+def _giving(model: Any, values: Sequence[Any]) -> Any:
+    import keras
+
+    return keras.Model(model.inputs[0], list(values))
+
+
+def _traceable(source: KerasSource, names: Sequence[str]) -> Any:
+    import torch
+
+    inner = _giving(source.model, [source.model.outputs[0], *(source.layers[name].output for name in names[1:])])
+
+    class Traceable(torch.nn.Module):  # type: ignore[misc]  # torch may be absent where types are checked
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, image: Any) -> tuple[Any, ...]:
+            end, *rest = self.inner(image, training=False)
+            return (end.clone(), *map(marked, rest))
+
+    return Traceable().eval()
+
+
+# These take sizes and pads, which Keras computes from shapes, and must know them as numbers to be written as ONNX.
+_SIZED = ("avg_pool2d", "conv2d", "layer_norm", "max_pool2d", "pad")
+
+
+@contextmanager
+def _sizes_as_numbers() -> Iterator[None]:
+    """Gives torch's functions their sizes as numbers while a model is traced, where Keras gives them traced values."""
+    from torch.nn import functional
+
+    real = {name: getattr(functional, name) for name in _SIZED}
+    for name, function in real.items():
+        setattr(functional, name, _with_numbers(function))
+    try:
+        yield
+    finally:
+        for name, function in real.items():
+            setattr(functional, name, function)
+
+
+def _with_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
+    import torch
+
+    def plain(value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        return [int(item) if isinstance(item, torch.Tensor) and item.dim() == 0 else item for item in value]
+
+    def call(*given: Any, **named: Any) -> Any:
+        return function(*map(plain, given), **{name: plain(value) for name, value in named.items()})
+
+    return call
+
+
+def _runner(source: KerasSource) -> RunSource:
+    """Runs the model as its users do, image by image, and keeps what its layers give."""
+
+    def run(paths: Sequence[Path], taps: Sequence[Tap]) -> Mapping[str, npt.NDArray[Any]]:
+        values = {tap.name: source.layers[tap.tensor].output for tap in taps if tap.tensor in source.layers}
+        wanted = {tap.name for tap in taps}
+        if "penultimate" in wanted:
+            values["penultimate"] = _before_classifier(source)
+        if LOGITS in wanted and not _ends_in_probabilities(source.model):
+            values[LOGITS] = source.model.outputs[0]
+        model = _giving(source.model, [*values.values()])
+        pooling = {tap.name: tap.pooling for tap in taps}
+        rows: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in values}
+        for path in paths:
+            outputs = model(source.prepare(path), training=False)
+            for name, output in zip(values, outputs, strict=True):
+                numbers = output.detach().cpu().numpy()
+                first = np.moveaxis(numbers, -1, 1) if numbers.ndim == 4 else numbers
+                rows[name].append(pool_in_numpy(first, pooling[name]))
+        return {name: np.concatenate(parts) for name, parts in rows.items()}
+
+    return run
+
+
+def _before_classifier(source: KerasSource) -> Any:
+    """Gives what the last weighing layer takes, as Keras knows it, or what a model without a classifier gives."""
+    if not source.has_classifier:
+        return source.model.outputs[0]
+    for layer in reversed(source.model.layers):
+        if type(layer).__name__ in ("Conv2D", "Dense"):
+            return layer.input
+    raise BackboneError("The Keras model has no Dense and no Conv2D layer", expected="a classifier of images")
+
+
+def _ends_in_probabilities(model: Any) -> bool:
+    last = model.layers[-1]
+    activation = getattr(getattr(last, "activation", None), "__name__", "")
+    return activation in ("softmax", "sigmoid") or type(last).__name__ == "Softmax"

@@ -1,0 +1,75 @@
+"""The source ``keras:NAME`` or ``keras:FILE``: a network of keras.applications, or a whole model that Keras saved.
+
+Keras runs on its torch backend. Each family of its networks takes pixels in its own way; which one is found by asking
+the family's own ``preprocess_input`` and not by a table.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from penult.errors import InputError
+from penult.exporters.classes import imagenet_classes
+from penult.exporters.sources.addresses import Address, file_facts, refuse_unknown
+from penult.exporters.sources.drawn_norms import batch_of, settle_keras
+from penult.exporters.sources.keras.applications import NOTOP, applications, built, notes_on
+from penult.exporters.sources.keras.backend import keras_on_torch, seeded
+from penult.exporters.sources.keras.file import check_weights
+from penult.exporters.sources.keras.network import source_network
+from penult.exporters.sources.keras.pixels import MODES, keras_source, mode_of
+from penult.exporters.sources.keras.saved import read_saved
+from penult.exporters.sources.keras.squeezenet import load_by_name, squeezenet1_1
+from penult.exporters.sources.source_network import ExportRequest, Provenance, SourceNetwork
+
+__all__ = ["read_keras"]
+
+SQUEEZENET = "squeezenet1_1"
+
+_WHOLE = {".keras", ".h5", ".hdf5"}
+
+
+def read_keras(rest: str, request: ExportRequest) -> SourceNetwork:
+    """Reads ``NAME``, ``NAME@FILE``, ``NAME@notop`` (the weights without a classifier), or the file of a model."""
+    keras = keras_on_torch()
+    request.hints.refuse_tensors("Keras")
+    keras.utils.clear_session(free_memory=False)  # layers are numbered from the start: names are always the same
+    if Path(rest).suffix.lower() in _WHOLE and "@" not in rest:
+        return read_saved(Path(rest).expanduser(), request)
+    address = Address.of(rest, request)
+    refuse_unknown("network of keras.applications", address.name, [*applications(), SQUEEZENET])
+    refuse_unknown("weights", address.weights or "imagenet", ["imagenet", NOTOP])
+    model, has_classifier = _squeezenet(address, request) if address.name == SQUEEZENET else built(address, request)
+    mode = "caffe" if address.name == SQUEEZENET else mode_of(address.name)
+    notes = (*notes_on(address), f"Pixels are prepared as preprocess_input does in mode {mode!r}.")
+    facts: dict[str, Any] = {"name": "random" if address.is_random else "imagenet"}
+    if address.file is not None:
+        facts = file_facts(address.file)
+    asked = request.hints.normalisation()
+    source = keras_source(model, asked or MODES[mode], request.hints, has_classifier=has_classifier)
+    if address.is_random:
+        settle_keras(model, batch_of(source.preprocessing.crop, source.normalisation))
+    named = address.file is None and not address.is_random
+    return source_network(
+        source,
+        address.name,
+        Provenance(
+            source=f"keras.applications {address.name}" if address.name != SQUEEZENET else "SqueezeNet 1.1 in Keras",
+            licence="Apache-2.0 (Keras); the weights were trained on ImageNet" if named else "unknown",
+            weights={**facts, "classifier": has_classifier},
+            notes=notes,
+        ),
+        imagenet_classes() if has_classifier and model.outputs[0].shape[-1] == 1000 else None,
+    )
+
+
+def _squeezenet(address: Address, request: ExportRequest) -> tuple[Any, bool]:
+    side = request.size or 227
+    if address.is_random:
+        return seeded(lambda: squeezenet1_1(side)), True
+    if address.file is None:
+        raise InputError(
+            "Keras has no weights of SqueezeNet of its own",
+            expected="a file of weights, or random ones",
+            remedy=f"keras:{SQUEEZENET}@FILE.h5",
+        )
+    check_weights(address.file)
+    return load_by_name(address.file, side)

@@ -1,0 +1,163 @@
+"""The source ``torchvision:NAME``: any classification network of torchvision, with the preprocessing of its weights."""
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from penult.errors import BackboneError, InputError, MissingExtraError
+from penult.exporters.card import Preprocessing
+from penult.exporters.sources.addresses import Address, file_facts, refuse_unknown
+from penult.exporters.sources.source_network import ExportRequest, Provenance, SourceNetwork
+from penult.exporters.sources.torch.network import TorchSource, misbuilt, refuse_bgr, source_network
+from penult.exporters.sources.torch.parts import Watch, last_weighing
+from penult.exporters.sources.torch.weights import called, class_count, load_strictly, read_state, seeded
+
+__all__ = ["architectures", "read_torchvision"]
+
+# Their old weights take pixels from -1 to 1: with weights, torchvision's builders switch on the change from ImageNet's
+# mean and std. Both have side branches for training, whose tensors are in the files.
+_TRANSFORMING = {"googlenet", "inception_v3"}
+# The files of DenseNet were saved when a layer's parts had dots in their names.
+_OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
+_LICENCE = "BSD-3-Clause (torchvision); the weights were trained on ImageNet"
+
+
+def read_torchvision(rest: str, request: ExportRequest) -> SourceNetwork:
+    """Reads ``NAME``, ``NAME@WEIGHTS`` or ``NAME@FILE``."""
+    torchvision = _torchvision()
+    request.hints.refuse_tensors("torchvision")
+    address = Address.of(rest, request)
+    refuse_unknown("classification network of torchvision", address.name, architectures())
+    entries = torchvision.models.get_model_weights(address.name)
+    entry = entries.DEFAULT if address.weights in (None, "DEFAULT") else _entry(entries, address)
+    facts: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    if address.is_random:
+        network, facts = seeded(lambda: _built(address.name)), {"name": "random"}
+        notes = ("The weights are random: only the architecture is torchvision's.",)
+    elif address.file is not None:
+        network, facts = _from_file(address.name, address.file), file_facts(address.file)
+        notes = (f"Preprocessing is that of torchvision's weights {entry}: the file does not say its own.",)
+    else:
+        network, facts = _downloaded(address.name, entry), {"name": str(entry), "url": entry.url}
+    preset, preprocessing = _prepared(entry.transforms(), request)
+    classifier = last_weighing(network.eval(), _sample(preprocessing))
+    is_filter = network.get_submodule(classifier).weight.dim() == 4
+    source = TorchSource(
+        network=network,
+        transform=preset,
+        penultimate=_taken_by(network, classifier),
+        preprocessing=preprocessing,
+        mean=preset.mean,
+        std=preset.std,
+        framework=f"torchvision {torchvision.__version__}",
+        classifier=classifier if is_filter and address.file is not None else "",
+        is_drawn=address.is_random,
+    )
+    named = address.file is None and not address.is_random
+    return source_network(
+        source,
+        address.name,
+        Provenance(
+            source=f"torchvision {address.name}", licence=_LICENCE if named else "unknown", weights=facts, notes=notes
+        ),
+        tuple(entry.meta["categories"]) if named else None,
+    )
+
+
+def architectures() -> list[str]:
+    """Gives the names of torchvision's classification networks for floating-point numbers."""
+    return [str(name) for name in _torchvision().models.list_models(module=_torchvision().models)]
+
+
+def _torchvision() -> Any:
+    try:
+        import torchvision
+    except ImportError:
+        raise MissingExtraError.of("torchvision", "torch", "Exporting a network of torchvision") from None
+    except RuntimeError as reason:
+        raise misbuilt("torchvision", reason) from reason
+    return torchvision
+
+
+def _entry(entries: Any, address: Address) -> Any:
+    name = str(address.weights).rpartition(".")[2]
+    refuse_unknown(f"weights of {address.name}", name, list(entries.__members__))
+    return entries[name]
+
+
+def _built(name: str, **parameters: Any) -> Any:
+    special = {"aux_logits": False, "init_weights": False} if name in _TRANSFORMING else {}
+    return _torchvision().models.get_model(name, weights=None, **{**special, **parameters})
+
+
+def _from_file(name: str, path: Path) -> Any:
+    state = read_state(path)
+    count = class_count(_built(name), state)
+    return _loaded(name, state, path.name, **({"num_classes": count} if count else {}))
+
+
+def _downloaded(name: str, entry: Any) -> Any:
+    from torch.hub import load_state_dict_from_url
+
+    try:
+        state = load_state_dict_from_url(
+            entry.url, map_location="cpu", progress=sys.stderr.isatty(), check_hash=True, weights_only=True
+        )
+    except Exception as reason:  # the network, the disk and the unpickler raise what they like
+        raise BackboneError(
+            f"The weights {entry.url.rpartition('/')[2]} cannot be had from {entry.url}: {reason}",
+            expected="a network connection, or the file in torch's cache",
+            remedy=f"get the file elsewhere and name it: torchvision:{name}@FILE",
+        ) from reason
+    return _loaded(name, state, str(entry))
+
+
+def _loaded(name: str, state: Mapping[str, Any], origin: str, **parameters: Any) -> Any:
+    if name in _TRANSFORMING:
+        has_sides = any("aux" in key.lower() for key in state)
+        parameters |= {"aux_logits": has_sides, "transform_input": True}
+    network = _built(name, **parameters)
+    load_strictly(network, called(state, lambda key: _OLD_DENSENET.sub(r"\1\2", key)), origin)
+    return network
+
+
+def _prepared(preset: Any, request: ExportRequest) -> tuple[Any, Preprocessing]:
+    """Gives torchvision's own transform and the same as the card says it, with what the user asks otherwise."""
+    hints = request.hints
+    if isinstance(hints.crop, tuple) or isinstance(hints.resize, tuple):
+        raise InputError(
+            f"The image is to be resized to {hints.resize} and cropped to {hints.crop}",
+            expected="one number each: torchvision's networks take squares, and its transforms the shorter side",
+        )
+    crop = request.size or hints.crop or preset.crop_size[0]
+    resize = hints.resize or round(preset.resize_size[0] * crop / preset.crop_size[0])
+    own = Preprocessing(resize, (crop, crop), str(preset.interpolation.value))  # type: ignore[arg-type]  # the same words
+    own = replace(own, interpolation=hints.interpolation or own.interpolation)
+    preset.crop_size, preset.resize_size = [crop], [resize]
+    preset.interpolation = type(preset.interpolation)(own.interpolation)
+    asked = hints.normalisation()
+    if asked is not None:
+        refuse_bgr(asked)
+        preset.mean, preset.std = ([level / 255 for level in levels] for levels in (asked.mean, asked.std))
+    return preset, own
+
+
+def _sample(preprocessing: Preprocessing) -> Any:
+    import torch
+
+    return torch.zeros(1, 3, *preprocessing.crop)
+
+
+def _taken_by(network: Any, part: str) -> Callable[[Any], Any]:
+    """Gives what goes into a part of the network."""
+
+    def penultimate(batch: Any) -> Any:
+        with Watch(network, [part]) as watch:
+            network(batch)
+        return watch.inputs[part]
+
+    return penultimate

@@ -1,0 +1,140 @@
+"""A pretrained network of any source becomes a backbone, proven on images that go the way of a job's images."""
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from PIL import Image
+
+from penult.errors import BackboneError
+from penult.exporters import Backbone, Card
+from penult.exporters.card import GraphPrecision
+from penult.exporters.export import export as export_source
+from penult.exporters.graph.tap_requests import parse_taps
+from penult.exporters.proof import sample_photos
+from penult.exporters.sources.hints import Hints
+from penult.exporters.sources.source_network import ExportRequest
+from penult.pipeline.images.decode import DRAFT_MARGIN, decode
+from penult.pipeline.progress import Progress, Silent
+from penult.pipeline.runtime.session import Session
+
+__all__ = ["drafted", "export"]
+
+
+def export(
+    source: str,
+    *,
+    taps: str | None = None,
+    precision: GraphPrecision = ExportRequest.precision,
+    size: int | None = None,
+    weights: str | None = None,
+    hints: Hints | None = None,
+    photos: Sequence[str | Path] = (),
+    progress: Progress | None = None,
+) -> Backbone:
+    """Returns the backbone of ``PREFIX:REST``, such as ``torchvision:resnet50`` or ``onnx:model.onnx``.
+
+    ``taps`` names the outputs, separated by commas (all that are found, by default); ``weights`` is a local file, or
+    ``random``; ``hints`` tell how a file takes pixels that does not say so itself. The backbone is proven the same as
+    its source on images that penult brings, and on ``photos`` as well.
+
+    Raises:
+        ExportMismatchError: the backbone does not give what its source gives.
+    """
+    request = ExportRequest(
+        taps=parse_taps(taps) if taps else None,
+        precision=precision,
+        size=size,
+        weights=weights,
+        hints=hints or Hints(),
+    )
+    return export_source(
+        source, request, decode=decode, photos=[Path(photo) for photo in photos], tell=(progress or Silent()).say
+    )
+
+
+SUFFIX = "-draft"
+
+
+def drafted(backbone: Backbone, photos: Sequence[str | Path] = ()) -> Backbone:
+    """Returns the same network under a name and a fingerprint of its own, for which JPEGs are decoded reduced.
+
+    How far its features lie from those of ``backbone`` is measured on ``photos`` and on two that penult brings, which
+    are laid out as mosaics large enough to be reduced.
+
+    Raises:
+        BackboneError: it is one that takes reduced JPEGs already.
+    """
+    card = backbone.card
+    if card.preprocessing.decoding.draft:
+        raise BackboneError(f"The backbone {card.name!r} takes JPEGs at a reduced scale already")
+    decoding = replace(card.preprocessing.decoding, draft=True)
+    changed = replace(
+        card, name=card.name + SUFFIX, preprocessing=replace(card.preprocessing, decoding=decoding), proof={}
+    )
+    made = Backbone(onnx.load_from_string(backbone.to_bytes()), changed)
+    return made.with_proof({**card.proof, "draft": _drift(backbone, changed, photos)})
+
+
+def _drift(backbone: Backbone, changed: Card, photos: Sequence[str | Path]) -> dict[str, Any]:
+    """Returns, tap by tap, the largest relative error and the lowest cosine that the reduced scale brings."""
+    taps = [tap.name for tap in backbone.card.taps]
+    session = Session(backbone, taps)
+    apart: dict[str, list[tuple[float, float]]] = {tap: [] for tap in taps}
+    images = 0
+    for data in _images(backbone.card, photos):
+        whole, reduced = (decode(data, card.preprocessing) for card in (backbone.card, changed))
+        if np.array_equal(whole, reduced):
+            continue  # too small to be reduced, so it says nothing
+        images += 1
+        rows = session.run(np.stack([whole, reduced]))
+        for tap in taps:
+            apart[tap].append(_distance(*rows[tap].astype(np.float64)))
+    return {
+        "images": images,
+        "outputs": {
+            tap: {
+                "relative_error": max((error for error, _ in found), default=0.0),
+                "cosine": min((cosine for _, cosine in found), default=1.0),
+            }
+            for tap, found in apart.items()
+        },
+    }
+
+
+def _distance(whole: Any, reduced: Any) -> tuple[float, float]:
+    size = np.linalg.norm(whole)
+    if not size:
+        return (0.0, 1.0) if not np.linalg.norm(reduced) else (float("inf"), 0.0)
+    cosine = float(whole @ reduced / (size * np.linalg.norm(reduced))) if np.linalg.norm(reduced) else 0.0
+    return float(np.linalg.norm(reduced - whole) / size), cosine
+
+
+def _images(card: Card, photos: Sequence[str | Path]) -> Iterator[bytes]:
+    """Gives the bytes of the mosaics and of the photos, one at a time."""
+    resize = card.preprocessing.resize
+    shortest = 4 * DRAFT_MARGIN * (resize if isinstance(resize, int) else max(resize))
+    for sample in sample_photos():
+        with Image.open(sample) as photo:
+            yield _mosaic(photo.convert("RGB"), shortest)
+    for path in photos:
+        yield Path(path).read_bytes()
+
+
+def _mosaic(photo: Image.Image, shortest: int) -> bytes:
+    """Returns a JPEG of copies of a photo side by side, whose shorter side is ``shortest`` at least.
+
+    Copies keep the fine detail of a photo as it is, which enlarging would not.
+    """
+    times = -(-shortest // min(photo.size))
+    canvas = Image.new("RGB", (photo.width * times, photo.height * times))
+    for place in range(times * times):
+        down, across = divmod(place, times)
+        canvas.paste(photo, (across * photo.width, down * photo.height))
+    stream = io.BytesIO()
+    canvas.save(stream, "JPEG", quality=92)
+    return stream.getvalue()

@@ -1,0 +1,1 @@
+"""The engine that runs a job on a Ray cluster."""

@@ -1,0 +1,165 @@
+"""How sure the figures of an evaluation are, besides its accuracy, each by what suits its kind."""
+
+from math import exp, log, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penult.pipeline.evaluation.evaluation import SMALLEST_PROBABILITY, Evaluation
+from penult.pipeline.evaluation.intervals import Z95, Interval, wilson
+
+__all__ = ["area_under", "balanced_accuracy_of", "bounds_of", "log_loss_of", "losses_of", "outranked", "plain_bounds"]
+
+
+RESAMPLES = 1000
+QUANTILES = (0.025, 0.975)
+
+
+def bounds_of(evaluation: Evaluation) -> dict[str, Interval]:
+    """Returns the figures with their 95 % intervals by name; the ROC-AUC only where it is known."""
+    area = _roc_auc(evaluation)
+    return {
+        "balanced_accuracy": balanced_accuracy_of(evaluation),
+        "macro_f1": _macro_f1(evaluation),
+        "log_loss": log_loss_of(evaluation),
+        **({} if area is None else {"roc_auc": area}),
+        "calibration_error": _calibration_error(evaluation),
+    }
+
+
+def plain_bounds(evaluation: Evaluation) -> dict[str, float]:
+    """Returns the bounds as plain values beside the figures of ``Evaluation.summary``: ``macro_f1_low`` and on."""
+    known = bounds_of(evaluation).items()
+    return {f"{name}_{end}": getattr(figure, end) for name, figure in known for end in ("low", "high")}
+
+
+def balanced_accuracy_of(evaluation: Evaluation) -> Interval:
+    """Returns the mean recall of the classes with its interval.
+
+    Agresti and Coull's two hits and two misses are shared out among the classes, so that a mean without a mistake is
+    not sure; for each class they would be too many, and draw the mean of many classes far down.
+    """
+    counts = np.array([score.support for score in evaluation.per_class if score.support], np.float64)
+    hits = np.array([score.recall.value for score in evaluation.per_class if score.support]) * counts
+    more = 2 / len(counts)
+    shares = (hits + more) / (counts + 2 * more)
+    half = Z95 * float(np.sqrt((shares * (1 - shares) / (counts + 2 * more)).sum())) / len(counts)
+    return _around(evaluation.balanced_accuracy, float(shares.mean()) - half, float(shares.mean()) + half)
+
+
+def losses_of(evaluation: Evaluation) -> NDArray[np.float64]:
+    """Returns what each image adds to the log-loss, (n)."""
+    true = evaluation.probabilities[np.arange(evaluation.n), evaluation.labels].astype(np.float64)
+    losses: NDArray[np.float64] = -np.log(np.clip(true, SMALLEST_PROBABILITY, 1.0))
+    return losses
+
+
+def log_loss_of(evaluation: Evaluation) -> Interval:
+    """Returns the log-loss with the interval of a mean."""
+    losses = losses_of(evaluation)
+    mean, half = float(losses.mean()), Z95 * float(losses.std()) / sqrt(len(losses))
+    return Interval(mean, max(0.0, mean - half), mean + half)
+
+
+def _macro_f1(evaluation: Evaluation) -> Interval:
+    """Draws the images anew, which is to draw how many fall into each cell of the confusion matrix."""
+    true, called = np.nonzero(evaluation.confusion)
+    share = evaluation.confusion[true, called] / evaluation.n
+    draws = max(100, min(RESAMPLES, 4_000_000 // (len(share) + len(evaluation.classes))))
+    drawn = np.random.default_rng(0).multinomial(evaluation.n, share, draws).astype(np.float64)
+    is_right = true == called
+    twice_right, involved = (np.zeros((draws, len(evaluation.classes))) for _ in range(2))
+    twice_right[:, true[is_right]] = 2 * drawn[:, is_right]
+    for side in (true, called):
+        order = np.argsort(side, kind="stable")
+        names, starts = np.unique(side[order], return_index=True)
+        involved[:, names] += np.add.reduceat(drawn[:, order], starts, axis=1)
+    scores = np.divide(twice_right, involved, out=np.full_like(involved, np.nan), where=involved > 0)
+    low, high = np.quantile(np.nanmean(scores, axis=1), QUANTILES)
+    # Resamples of a test without a mistake have none either: then no more is known than of the accuracy.
+    surely = evaluation.accuracy.low if is_right.all() else 1.0
+    return _around(evaluation.macro_f1, min(float(low), surely), float(high))
+
+
+def _roc_auc(evaluation: Evaluation) -> Interval | None:
+    """Sums what each image does to the mean area (DeLong et al., 1988), on the scale of log odds."""
+    area, classes = evaluation.roc_auc, len(evaluation.classes)
+    if area is None:
+        return None
+    effect = np.zeros(evaluation.n)
+    for code in range(classes):
+        effect += _effects(evaluation.probabilities[:, code], evaluation.labels == code) / classes
+    error = float(np.sqrt((effect**2).sum()))
+    if not 0 < area < 1 or not error:
+        # All pairs are in order: no more is known than that none of the fewest images has been out of it.
+        fewest = int(min(evaluation.confusion.sum(axis=1).min(), evaluation.n - evaluation.confusion.sum(axis=1).max()))
+        sure = wilson(fewest, fewest)
+        return _around(area, sure.low, sure.high)
+    half = Z95 * error / (area * (1 - area))
+    low, high = (1 / (1 + exp(-(log(area / (1 - area)) + side * half))) for side in (-1, 1))
+    return _around(area, low, high)
+
+
+def _effects(scores: NDArray[np.float32], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Returns how far each image moves one class's area from what it is."""
+    shares, m = outranked(scores, positive), int(positive.sum())
+    effects: NDArray[np.float64] = (shares - shares[positive].mean()) / np.where(positive, m, len(scores) - m)
+    return effects
+
+
+def _calibration_error(evaluation: Evaluation) -> Interval:
+    """Draws the gaps of the bins anew, around what is left of them without the noise that makes each look larger.
+
+    How much larger is known from below and from above: what is left of a small gap may be all of it, or nothing.
+    """
+    bins, value = evaluation.reliability, evaluation.calibration_error
+    counts = np.array([part.count for part in bins], np.float64)
+    gaps = np.array([part.confidence - part.accuracy for part in bins])
+    # One right and one wrong answer more, so that no bin is sure.
+    shares = (np.array([part.accuracy for part in bins]) * counts + 1) / (counts + 2)
+    noise = np.sqrt(shares * (1 - shares) / counts)
+    left = np.sign(gaps) * np.sqrt(np.maximum(gaps**2 - noise**2, 0))
+    drawn = np.abs(np.random.default_rng(0).normal(left, noise, (RESAMPLES, len(bins)))) @ counts / evaluation.n
+    chance = float(np.quantile(drawn, QUANTILES[1])) - float(np.abs(left) @ counts) / evaluation.n
+    return _around(value, value - chance, value + Z95 * float(drawn.std()))
+
+
+def _around(value: float, low: float, high: float) -> Interval:
+    """Returns an interval of a share, which holds its value."""
+    return Interval(value, max(0.0, min(value, low)), min(1.0, max(value, high)))
+
+
+def area_under(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
+    """Returns the chance that a positive outranks a negative, ties counting half (Mann-Whitney).
+
+    >>> area_under(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, True, False, True]))
+    0.875
+    """
+    return float(_negatives_below(scores, np.sort(scores[positive]), positive).mean())
+
+
+def outranked(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Returns of each positive the share of negatives that it outranks, and of each negative that of positives above.
+
+    >>> outranked(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, True, False, True])).tolist()
+    [1.0, 0.75, 0.75, 1.0]
+    """
+    positives = np.sort(scores[positive])
+    shares = np.empty(len(scores))
+    shares[positive] = _negatives_below(scores, positives, positive)
+    shares[~positive] = 1 - _places(positives, scores[~positive]) / len(positives)
+    return shares
+
+
+def _negatives_below(
+    scores: NDArray[np.floating], positives: NDArray[np.floating], positive: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    own = scores[positive]
+    below: NDArray[np.float64] = _places(np.sort(scores), own) - _places(positives, own)
+    return below / (len(scores) - len(positives))
+
+
+def _places(ordered: NDArray[np.floating], scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Returns how many of ``ordered`` lie below each score, those that equal it counting half."""
+    places: NDArray[np.float64] = (np.searchsorted(ordered, scores) + np.searchsorted(ordered, scores, "right")) / 2
+    return places

@@ -1,0 +1,1 @@
+"""The other estimators of penult's own."""

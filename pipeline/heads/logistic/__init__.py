@@ -1,0 +1,1 @@
+"""Multinomial logistic regression over a whole path of penalties."""

@@ -1,0 +1,1 @@
+"""Matrix passes that several estimators share."""

@@ -1,0 +1,1 @@
+"""Sessions of ONNX Runtime and OpenVINO on the device that was chosen."""

@@ -1,0 +1,103 @@
+"""Runs a backbone: a batch of pixels in, one matrix a tap out, on the provider that was chosen and no other."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penult.exporters.backbone import Backbone
+from penult.pipeline.runtime.cores import worker_count
+from penult.pipeline.runtime.providers import Choice, choose_provider, count_gpus, failure, open_session
+
+__all__ = ["BATCH_SIZES", "Runner", "Session", "worker_count"]
+
+# How many images a run takes. On a CPU larger batches only leave the caches; on a GPU smaller ones leave it idle.
+BATCH_SIZES = {"cpu": 4, "openvino": 1, "cuda": 64, "tensorrt": 64}
+
+# How many sessions each GPU has: while one computes, the pixels of the other are copied.
+LANES_PER_GPU = 2
+
+
+class Runner:
+    """A graph from pixels to named outputs, loaded and ready; `run` may be called from several threads at once.
+
+    On the CPU each call computes on one thread alone, so that as many callers as cores keep every core busy and a row's
+    value does not depend on how many there are. On GPUs, all that are visible, and for OpenVINO every batch is padded
+    to one size, because a new shape makes the search for convolution algorithms, or the compiler, run again. Each GPU
+    has two lanes, and a batch takes the next free one.
+    """
+
+    def __init__(self, graph: bytes, outputs: Sequence[str], choice: Choice, *, batch_size: int | None = None) -> None:
+        self.outputs = tuple(outputs)
+        self.choice = choice
+        self.batch_size = batch_size or BATCH_SIZES[choice.provider]
+        self._is_padded = choice.provider != "cpu"
+        devices = range((count_gpus() or 1) if choice.on_gpu else 1)
+        # The first lane of each device comes before all second ones, so that few batches spread over the devices.
+        turns = LANES_PER_GPU if choice.on_gpu else 1
+        self._sessions = [
+            open_session(graph, choice.provider, device, choice.precision) for _ in range(turns) for device in devices
+        ]
+        self._free: SimpleQueue[Any] = SimpleQueue()
+        for session in self._sessions:
+            self._free.put(session)
+
+    def run(self, pixels: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
+        """Returns for each output the matrix (N, width) of the images ``pixels`` (N, H, W, 3), N at most anything."""
+        with self._lane() as session:
+            return self._run_on(session, pixels)
+
+    def run_on_each(self, pixels: NDArray[np.uint8]) -> Iterator[Mapping[str, NDArray[np.float32]]]:
+        """Yields what each of the sessions gives for one batch, which also makes all of them ready."""
+        for session in self._sessions:
+            yield self._run_on(session, pixels)
+
+    @contextmanager
+    def _lane(self) -> Iterator[Any]:
+        """Gives a session that nobody else uses meanwhile; the one of the CPU serves any number of callers."""
+        if not self.choice.on_gpu:
+            yield self._sessions[0]
+            return
+        session = self._free.get()
+        try:
+            yield session
+        finally:
+            self._free.put(session)
+
+    def _run_on(self, session: Any, pixels: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
+        parts = [
+            self._run_batch(session, pixels[start : start + self.batch_size])
+            for start in range(0, len(pixels), self.batch_size)
+        ]
+        return {name: np.concatenate(matrices) for name, *matrices in zip(self.outputs, *parts, strict=True)}
+
+    def _run_batch(self, session: Any, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        count = len(pixels)
+        if self._is_padded and count < self.batch_size:
+            padding = np.zeros((self.batch_size - count, *pixels.shape[1:]), np.uint8)
+            pixels = np.concatenate([pixels, padding])
+        try:
+            matrices = session.run(list(self.outputs), {"pixels": pixels})
+        except Exception as error:
+            raise failure(self.choice.provider, error) from error
+        return [matrix[:count] for matrix in matrices]
+
+
+class Session(Runner):
+    """A backbone that runs, checked against the reference vectors of its card before its first use."""
+
+    def __init__(
+        self, backbone: Backbone, outputs: Sequence[str], *, provider: str = "auto", batch_size: int | None = None
+    ) -> None:
+        choice = choose_provider(provider, backbone.card.precision)
+        super().__init__(backbone.serialized(outputs), outputs, choice, batch_size=batch_size)
+        self._check(backbone)
+
+    def _check(self, backbone: Backbone) -> None:
+        """Refuses to go on where this machine gives other features than the card's reference vectors."""
+        reduced = self.choice.on_gpu and backbone.card.precision == "fp32"  # CUDA computes in TF32
+        for given in self.run_on_each(backbone.reference_batch()):
+            backbone.check_reference(given, tolerance="tf32" if reduced else None)

@@ -1,0 +1,1 @@
+"""Labels, splits and targets: which rows train a head and which rows test it."""

@@ -1,1 +1,0 @@
-"""Where images come from, one module for each kind of source; `penult.pipeline.extraction.images` chooses."""

@@ -1,0 +1,1 @@
+"""Files of a store on disk or in object storage: durable writes, bounded reads."""

@@ -1,0 +1,1 @@
+"""The shard file: its layout, checksums and key table."""

@@ -1,0 +1,198 @@
+"""OpenVINO: float32 features are those of ONNX Runtime, bfloat16 ones are a space apart, and none pass for others."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from onnx import TensorProto, helper
+
+from penult.errors import BackboneError, ProviderError
+from penult.exporters import Backbone, in_bfloat16, load_backbone
+from penult.pipeline.cli.app import app
+from penult.pipeline.extraction.extract import ExtractOptions, extract
+from penult.pipeline.fit import fit
+from penult.pipeline.images.decode import decode
+from penult.pipeline.models.model import Model
+from penult.pipeline.runtime import openvino_session, providers
+from penult.pipeline.runtime.openvino_session import OpenVinoSession, bfloat16_obstacle
+from penult.pipeline.runtime.providers import choose_provider
+from penult.pipeline.runtime.session import Session
+from penult.store import Store, open_store
+
+pytest.importorskip("openvino")
+
+OPENVINO = ExtractOptions(provider="openvino", dtype="float32")
+
+
+def _apart(rows: np.ndarray, wanted: np.ndarray) -> float:
+    return float((np.linalg.norm(rows - wanted, axis=1) / np.linalg.norm(wanted, axis=1)).max())
+
+
+def _pixels(count: int, side: int = 32) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def imitated(small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> Backbone:
+    """A backbone in bfloat16, on a CPU that has it or is made to imitate it."""
+    made = in_bfloat16(small_backbone)
+    try:
+        OpenVinoSession(made.serialized(["penultimate"]), "bf16").run(["penultimate"], {"pixels": _pixels(1)})
+    except ProviderError:
+        pytest.skip("this CPU cannot even imitate bfloat16")
+    monkeypatch.setattr(providers, "bfloat16_obstacle", lambda: "")
+    return made
+
+
+def test_real_features_are_those_of_onnx_runtime(shared_data: Path) -> None:
+    backbone = load_backbone("efficientnet-lite0")
+    photos = sorted((shared_data / "images/hymenoptera").rglob("*.jpg"))[::60]
+    pixels = np.stack([decode(path.read_bytes(), backbone.card.preprocessing) for path in photos])
+    rows = [
+        Session(backbone, ["penultimate"], provider=each).run(pixels)["penultimate"] for each in ("openvino", "cpu")
+    ]
+    assert 0 < _apart(*rows) < 1e-5
+
+
+def test_a_row_depends_neither_on_the_batch_nor_on_who_else_asks(small_backbone: Backbone) -> None:
+    pixels = _pixels(70)
+    alone = Session(small_backbone, ["penultimate", "stage1"], provider="openvino").run(pixels)
+    for size in (3, 32):
+        session = Session(small_backbone, ["stage1", "penultimate"], provider="openvino", batch_size=size)
+        with ThreadPoolExecutor(6) as pool:
+            given = list(pool.map(session.run, [pixels[start : start + 10] for start in range(0, 70, 10)]))
+        for tap in ("penultimate", "stage1"):
+            np.testing.assert_array_equal(np.concatenate([each[tap] for each in given]), alone[tap])
+
+
+def test_its_float32_rows_lie_in_the_space_of_onnx_runtimes(
+    collection: Path, tmp_path: Path, small_backbone: Backbone
+) -> None:
+    store = open_store(tmp_path / "store")
+    receipt = extract(collection, store, backbone=small_backbone, options=OPENVINO)
+    assert (receipt.new, receipt.provider) == (30, "openvino")
+    again = extract(collection, store, backbone=small_backbone, options=ExtractOptions(dtype="float32", provider="cpu"))
+    assert (again.new, again.reused) == (0, 30)
+
+
+def test_where_it_is_not_installed_nothing_else_is_taken(
+    monkeypatch: pytest.MonkeyPatch, small_backbone: Backbone
+) -> None:
+    monkeypatch.setattr(openvino_session, "find_spec", lambda name: None)
+    with pytest.raises(ProviderError, match=r"OpenVINO was asked for.*pip install 'penult\[openvino\]'"):
+        Session(small_backbone, ["penultimate"], provider="openvino")
+    with pytest.raises(ProviderError, match="computed in bfloat16, which cannot be done here: the package openvino"):
+        choose_provider("auto", "bf16")
+
+
+def test_a_graph_that_it_cannot_run_is_told() -> None:
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1]) for name in ("a", "b")]
+    node = helper.make_node("Unheard", ["a"], ["b"], domain="of.nobody")
+    graph = helper.make_graph([node], "odd", values[:1], values[1:])
+    with pytest.raises(ProviderError, match="OpenVINO cannot run the graph"):
+        OpenVinoSession(helper.make_model(graph).SerializeToString()).run(["b"], {"a": np.ones((1, 1), np.float32)})
+
+
+def test_a_backbone_in_bfloat16_is_another_one(small_backbone: Backbone, tmp_path: Path) -> None:
+    made = in_bfloat16(small_backbone)
+    made.save(tmp_path / "made.onnx")
+    again = Backbone.load(tmp_path / "made.onnx")
+    assert (again.card.precision, again.name) == ("bf16", f"{small_backbone.name}-bf16")
+    assert again.fingerprint == made.fingerprint != small_backbone.fingerprint
+    with pytest.raises(BackboneError, match="is one of bf16"):
+        in_bfloat16(again)
+    changed = onnx.load(tmp_path / "made.onnx")
+    (card,) = [entry for entry in changed.metadata_props if entry.key == "penult.card"]
+    card.value = card.value.replace('"bf16"', '"fp32"')
+    onnx.save(changed, tmp_path / "changed.onnx")
+    with pytest.raises(BackboneError, match="was changed after it was made"):
+        Backbone.load(tmp_path / "changed.onnx")
+
+
+def test_bfloat16_is_computed_where_the_cpu_has_it_or_not_at_all(
+    small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch, collection: Path, tmp_path: Path
+) -> None:
+    made = in_bfloat16(small_backbone)
+    for provider in ("cpu", "cuda", "tensorrt"):
+        with pytest.raises(ProviderError, match=f"{provider} does not compute in it"):
+            Session(made, ["penultimate"], provider=provider)
+    monkeypatch.setattr(providers, "bfloat16_obstacle", lambda: "this CPU has none")
+    for provider in ("auto", "openvino"):
+        with pytest.raises(ProviderError, match=r"this CPU has none.*take the backbone that it was made of"):
+            extract(collection, tmp_path / "store", backbone=made, options=ExtractOptions(provider=provider))
+
+
+def test_the_cpu_is_asked_what_it_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino
+
+    for told, is_able in ((["FP32", "INT8"], False), (["FP32", "BF16"], True)):
+        monkeypatch.setattr(openvino.Core, "get_property", lambda self, *names, told=told: told)
+        assert bool(bfloat16_obstacle()) is not is_able
+
+
+def test_a_cpu_that_computes_in_another_precision_than_asked_is_refused(
+    small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import openvino
+
+    kept = openvino.Core.compile_model
+
+    def otherwise(self: Any, model: Any, device: str, asked: dict[str, Any]) -> Any:
+        return kept(self, model, device, {**asked, "INFERENCE_PRECISION_HINT": "f32"})
+
+    monkeypatch.setattr(openvino.Core, "compile_model", otherwise)
+    with pytest.raises(ProviderError, match="asked to compute in bf16 and computes in f32"):
+        OpenVinoSession(small_backbone.serialized(["penultimate"]), "bf16").run(None, {"pixels": _pixels(1)})
+
+
+def test_rows_in_bfloat16_are_near_and_a_space_apart(
+    imitated: Backbone, small_backbone: Backbone, collection: Path, tmp_path: Path
+) -> None:
+    store = open_store(tmp_path / "store")
+    for backbone in (small_backbone, imitated):
+        extract(collection, store, backbone=backbone, options=ExtractOptions(dtype="float32"))
+    spaces = {space.spec.backbone: space for space in store.spaces()}
+    keys = spaces[small_backbone.name].keys()
+    wanted, rows = (spaces[each.name].gather(keys) for each in (small_backbone, imitated))
+    assert 1e-4 < _apart(rows, wanted) < 0.1
+
+
+def test_a_head_on_bfloat16_becomes_a_file_in_float32_and_both_say_so(
+    imitated: Backbone, collection: Path, tmp_path: Path
+) -> None:
+    fitted = fit(collection, tmp_path / "store", backbone=imitated, output=tmp_path / "out")
+    told = "computed in bfloat16; a model's file computes them in float32"
+    assert any(told in note for note in fitted.trained.notes)
+    model = Model.load(tmp_path / "out/model.onnx", provider="openvino")
+    assert model.provenance["backbone"]["precision"] == "bf16"
+    assert any(told in note for note in model.provenance["head"]["notes"])
+    with pytest.raises(ProviderError, match="other probabilities than were proven"):
+        model.predict(_pixels(1))
+
+
+def test_the_verb_makes_one(small_backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small_backbone.save(tmp_path / "small.onnx")
+    done = CliRunner().invoke(app, ["backbones", "bfloat16", "small.onnx"])
+    assert done.exit_code == 0, done.output
+    name = f"{small_backbone.name}-bf16.onnx"
+    assert f"penult extract IMAGES --backbone {name}" in done.stdout
+    shown = CliRunner().invoke(app, ["backbones", "show", name, "--json"])
+    assert json.loads(shown.stdout)["card"]["precision"] == "bf16"
+
+
+def test_a_head_of_the_store_is_asked_with_it(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+    from penult.pipeline.models.predict import predict
+
+    store: Store = open_store(tmp_path / "store")
+    fit(collection, store, backbone=small_backbone, output=tmp_path / "out")
+    new = tmp_path / "new.png"
+    new.write_bytes((collection / "red" / "1.png").read_bytes() + b"\0")  # other bytes, the same picture
+    said = [next(predict("photos-logistic", new, store=store, provider=each)) for each in ("cpu", "openvino")]
+    assert said[0].label == said[1].label == "red"
+    assert said[0].confidence == pytest.approx(said[1].confidence, abs=1e-3)
