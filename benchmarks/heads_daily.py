@@ -16,7 +16,8 @@ def measure_daily(folder: Path, rows: int, kind: Kind, *, changed: float = 0.01,
     Each retraining is the whole of ``penult.train``: the dataset is loaded, the rows are read, the head is fitted,
     tested, saved and listed. The best of three counts; the first also brings the kept statistics up to date.
     """
-    from penult.pipeline.training.train import TrainOptions, train
+    from penult.pipeline.training.options import TrainOptions
+    from penult.pipeline.training.train import train
     from penult.store import SpaceSpec, key_of, open_store
     from penult.store.tables.table import Table
 

@@ -23,11 +23,8 @@ from penult.exporters.plain import from_plain
 from penult.exporters.reference import Tolerance, compare, reference_batch
 from penult.exporters.soundness import check_sound
 
-__all__ = ["INPUT", "LOGITS", "Backbone", "in_bfloat16"]
+__all__ = ["Backbone", "in_bfloat16"]
 
-
-INPUT = "pixels"
-LOGITS = "logits"
 
 _LARGEST_FILE = (2 << 30) - 1  # protobuf's own bound
 _VERSION = "1"

@@ -13,6 +13,8 @@ from penult.errors import BackboneError
 from penult.exporters.plain import from_plain
 
 __all__ = [
+    "INPUT",
+    "LOGITS",
     "Card",
     "Decoding",
     "GraphPrecision",
@@ -23,6 +25,10 @@ __all__ = [
     "Preprocessing",
     "Tap",
 ]
+
+# The names of a backbone's input and of its class scores.
+INPUT = "pixels"
+LOGITS = "logits"
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 Pooling = Literal["none", "avg", "max", "gem", "flatten"]

@@ -17,8 +17,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from penult.errors import BackboneError, MissingFileError
-from penult.exporters.backbone import INPUT, LOGITS, Backbone
-from penult.exporters.card import Card, Normalisation, Preprocessing, Tap
+from penult.exporters.backbone import Backbone
+from penult.exporters.card import INPUT, LOGITS, Card, Normalisation, Preprocessing, Tap
 from penult.exporters.classes import imagenet_classes
 from penult.exporters.graph.flops import flops_up_to
 from penult.exporters.graph.graph_writer import GraphWriter, float_value

@@ -9,8 +9,8 @@ from unicodedata import combining, normalize
 import onnx
 
 from penult.errors import BackboneError
-from penult.exporters.backbone import INPUT, LOGITS, Backbone
-from penult.exporters.card import Card, Tap
+from penult.exporters.backbone import Backbone
+from penult.exporters.card import INPUT, LOGITS, Card, Tap
 from penult.exporters.classes import imagenet_classes
 from penult.exporters.graph.assembly import assembled
 from penult.exporters.graph.batching import with_any_batch

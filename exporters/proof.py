@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from penult.errors import ExportMismatchError, ImageError, MissingFileError
-from penult.exporters.backbone import INPUT, Backbone
-from penult.exporters.card import Precision, Tap
+from penult.exporters.backbone import Backbone
+from penult.exporters.card import INPUT, Precision, Tap
 from penult.exporters.reference import reference_batch
 from penult.exporters.running import Runner
 from penult.exporters.sources.source_network import Decode, SourceNetwork

@@ -24,8 +24,9 @@ from penult.pipeline.report import Report, write_report
 from penult.pipeline.report.insights import insights_of
 from penult.pipeline.report.reporting import report_of, spread, with_insights
 from penult.pipeline.samples.labelling import Labelling, check_trainable, label_images
+from penult.pipeline.training.options import TrainOptions
 from penult.pipeline.training.planning import check_choices
-from penult.pipeline.training.train import Trained, TrainOptions, train
+from penult.pipeline.training.train import Trained, train
 from penult.store import Store, open_store
 from penult.store.catalog.datasets import Dataset
 from penult.store.keys import key_array

@@ -2,42 +2,21 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from penult.errors import InputError, StoreDamagedError, StoreFormatError, UnknownNameError
+from penult.store.catalog import Catalog
 from penult.store.files.durable import make_folder, publish, temporary_name, write_new
 from penult.store.files.folders import names_in
 from penult.store.files.places import Place
 from penult.store.spaces.space import Space
 from penult.store.spaces.space_folder import PARTS, SpaceFolder
 from penult.store.spec import SpaceSpec
-from penult.store.store_folder import open_folder, put_json, read_json, require_no_link, url_of
-
-if TYPE_CHECKING:
-    from penult.store.catalog import Catalog
+from penult.store.store_folder import put_json, read_json, require_no_link
 
 SPACE_FORMAT = "penult-space"
 SPACE_FILE = "space.json"
 SPACE_ID = re.compile(r"[0-9a-f]{16}")
-
-
-def open_store(path: str | Path, *, create: bool = True) -> "Store":
-    """Opens the store in a folder, and with ``create`` makes one where there is none or nothing yet.
-
-    It may be the URL of a place in object storage, such as ``s3://bucket/features``.
-
-    >>> import tempfile
-    >>> folder = tempfile.TemporaryDirectory()
-    >>> open_store(folder.name).spaces()
-    []
-    >>> folder.cleanup()
-    """
-    if url := url_of(path):
-        from penult.store.objects.stores import open_remote
-
-        return open_remote(url, create=create)
-    return Store(*open_folder(path, create=create))
 
 
 class Store:
@@ -67,11 +46,9 @@ class Store:
         return str(self.path.relative_to(here)) if self._root.is_relative_to(here) else self.address
 
     @property
-    def catalog(self) -> "Catalog":
+    def catalog(self) -> Catalog:
         """The catalog: files seen, failed images, datasets, jobs and heads."""
         if self._catalog is None:
-            from penult.store.catalog import Catalog
-
             self._catalog = Catalog(self.path / "catalog.sqlite")
         return self._catalog
 

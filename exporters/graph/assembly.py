@@ -6,8 +6,7 @@ from dataclasses import replace
 import onnx
 
 from penult.errors import BackboneError
-from penult.exporters.backbone import INPUT, LOGITS
-from penult.exporters.card import Normalisation, Tap
+from penult.exporters.card import INPUT, LOGITS, Normalisation, Tap
 from penult.exporters.graph.flops import flops_up_to
 from penult.exporters.graph.graph_view import GraphView
 from penult.exporters.graph.graph_writer import float_value

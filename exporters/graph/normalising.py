@@ -12,8 +12,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from penult.exporters.backbone import INPUT
-from penult.exporters.card import Normalisation
+from penult.exporters.card import INPUT, Normalisation
 from penult.exporters.graph.graph_view import attribute, network_inputs
 
 __all__ = ["put_pixels_in"]

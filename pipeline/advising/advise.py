@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from penult.pipeline.advising.counsel import Commands, counsel
+from penult.pipeline.advising.counsel import Advice, Commands, counsel
 from penult.pipeline.advising.evidence import Measured, room_for_more, taps_of
 from penult.pipeline.advising.learning_curve import SHARES, learning_curve, outlook
 from penult.pipeline.advising.likeness import likeness
 from penult.pipeline.comparing.compare import CompareOptions, compare
+from penult.pipeline.heads.names import Task
 from penult.pipeline.heads.numerics.folds import sample
 from penult.pipeline.heads.out_of_fold import HeadPlan
-from penult.pipeline.heads.registry import Task
 from penult.pipeline.progress import Progress, Silent
-from penult.pipeline.report.content import Advice
 from penult.pipeline.samples.rows import Samples, choose_rows
 from penult.pipeline.samples.targets import LABEL, labelled
 from penult.store import Store, open_store

@@ -8,7 +8,6 @@ from pathlib import Path
 from penult.exporters.registry import builtin_names
 from penult.pipeline.advising.evidence import Measured
 from penult.pipeline.evaluation.intervals import Interval
-from penult.pipeline.report.content import Advice
 from penult.pipeline.samples.targets import LABEL
 from penult.pipeline.words import counted, listed
 from penult.store import SpaceSpec, Store
@@ -18,6 +17,15 @@ __all__ = ["Commands", "counsel"]
 
 
 UNKNOWN = "IMAGES"
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One thing to do, the measurement that speaks for it, and the command to run next."""
+
+    text: str
+    evidence: str = ""
+    command: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from penult.errors import InputError
 from penult.pipeline.comparing.cache import KeptResults
 from penult.pipeline.evaluation.intervals import Interval, wilson
 from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut, fitted_parts, hold_out
 from penult.pipeline.heads.scoring import said_of
-from penult.pipeline.report.content import CurvePoint
 from penult.pipeline.samples.rows import Samples
 from penult.store import Space, Store
 from penult.store.features import gather
@@ -30,6 +30,20 @@ LEAST_IMAGES = 50
 
 LEAST_A_CLASS = 3
 """A part with fewer images a class (or groups, where there are any) says nothing of the curve's shape."""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """The accuracy that ``n`` training images reach, and its interval."""
+
+    n: int
+    accuracy: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise InputError(f"a learning curve cannot have a point at {self.n} images", expected="1 or more")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from penult.errors import InputError
 from penult.pipeline.extraction.extract import ExtractOptions, extract
 from penult.pipeline.extraction.options import EngineName
 from penult.pipeline.runtime.providers import PROVIDERS
-from penult.pipeline.training.train import TrainOptions
+from penult.pipeline.training.options import TrainOptions
 from penult.store import Store
 
 __all__ = [

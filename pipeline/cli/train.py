@@ -24,7 +24,7 @@ from penult.pipeline.cli.options import (
 from penult.pipeline.cli.output import print_json, print_trained, print_trained_values, progress
 from penult.pipeline.fit import deliver
 from penult.pipeline.samples.targets import target_of
-from penult.pipeline.training.train import TrainOptions
+from penult.pipeline.training.options import TrainOptions
 from penult.pipeline.training.train import train as run_train
 from penult.pipeline.training.train_values import train_values
 from penult.store import Store, open_store

@@ -15,8 +15,8 @@ from penult.pipeline.comparing.sampling import manageable
 from penult.pipeline.evaluation.evaluation import Evaluation, evaluate
 from penult.pipeline.evaluation.intervals import Interval, paired_p_values
 from penult.pipeline.evaluation.measures import NAMES, Measure, credits_of, figure_of, measure_for, told
+from penult.pipeline.heads.names import Task
 from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut, hold_out
-from penult.pipeline.heads.registry import Task
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.samples.rows import Samples, choose_rows
 from penult.pipeline.samples.targets import LABEL, labelled

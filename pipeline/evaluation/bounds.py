@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from penult.pipeline.evaluation.evaluation import SMALLEST_PROBABILITY, Evaluation
 from penult.pipeline.evaluation.intervals import Z95, Interval, wilson
+from penult.pipeline.evaluation.roc import outranked
 
-__all__ = ["area_under", "balanced_accuracy_of", "bounds_of", "log_loss_of", "losses_of", "outranked", "plain_bounds"]
+__all__ = ["balanced_accuracy_of", "bounds_of", "log_loss_of", "losses_of", "plain_bounds"]
 
 
 RESAMPLES = 1000
@@ -127,28 +128,6 @@ def _calibration_error(evaluation: Evaluation) -> Interval:
 def _around(value: float, low: float, high: float) -> Interval:
     """Returns an interval of a share, which holds its value."""
     return Interval(value, max(0.0, min(value, low)), min(1.0, max(value, high)))
-
-
-def area_under(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
-    """Returns the chance that a positive outranks a negative, ties counting half (Mann-Whitney).
-
-    >>> area_under(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, True, False, True]))
-    0.875
-    """
-    return float(_negatives_below(scores, np.sort(scores[positive]), positive).mean())
-
-
-def outranked(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Returns of each positive the share of negatives that it outranks, and of each negative that of positives above.
-
-    >>> outranked(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, True, False, True])).tolist()
-    [1.0, 0.75, 0.75, 1.0]
-    """
-    positives = np.sort(scores[positive])
-    shares = np.empty(len(scores))
-    shares[positive] = _negatives_below(scores, positives, positive)
-    shares[~positive] = 1 - _places(positives, scores[~positive]) / len(positives)
-    return shares
 
 
 def _negatives_below(

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from penult.errors import InputError
 from penult.pipeline.evaluation.abstention import Answers, answers_at
-from penult.pipeline.evaluation.bounds import area_under
 from penult.pipeline.evaluation.intervals import Interval, wilson
+from penult.pipeline.evaluation.roc import area_under
 from penult.pipeline.words import shortlist
 
 __all__ = ["ClassScore", "Evaluation", "Interval", "ReliabilityBin", "evaluate"]

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from importlib import import_module
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -16,6 +18,12 @@ from penult.pipeline.extraction.worker_pool import Crew
 from penult.pipeline.extraction.writer import Writer
 from penult.pipeline.images.image_file import ImageFile
 from penult.store import Space, Store
+
+# Where each engine is, loaded when it is used: those that need another library are in packages above this one.
+ENGINES: dict[str, str] = {
+    "local": "penult.pipeline.extraction.engines:LocalEngine",
+    "ray": "penult.pipeline.cluster.engine:RayEngine",
+}
 
 # How long to wait before asking again whether another job has committed what it has claimed.
 WAIT_SECONDS = 0.5
@@ -57,7 +65,7 @@ class LocalEngine:
     """Carries with the cores and the GPUs of this machine."""
 
     def __init__(
-        self, backbone: Backbone, spaces: dict[str, Space], options: ExtractOptions, recorder: Recorder
+        self, backbone: Backbone, _store: Store, spaces: dict[str, Space], options: ExtractOptions, recorder: Recorder
     ) -> None:
         self._crew, self._recorder = Crew(backbone, spaces, options), recorder
         self._writer = Writer(spaces, overlap=self._crew.overlap)
@@ -107,19 +115,14 @@ class LocalEngine:
 
 def require_engine(name: str) -> None:
     """Raises where the library is missing that an engine stands on."""
-    if name == "ray":
-        from importlib.util import find_spec
-
-        if find_spec("ray") is None:
-            raise MissingExtraError.of("Ray", "ray", "--engine ray")
+    if name == "ray" and find_spec("ray") is None:
+        raise MissingExtraError.of("Ray", "ray", "--engine ray")
 
 
 def start_engine(
     backbone: Backbone, store: Store, spaces: dict[str, Space], options: ExtractOptions, recorder: Recorder
 ) -> Engine:
     """Returns the engine that the options name."""
-    if options.engine == "ray":
-        from penult.pipeline.cluster.engine import RayEngine
-
-        return RayEngine(backbone, store, spaces, options, recorder)
-    return LocalEngine(backbone, spaces, options, recorder)
+    module, _, name = ENGINES[options.engine].partition(":")
+    made: Engine = getattr(import_module(module), name)(backbone, store, spaces, options, recorder)
+    return made

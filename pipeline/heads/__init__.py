@@ -3,6 +3,7 @@
 Importing this room is light; the estimators' own modules bring scikit-learn.
 """
 
-from penult.pipeline.heads.registry import DEFAULT, head_names, recipe_of, register
+from penult.pipeline.heads.names import DEFAULT
+from penult.pipeline.heads.registry import head_names, recipe_of, register
 
 __all__ = ["DEFAULT", "head_names", "recipe_of", "register"]

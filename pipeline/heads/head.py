@@ -1,7 +1,7 @@
 """A head: a fitted estimator bound to the spaces that it was trained on, saved without pickle."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +17,7 @@ from penult.pipeline.heads.scoring import said_of
 from penult.store import SpaceSpec, Store
 from penult.store.features import gather
 
-__all__ = ["TRUSTED", "Head", "HeadCard", "SpaceRef"]
+__all__ = ["TRUSTED", "Head", "HeadCard", "SpaceRef", "features_of", "probabilities_of"]
 
 CARD, ESTIMATOR = "card.json", "estimator"
 
@@ -162,6 +162,23 @@ class Head:
         card, entry = _read_card(room)
         data = _read_estimator(room, entry)
         return cls(card, _estimator(data, frozenset(trust) | TRUSTED, room))
+
+
+def features_of(matrices: Mapping[str, NDArray[np.floating]], spaces: Sequence[SpaceRef]) -> NDArray[np.float32]:
+    """Returns the matrices of the taps side by side (N, D) in the order of ``spaces``, each rounded as it is stored.
+
+    A value that float16 cannot hold becomes infinite; `extract` refuses such an image.
+    """
+    with np.errstate(over="ignore"):
+        parts = [matrices[space.tap].astype(space.dtype).astype(np.float32) for space in spaces]
+    return np.concatenate(parts, axis=1)
+
+
+def probabilities_of(head: Head, features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Returns the probabilities (N, C) that the head gives, computed in float64; of a number, the numbers (N, 1)."""
+    if head.card.task == "regression":
+        return head.predict(features)[:, None]
+    return np.asarray(head.predict_proba(features), np.float64)
 
 
 def _named(spaces: Sequence[SpaceRef]) -> str:

@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Any, Self
 
 from penult.errors import HeadError
-from penult.pipeline.heads.registry import Task
+from penult.pipeline.heads.names import Task
 from penult.store.spec import SpaceSpec
 
 __all__ = ["FORMAT", "MAJOR", "MINOR", "HeadCard", "SpaceRef", "check_seal", "sealed"]

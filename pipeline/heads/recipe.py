@@ -14,10 +14,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
 from penult.errors import HeadError, InputError, UnknownNameError
+from penult.pipeline.heads.names import cannot_weight
 from penult.pipeline.heads.numerics.blocks import BLOCK, calm_blas
 from penult.pipeline.heads.numerics.folds import assign_folds, sample
 from penult.pipeline.heads.numerics.linear import mean_log_loss
-from penult.pipeline.heads.registry import cannot_weight
 
 __all__ = ["Fitted", "HeadOptions", "Recipe", "check_difference", "fit_quietly"]
 

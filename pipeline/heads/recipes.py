@@ -14,9 +14,9 @@ from penult.pipeline.heads.estimators.lda import ShrunkenDiscriminant
 from penult.pipeline.heads.estimators.linear_svm import LinearMachine
 from penult.pipeline.heads.estimators.ridge import RidgePath
 from penult.pipeline.heads.logistic.path import LogisticPath
+from penult.pipeline.heads.names import cannot_weight
 from penult.pipeline.heads.numerics.blocks import usable_cores
 from penult.pipeline.heads.recipe import HeadOptions, Recipe
-from penult.pipeline.heads.registry import cannot_weight
 
 
 def logistic(options: HeadOptions) -> Recipe:

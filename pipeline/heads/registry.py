@@ -5,19 +5,15 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from penult.errors import HeadError, InputError, UnknownNameError
+from penult.pipeline.heads.names import AUTO, CLASS_HEADS, DEFAULT, GROUP, Task
 
 if TYPE_CHECKING:  # so that listing names does not load scikit-learn
     from penult.pipeline.heads.recipe import HeadOptions, Recipe
 
 __all__ = [
-    "AUTO",
-    "DEFAULT",
-    "GROUP",
-    "Task",
-    "cannot_weight",
     "check_head",
     "default_head",
     "head_kind",
@@ -26,32 +22,6 @@ __all__ = [
     "recipe_of",
     "register",
 ]
-
-DEFAULT = "logistic"
-AUTO = "auto"
-"""The word for whichever of the quick heads does best on held-out training images."""
-
-GROUP = "penult.heads"
-
-Task = Literal["classification", "regression", "multilabel"]
-"""What a head is to tell: one class of several, a number, or which tags an image bears."""
-
-CLASS_HEADS = (
-    "logistic",
-    "ridge",
-    "lda",
-    "linear-svc",
-    "svc",
-    "knn",
-    "centroid",
-    "gaussian-nb",
-    "random-forest",
-    "mlp",
-    "lightgbm",
-)
-
-WEIGHTLESS = ("knn", "mlp")
-"""The heads for classes that cannot give a rare class the weight of a frequent one."""
 
 
 def _targets(module: str, names: tuple[str, ...]) -> dict[str, str]:
@@ -104,16 +74,6 @@ def check_head(head: Any, task: Task = "classification") -> None:
             expected=f"one of {', '.join(_known(task))}",
             remedy="name one of these",
         )
-
-
-def cannot_weight(head: str) -> InputError:
-    """Returns the refusal of a class weight, which names the heads that take one."""
-    able = [name for name in CLASS_HEADS if name not in WEIGHTLESS]
-    return InputError(
-        f"the head {head} cannot weight classes",
-        expected="no class weight",
-        remedy=f"take one of {', '.join(able)}",
-    )
 
 
 def head_maker(head: Any, task: Task = "classification") -> "Callable[[HeadOptions], Recipe]":

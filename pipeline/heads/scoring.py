@@ -1,15 +1,14 @@
 """What an estimator says of rows, computed in float64 a block at a time, so that every way to ask agrees."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import HeadError, PenultError
-from penult.pipeline.heads.head import Head, SpaceRef
 
-__all__ = ["features_of", "probabilities_of", "said_of"]
+__all__ = ["mean_over_views", "said_of"]
 
 
 ROWS = 8192
@@ -33,18 +32,6 @@ def said_of(ask: Callable[[NDArray[np.float64]], Any], features: NDArray[np.floa
     return np.concatenate(parts)
 
 
-def features_of(matrices: Mapping[str, NDArray[np.floating]], spaces: Sequence[SpaceRef]) -> NDArray[np.float32]:
-    """Returns the matrices of the taps side by side (N, D) in the order of ``spaces``, each rounded as it is stored.
-
-    A value that float16 cannot hold becomes infinite; `extract` refuses such an image.
-    """
-    with np.errstate(over="ignore"):
-        parts = [matrices[space.tap].astype(space.dtype).astype(np.float32) for space in spaces]
-    return np.concatenate(parts, axis=1)
-
-
-def probabilities_of(head: Head, features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Returns the probabilities (N, C) that the head gives, computed in float64; of a number, the numbers (N, 1)."""
-    if head.card.task == "regression":
-        return head.predict(features)[:, None]
-    return np.asarray(head.predict_proba(features), np.float64)
+def mean_over_views(chances: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
+    """Returns the mean of what was said of each view."""
+    return chances[0] if len(chances) == 1 else np.mean(chances, axis=0)

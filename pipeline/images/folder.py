@@ -6,9 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from penult.errors import InputError
-from penult.pipeline.images.image_file import SPLIT_NAMES, ImageFile, counts, is_archive, placed, splits_among
-from penult.pipeline.images.listing import list_images
-from penult.pipeline.images.reading import refused
+from penult.pipeline.images.archives import list_archive_file
+from penult.pipeline.images.image_file import SPLIT_NAMES, ImageFile, counts, is_archive, placed, refused, splits_among
 
 # By these names in it a store is known, which may stand among the images that it was made of.
 STORE_NAMES = frozenset({"store.json", "spaces", "backbones"})
@@ -37,7 +36,7 @@ def expanded(path: str, label: str | None, split: str | None) -> Iterator[ImageF
         yield ImageFile.at(path, label, split)
         return
     try:
-        for file in list_images(path):
+        for file in list_archive_file(path):
             yield replace(file, label=file.label or label, split=file.split or split)
     except (InputError, OSError) as error:
         yield refused(path, str(error))

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from penult.errors import ImageError
+
 # How people spell the three splits, as folder names and in tables.
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
@@ -114,3 +116,19 @@ def is_remote(text: str) -> bool:
     (True, False)
     """
     return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", text) is not None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Gives no bytes, but the reason why."""
+
+    reason: str
+
+    def read(self, file: ImageFile, most_bytes: int) -> bytes:
+        """Raises ImageError."""
+        raise ImageError(self.reason)
+
+
+def refused(path: str, reason: str, size: int = -1, mtime_ns: int = 0) -> ImageFile:
+    """Returns a file that cannot be used, for ``reason``."""
+    return ImageFile(path, size, mtime_ns, place=Refusal(reason))

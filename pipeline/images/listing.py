@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from penult.errors import InputError, MissingFileError
-from penult.pipeline.images.image_file import TAR_SUFFIXES, ImageFile, is_archive, is_remote
+from penult.pipeline.images.image_file import ARCHIVE_SUFFIXES, ImageFile, is_archive, is_remote
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,12 +25,11 @@ ENTRY_POINT = "penult.images"
 
 # The sources that are files, by the end of their name.
 SUFFIXES = {
-    **dict.fromkeys(TAR_SUFFIXES, "penult.pipeline.images.tar:list_tar"),
+    **dict.fromkeys(ARCHIVE_SUFFIXES, "penult.pipeline.images.archives:list_archive_file"),
     ".csv": "penult.pipeline.images.table:list_table",
     ".tsv": "penult.pipeline.images.table:list_table",
     ".parquet": "penult.pipeline.images.table:list_table",
     ".txt": "penult.pipeline.images.table:list_lines",
-    ".zip": "penult.pipeline.images.zip:list_zip",
 }
 
 

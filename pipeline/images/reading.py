@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import ImageError, InputError
+from penult.pipeline.images.archives import list_archive_file
 from penult.pipeline.images.image_file import ImageFile, is_archive
-from penult.pipeline.images.listing import list_images
 from penult.store.keys import key_of
 
-__all__ = ["MAX_BYTES", "Held", "Refusal", "array_image", "read_again", "read_file", "refused"]
+__all__ = ["MAX_BYTES", "Held", "array_image", "read_again", "read_file"]
 
 
 # A file of more bytes than this is no photo, and reading it whole would cost the memory of thousands.
@@ -71,7 +71,7 @@ def read_again(path: str | Path) -> bytes:
 @lru_cache(maxsize=ARCHIVES)
 def _contents(archive: str, mtime_ns: int, size: int) -> Mapping[str, ImageFile]:
     """Lists an archive; a changed one is another."""
-    return {file.path: file for file in list_images(archive)}
+    return {file.path: file for file in list_archive_file(archive)}
 
 
 @dataclass(frozen=True)
@@ -101,19 +101,3 @@ def array_image(array: NDArray[Any]) -> ImageFile:
     head = f"P{5 if is_grey else 6} {width} {height} 255\n".encode()
     data = head + np.ascontiguousarray(array).tobytes()
     return ImageFile(f"array:{key_of(data).hex()}", len(data), 0, place=Held(data))
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Gives no bytes, but the reason why."""
-
-    reason: str
-
-    def read(self, file: ImageFile, most_bytes: int) -> bytes:
-        """Raises ImageError."""
-        raise ImageError(self.reason)
-
-
-def refused(path: str, reason: str, size: int = -1, mtime_ns: int = 0) -> ImageFile:
-    """Returns a file that cannot be used, for ``reason``."""
-    return ImageFile(path, size, mtime_ns, place=Refusal(reason))

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import IO, Any, cast
 
 from penult.errors import ImageError, InputError, MissingExtraError, MissingFileError
-from penult.pipeline.images.archive import stamp_number
+from penult.pipeline.images.archive_members import stamp_number
+from penult.pipeline.images.archives import list_archive
 from penult.pipeline.images.image_file import ImageFile, counts, is_archive, placed, splits_of_paths
-from penult.pipeline.images.tar import list_tar_in
-from penult.pipeline.images.zip import list_zip_in
 
 # Which extra of penult brings what a scheme needs.
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
@@ -147,7 +146,6 @@ def _expanded(
     stamp = " ".join([str(info.get("size")), *versions]) if versions else str(time.time_ns())
     name = system.unstrip_protocol(path)
     if is_archive(path):
-        list_archive = list_zip_in if path.lower().endswith(".zip") else list_tar_in
         for file in list_archive(RemoteFile(system, name, stamp)):
             yield ImageFile(
                 file.path, file.size, file.mtime_ns, file.label or label, file.split or split, file.place, file.offset

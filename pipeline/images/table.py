@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penult.errors import InputError
-from penult.pipeline.images.image_file import SPLIT_NAMES, ImageFile, is_remote
-from penult.pipeline.images.reading import refused
+from penult.pipeline.images.image_file import SPLIT_NAMES, ImageFile, is_remote, refused
 
 if TYPE_CHECKING:
     from penult.store.tables.sheets import Sheet

@@ -3,13 +3,11 @@
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any, cast
 
 from penult.errors import ImageError, InputError
-from penult.pipeline.images.archive import LocalFile, Member, Storage, list_members
-from penult.pipeline.images.image_file import ImageFile
-from penult.pipeline.images.reading import refused
+from penult.pipeline.images.archive_members import Member, Storage, list_members
+from penult.pipeline.images.image_file import ImageFile, refused
 
 # How compressed files begin. To read one image of them would mean to unpack all before it.
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -34,12 +32,7 @@ class Tar:
         return data
 
 
-def list_tar(path: Path) -> Iterator[ImageFile]:
-    """Yields the images of a tar archive of this machine's."""
-    return list_tar_in(LocalFile.at(path))
-
-
-def list_tar_in(storage: Storage) -> Iterator[ImageFile]:
+def list_tar(storage: Storage) -> Iterator[ImageFile]:
     """Yields the images of a tar archive."""
     with storage.open() as file:
         start = file.read(8)

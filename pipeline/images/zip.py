@@ -9,10 +9,9 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from penult.errors import ImageError, InputError
-from penult.pipeline.images.archive import LocalFile, Member, Storage, list_members
+from penult.pipeline.images.archive_members import Member, Storage, list_members
 from penult.pipeline.images.image_file import ImageFile
 
 # How many archives stay open at once: their directories take memory, and each takes one of the few open files.
@@ -43,12 +42,7 @@ class Zip:
         return data
 
 
-def list_zip(path: Path) -> Iterator[ImageFile]:
-    """Yields the images of a zip archive of this machine's."""
-    return list_zip_in(LocalFile.at(path))
-
-
-def list_zip_in(storage: Storage) -> Iterator[ImageFile]:
+def list_zip(storage: Storage) -> Iterator[ImageFile]:
     """Yields the images of a zip archive."""
     try:
         archive = _opened(storage)

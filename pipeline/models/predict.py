@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from penult.errors import InputError
 from penult.pipeline.heads.head import Head
-from penult.pipeline.heads.registry import Task
+from penult.pipeline.heads.names import Task
 from penult.pipeline.images.image_file import ImageFile
 from penult.pipeline.images.listing import list_images
 from penult.pipeline.images.views import view_of

@@ -13,16 +13,15 @@ from penult.errors import InputError, MissingFileError
 from penult.exporters.card import Preprocessing
 from penult.pipeline.extraction.worker import Outcome, Presence, Worker
 from penult.pipeline.extraction.writer import missing_somewhere
-from penult.pipeline.heads.head import Head
-from penult.pipeline.heads.registry import Task
+from penult.pipeline.heads.head import Head, features_of, probabilities_of
+from penult.pipeline.heads.names import Task
 from penult.pipeline.heads.saved_heads import backbone_of, saved_head
-from penult.pipeline.heads.scoring import features_of, probabilities_of
+from penult.pipeline.heads.scoring import mean_over_views
 from penult.pipeline.images.image_file import ImageFile
 from penult.pipeline.images.views import IDENTITY, row_name
 from penult.pipeline.models.fusion import PROBABILITIES, taps_of
 from penult.pipeline.models.model import Model
 from penult.pipeline.runtime.session import BATCH_SIZES, Runner, Session
-from penult.pipeline.training.view_rows import mean_over_views
 from penult.store import Space, Store, open_store
 from penult.store.catalog.files import FileStat
 from penult.store.features import gather

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from penult.errors import BundleMismatchError, ImageError
 from penult.exporters.backbone import Backbone
-from penult.pipeline.heads.head import Head
-from penult.pipeline.heads.scoring import features_of, probabilities_of
+from penult.pipeline.heads.head import Head, features_of, probabilities_of
 from penult.pipeline.images.decode import decode
 from penult.pipeline.images.reading import read_again
 from penult.pipeline.models.fusion import LABEL, PROBABILITIES, taps_of

@@ -1,11 +1,11 @@
 """The report: one HTML file that shows what a head is worth and what is wrong with its images."""
 
+from penult.pipeline.advising.counsel import Advice
+from penult.pipeline.advising.learning_curve import CurvePoint
 from penult.pipeline.report.content import (
-    Advice,
     Baseline,
     Before,
     Comparison,
-    CurvePoint,
     Embedding,
     Failure,
     Group,

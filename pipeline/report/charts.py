@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log
 
+from penult.pipeline.advising.learning_curve import CurvePoint
 from penult.pipeline.evaluation.evaluation import Evaluation
-from penult.pipeline.report.content import CurvePoint
 from penult.pipeline.words import counted, percent, points
 
 

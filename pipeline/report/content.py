@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import InputError
+from penult.pipeline.advising.counsel import Advice
+from penult.pipeline.advising.learning_curve import CurvePoint
 from penult.pipeline.evaluation.evaluation import Evaluation
 
 PathName = str | PathLike[str]
@@ -68,20 +70,6 @@ class Suspect:
 
 
 @dataclass(frozen=True)
-class CurvePoint:
-    """The accuracy that ``n`` training images reach, and its interval."""
-
-    n: int
-    accuracy: float
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        if self.n < 1:
-            raise InputError(f"a learning curve cannot have a point at {self.n} images", expected="1 or more")
-
-
-@dataclass(frozen=True)
 class Embedding:
     """Where images lie in two dimensions, by row: ``coordinates`` (n, 2), paths, labels, and the classes predicted."""
 
@@ -112,15 +100,6 @@ class Comparison:
     rows: Sequence[Sequence[object]]
     chosen: int | None = None
     caption: str = ""
-
-
-@dataclass(frozen=True)
-class Advice:
-    """One thing to do, the measurement that speaks for it, and the command to run next."""
-
-    text: str
-    evidence: str = ""
-    command: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 from penult.errors import BackboneError, ImageError
 from penult.exporters import Backbone
-from penult.exporters.backbone import LOGITS
+from penult.exporters.card import LOGITS
 from penult.exporters.graph.pruning import pruned
 from penult.exporters.running import Runner
 from penult.pipeline.images.decode import decode

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from penult.pipeline.heads.names import Task
 from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut, hold_out
-from penult.pipeline.heads.registry import Task
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.reviewing.labels import doubted_labels, most_helpful
 from penult.pipeline.reviewing.neighbours import near_duplicates, nearest, outliers

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import InputError, UnknownNameError
-from penult.pipeline.heads.registry import Task
+from penult.pipeline.heads.names import Task
 from penult.store.catalog.datasets import Dataset
 from penult.store.tables.columns import as_column, kind_of, missing_in
 from penult.store.tables.table import Table

@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.exporters.card import Preprocessing
-from penult.pipeline.heads.head import Head
+from penult.pipeline.heads.head import Head, features_of, probabilities_of
 from penult.pipeline.heads.saved_heads import backbone_of
-from penult.pipeline.heads.scoring import features_of, probabilities_of
 from penult.pipeline.models.fusion import PROBABILITIES, taps_of
 from penult.pipeline.models.model import Model
 from penult.pipeline.models.predictors import model_or_head

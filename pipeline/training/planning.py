@@ -1,45 +1,20 @@
 """What is decided before a head is fitted, by held-out training images alone: its kind, and when it should answer."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from penult.errors import InputError
 from penult.pipeline.evaluation.abstention import Abstention, check_wanted
-from penult.pipeline.heads.registry import AUTO
+from penult.pipeline.heads.names import AUTO
 from penult.pipeline.progress import Progress
 from penult.pipeline.samples.rows import TrainingRows
-from penult.pipeline.samples.value_rows import ValueRows
-from penult.store import Space, Store
-from penult.store.catalog.datasets import Dataset
+from penult.pipeline.training.options import Material, TrainOptions
 
 if TYPE_CHECKING:  # so that importing this module does not load scikit-learn
     from penult.pipeline.comparing.choosing import Choice
-    from penult.pipeline.training.train import TrainOptions
-
-if TYPE_CHECKING:
-    from penult.pipeline.training.train import TrainOptions
-
-__all__ = ["Material", "Plan", "check_choices", "choose_plan"]
 
 
-Rows = TypeVar("Rows", TrainingRows, ValueRows)
-
-
-@dataclass(frozen=True)
-class Material(Generic[Rows]):
-    """A version of a dataset in a store, its rows, the spaces that hold their features, and what was asked for."""
-
-    store: Store
-    dataset: Dataset
-    spaces: Sequence[Space]
-    rows: Rows
-    options: "TrainOptions"
-
-    @property
-    def width(self) -> int:
-        """The number of features of an image."""
-        return sum(space.spec.width for space in self.spaces)
+__all__ = ["Plan", "check_choices", "choose_plan"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +32,7 @@ class Plan:
         return self.abstention.min_confidence if self.abstention else 0.0
 
 
-def check_choices(head: Any, options: "TrainOptions") -> None:
+def check_choices(head: Any, options: TrainOptions) -> None:
     """Refuses what cannot be decided together."""
     check_wanted(options.min_accuracy)
     is_auto = isinstance(head, str) and head == AUTO

@@ -12,7 +12,7 @@ from penult.errors import InputError, StoreWriteError
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.head_card import HeadCard, SpaceRef
 from penult.pipeline.heads.registry import head_kind
-from penult.pipeline.training.planning import Material
+from penult.pipeline.training.options import Material
 from penult.store import Store
 
 if TYPE_CHECKING:  # so that importing this module does not load scikit-learn

@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 
 from penult.pipeline.evaluation.evaluation import evaluate
 from penult.pipeline.heads.head import Head
+from penult.pipeline.heads.scoring import mean_over_views
 from penult.pipeline.samples.rows import choose_rows
 from penult.pipeline.samples.targets import labelled
 from penult.pipeline.training.train import Trained
-from penult.pipeline.training.view_rows import mean_over_views, views_of
+from penult.pipeline.training.view_rows import views_of
 from penult.store import Store
 from penult.store.features import gather
 

@@ -1,8 +1,8 @@
 """A dataset and the features in a store become a head that is evaluated, saved and listed in the catalog."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,15 @@ from penult.pipeline.evaluation.bounds import plain_bounds
 from penult.pipeline.evaluation.evaluation import Evaluation, evaluate
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.saved_heads import saved_head
-from penult.pipeline.heads.scoring import said_of
+from penult.pipeline.heads.scoring import mean_over_views, said_of
 from penult.pipeline.heads.training_matrix import read_matrix
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.samples.rows import TrainingRows, choose_rows
-from penult.pipeline.samples.targets import LABEL, labelled
-from penult.pipeline.training.planning import Material, check_choices, choose_plan
+from penult.pipeline.samples.targets import labelled
+from penult.pipeline.training.options import Material, TrainOptions
+from penult.pipeline.training.planning import check_choices, choose_plan
 from penult.pipeline.training.recording import drafted_card, head_name, record, require_writable
-from penult.pipeline.training.view_rows import AVERAGED, mean_over_views, training_views, views_of
+from penult.pipeline.training.view_rows import AVERAGED, training_views, views_of
 from penult.pipeline.words import shortlist
 from penult.store import Space, Store, open_store
 from penult.store.features import choose_spaces, gather, precision_notes
@@ -30,34 +31,8 @@ if TYPE_CHECKING:  # so that importing this module does not load scikit-learn
     from penult.pipeline.heads.logistic.path import LogisticPath
     from penult.pipeline.heads.numerics.basis import Basis
     from penult.pipeline.heads.recipe import Fitted, Recipe
-    from penult.pipeline.heads.registry import Task
 
-__all__ = ["TrainOptions", "Trained", "basis_for", "train"]
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """What `train` may be told besides what to train: a dataset's version, a head's parameters, and the seed.
-
-    ``start_from`` names a logistic head of the store on the same spaces and classes: its C is kept and its
-    coefficients are where the descent begins, which takes a fraction of a second where few labels have changed.
-    ``target`` is the column of the classes, and ``task`` says what a column holds that could be read in two ways.
-    ``views`` are trained on beside each other, each with the rows of its own space; with ``average_views`` each test
-    image is judged by the mean of what the head says of its views. With ``class_weight="balanced"`` the images of a
-    rare class weigh as much as those of a frequent one. ``min_accuracy`` is the share of answers that is to be right:
-    the head gives none where its best class is less probable than held-out training images show that it must be.
-    """
-
-    version: int | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
-    class_weight: str | None = None
-    seed: int = 0
-    start_from: str | None = None
-    target: str = LABEL
-    task: "Task | None" = None
-    views: tuple[str, ...] = ()
-    average_views: bool = False
-    min_accuracy: float | None = None
+__all__ = ["Trained", "basis_for", "train"]
 
 
 @dataclass(frozen=True)

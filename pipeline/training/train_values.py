@@ -16,9 +16,9 @@ from penult.pipeline.heads.training_matrix import read_matrix
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.samples.targets import Target, target_of
 from penult.pipeline.samples.value_rows import ValueRows, choose_value_rows
-from penult.pipeline.training.planning import Material
+from penult.pipeline.training.options import Material, TrainOptions
 from penult.pipeline.training.recording import drafted_card, head_name, record, require_writable
-from penult.pipeline.training.train import TrainOptions, basis_for
+from penult.pipeline.training.train import basis_for
 from penult.store import Store, open_store
 from penult.store.catalog.datasets import Dataset
 from penult.store.features import choose_spaces, gather

@@ -12,7 +12,7 @@ from penult.pipeline.samples.rows import Samples
 from penult.store import Space, Store
 from penult.store.features import gather
 
-__all__ = ["AVERAGED", "SeenViews", "mean_over_views", "training_views", "views_of"]
+__all__ = ["AVERAGED", "SeenViews", "training_views", "views_of"]
 
 AVERAGED = (
     "The test images were judged by the mean over these views; predict takes it with --views, and otherwise looks at "
@@ -60,8 +60,3 @@ def training_views(views: Sequence[Sequence[Space]], samples: Samples, codes: ND
     names = ", ".join(spaces[0].spec.view for spaces in views)
     note = f"Trained on {len(views)} views of each of {len(samples):,} images: {names}."
     return SeenViews(inputs, np.tile(codes, len(views)), np.tile(own, len(views)), note)
-
-
-def mean_over_views(chances: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
-    """Returns the mean of what was said of each view."""
-    return chances[0] if len(chances) == 1 else np.mean(chances, axis=0)

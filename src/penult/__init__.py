@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from penult.pipeline.reviewing.review import ReviewOptions as ReviewOptions
     from penult.pipeline.reviewing.review import review as review
     from penult.pipeline.serving.server import serve as serve
-    from penult.pipeline.training.train import TrainOptions as TrainOptions
+    from penult.pipeline.training.options import TrainOptions as TrainOptions
     from penult.pipeline.training.train import train as train
     from penult.pipeline.training.train_values import train_values as train_values
     from penult.store import Space as Space
@@ -74,7 +74,7 @@ _HOMES = {
     "report": "penult.pipeline.report.reporting",
     "review": "penult.pipeline.reviewing.review",
     "serve": "penult.pipeline.serving.server",
-    "TrainOptions": "penult.pipeline.training.train",
+    "TrainOptions": "penult.pipeline.training.options",
     "train": "penult.pipeline.training.train",
     "train_values": "penult.pipeline.training.train_values",
 }

@@ -5,18 +5,15 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING
 
 from penult.errors import MissingFileError, StoreFormatError
+from penult.store.catalog import Catalog
 from penult.store.files.bucket import Bucket
 from penult.store.files.mirroring import fetch, keep
 from penult.store.files.places import ObjectPath
+from penult.store.objects.generations import Generations
 from penult.store.store_folder import STORE_FILE, STORE_FORMAT, described, read_json
 from penult.store.stores import Store
-
-if TYPE_CHECKING:
-    from penult.store.catalog import Catalog
-    from penult.store.objects.generations import Generations
 
 
 def open_remote(url: str, *, create: bool) -> "RemoteStore":
@@ -53,13 +50,11 @@ class RemoteStore(Store):
         self._turn = RLock()
 
     @cached_property
-    def _generations(self) -> "Generations":
-        from penult.store.objects.generations import Generations
-
+    def _generations(self) -> Generations:
         return Generations(self._place, self.path)
 
     @property
-    def catalog(self) -> "Catalog":
+    def catalog(self) -> Catalog:
         """The catalog, in a copy of this process that is committed to the storage with each change."""
         with self._turn:
             if self._catalog is None:

@@ -25,9 +25,10 @@ from penult.store.catalog.files import SeenFile
 from penult.store.keys import key_array, key_of
 from penult.store.layouts import LAYOUTS, export_store, import_store, layout_named
 from penult.store.layouts import rows as rows_module
+from penult.store.opening import open_store
 from penult.store.spaces.space import Space
 from penult.store.spec import FeatureType, SpaceSpec
-from penult.store.stores import Store, open_store
+from penult.store.stores import Store
 from penult.store.tables.columns import as_column, kind_of
 from penult.store.tables.table import Table
 

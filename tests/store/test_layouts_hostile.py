@@ -15,7 +15,8 @@ import pytest
 from penult.errors import InputError
 from penult.store.keys import key_of
 from penult.store.layouts import import_store
-from penult.store.stores import Store, open_store
+from penult.store.opening import open_store
+from penult.store.stores import Store
 
 ROWS = np.ones((4, 8), np.float32)
 

@@ -17,7 +17,7 @@ import penult
 from penult.exporters.backbone import Backbone
 from penult.pipeline.advising.advise import Advised, AdviseOptions, advise
 from penult.pipeline.advising.counsel import Commands
-from penult.pipeline.advising.learning_curve import SHARES, outlook
+from penult.pipeline.advising.learning_curve import SHARES, CurvePoint, outlook
 from penult.pipeline.advising.likeness import SIZES, feature_distance, likeness, reference
 from penult.pipeline.cli.app import app
 from penult.pipeline.comparing.compare import compare
@@ -25,7 +25,6 @@ from penult.pipeline.fit import fit
 from penult.pipeline.heads.numerics.basis import Basis
 from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut, fitted_parts, hold_out
 from penult.pipeline.progress import Silent
-from penult.pipeline.report.content import CurvePoint
 from penult.store import SpaceSpec, Store, key_of, open_store
 from penult.store.tables.table import Table
 

@@ -25,8 +25,9 @@ from penult.pipeline.models.bundle import bundle
 from penult.pipeline.models.predict import predict
 from penult.pipeline.report.reporting import report
 from penult.pipeline.serving.classifiers import classifier_for
+from penult.pipeline.training.options import TrainOptions
 from penult.pipeline.training.retesting import retest
-from penult.pipeline.training.train import TrainOptions, train
+from penult.pipeline.training.train import train
 from penult.pipeline.training.train_values import train_values
 from penult.store import SpaceSpec, Store, key_of, open_store
 from penult.store.tables.table import Table

@@ -7,8 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from penult.pipeline.evaluation.bounds import area_under, balanced_accuracy_of, bounds_of, outranked, plain_bounds
+from penult.pipeline.evaluation.bounds import balanced_accuracy_of, bounds_of, plain_bounds
 from penult.pipeline.evaluation.evaluation import Evaluation, evaluate
+from penult.pipeline.evaluation.roc import area_under, outranked
 
 CLASSES = ("ant", "bee", "wasp")
 DRAWS = 200

@@ -26,8 +26,8 @@ from penult.pipeline.heads.estimators.linear_svm import LinearMachine
 from penult.pipeline.heads.estimators.one_per_tag import EachTag
 from penult.pipeline.heads.estimators.ridge import RidgeNumbers, RidgePath
 from penult.pipeline.heads.logistic.path import LogisticPath
+from penult.pipeline.heads.names import CLASS_HEADS
 from penult.pipeline.heads.recipe import HeadOptions, Recipe
-from penult.pipeline.heads.registry import CLASS_HEADS
 
 OWN = (
     *(LogisticPath, RidgePath, ShrunkenDiscriminant, NearestMean, LinearMachine, BoostedTrees),

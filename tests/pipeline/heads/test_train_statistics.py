@@ -13,7 +13,8 @@ from penult.pipeline.heads.estimators.ridge import RidgePath
 from penult.pipeline.heads.kept_basis import StatisticsShelf
 from penult.pipeline.heads.logistic.path import LogisticPath
 from penult.pipeline.heads.numerics.basis import Basis, moments_of
-from penult.pipeline.training.train import TrainOptions, train
+from penult.pipeline.training.options import TrainOptions
+from penult.pipeline.training.train import train
 from penult.store import SpaceSpec, Store, key_of, open_store
 from penult.store.tables.table import Table
 

@@ -19,7 +19,8 @@ from penult.pipeline.images.decode import decode
 from penult.pipeline.images.image_file import ImageFile
 from penult.pipeline.images.listing import list_images
 from penult.pipeline.models.bundle import bundle, check_images_of
-from penult.pipeline.training.train import TrainOptions, train
+from penult.pipeline.training.options import TrainOptions
+from penult.pipeline.training.train import train
 from penult.store import Store, open_store
 
 # One point instead of each head's search, which is not what is tested here.

@@ -16,7 +16,8 @@ from penult.pipeline.heads import head_names
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.head_card import sealed
 from penult.pipeline.heads.recipe import Recipe
-from penult.pipeline.training.train import TrainOptions, train
+from penult.pipeline.training.options import TrainOptions
+from penult.pipeline.training.train import train
 from penult.pipeline.training.train_values import train_values
 from penult.store import SpaceSpec, Store, key_of, open_store
 from penult.store.tables.table import Table

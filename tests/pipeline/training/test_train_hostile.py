@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from penult.errors import HeadError, InputError, StoreWriteError, UnknownNameError
 from penult.pipeline.heads.head import Head
-from penult.pipeline.training.train import TrainOptions, train
+from penult.pipeline.training.options import TrainOptions
+from penult.pipeline.training.train import train
 from penult.pipeline.training.train_values import train_values
 from penult.store import SpaceSpec, Store, key_of, open_store
 from penult.store.tables.table import Table

@@ -31,7 +31,8 @@ from penult.pipeline.models.bundle import bundle
 from penult.pipeline.models.predict import Prediction, predict
 from penult.pipeline.progress import Silent
 from penult.pipeline.samples.targets import target_of
-from penult.pipeline.training.train import TrainOptions, train
+from penult.pipeline.training.options import TrainOptions
+from penult.pipeline.training.train import train
 from penult.pipeline.training.train_values import train_values
 from penult.store import SpaceSpec, Store, key_of, open_store
 from penult.store.tables.table import Table

@@ -15,8 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
 from penult.errors import ImageError, InputError
-from penult.pipeline.images.image_file import ImageFile, Place, counts, placed, splits_of_paths
-from penult.pipeline.images.reading import Refusal
+from penult.pipeline.images.image_file import ImageFile, Place, Refusal, counts, placed, splits_of_paths
 
 
 class Storage(Protocol):
