@@ -1,9 +1,11 @@
 """A head: a fitted estimator bound to the spaces that it was trained on, saved without pickle."""
 
 import json
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +22,7 @@ from penult.store.features import gather
 __all__ = ["TRUSTED", "Head", "HeadCard", "SpaceRef", "features_of", "probabilities_of"]
 
 CARD, ESTIMATOR = "card.json", "estimator"
+SCHEMA = "schema.json"  # of a skops file, which names the classes
 
 TRUSTED = frozenset(
     {
@@ -44,6 +47,22 @@ TRUSTED = frozenset(
     }
 )
 """Types that a saved head may hold besides those that skops knows to be harmless; none of them runs code of a file."""
+
+_OLD_PACKAGE = "penult.pipeline.heads"
+_ESTIMATORS = "penult.pipeline.heads.estimators"
+
+FORMER_NAMES = {
+    (f"{_OLD_PACKAGE}.boosted", "BoostedTrees"): (f"{_ESTIMATORS}.boosted", "BoostedTrees"),
+    (f"{_OLD_PACKAGE}.boosted_numbers", "BoostedNumbers"): (f"{_ESTIMATORS}.boosted", "BoostedNumbers"),
+    (f"{_OLD_PACKAGE}.centroid", "NearestMean"): (f"{_ESTIMATORS}.centroid", "NearestMean"),
+    (f"{_OLD_PACKAGE}.each_tag", "EachTag"): (f"{_ESTIMATORS}.one_per_tag", "EachTag"),
+    (f"{_OLD_PACKAGE}.lda", "ShrunkenDiscriminant"): (f"{_ESTIMATORS}.lda", "ShrunkenDiscriminant"),
+    (f"{_OLD_PACKAGE}.logistic", "LogisticPath"): (f"{_OLD_PACKAGE}.logistic.path", "LogisticPath"),
+    (f"{_OLD_PACKAGE}.machine", "LinearMachine"): (f"{_ESTIMATORS}.linear_svm", "LinearMachine"),
+    (f"{_OLD_PACKAGE}.ridge", "RidgePath"): (f"{_ESTIMATORS}.ridge", "RidgePath"),
+    (f"{_OLD_PACKAGE}.ridge_numbers", "RidgeNumbers"): (f"{_ESTIMATORS}.ridge", "RidgeNumbers"),
+}
+"""Where the estimators of heads that version 0.1 saved are now: (module, class) then and now."""
 
 
 @dataclass(frozen=True)
@@ -217,10 +236,31 @@ def _read_estimator(room: Path, entry: dict[str, str]) -> bytes:
     return data
 
 
+def _with_current_names(data: bytes) -> bytes:
+    """Returns a saved estimator in which classes that have moved since are named by where they are now."""
+    with zipfile.ZipFile(BytesIO(data)) as archive:
+        schema = archive.read(SCHEMA)
+        current = json.dumps(json.loads(schema, object_hook=_renamed)).encode()
+        if json.loads(current) == json.loads(schema):
+            return data
+        members = {name: current if name == SCHEMA else archive.read(name) for name in archive.namelist()}
+    written = BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
+    return written.getvalue()
+
+
+def _renamed(node: dict[str, Any]) -> dict[str, Any]:
+    now = FORMER_NAMES.get((node.get("__module__", ""), node.get("__class__", "")))
+    return node if now is None else {**node, "__module__": now[0], "__class__": now[1]}
+
+
 def _estimator(data: bytes, trusted: frozenset[str], room: Path) -> Any:
     import skops.io
 
     try:
+        data = _with_current_names(data)
         strange = sorted(set(skops.io.get_untrusted_types(data=data)) - trusted)
         if not strange:
             return skops.io.loads(data, trusted=sorted(trusted & set(skops.io.get_untrusted_types(data=data))))
