@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,9 @@ def bootstrap(figure: Figure, n: int, *, resamples: int = RESAMPLES, seed: int =
 
 @dataclass(frozen=True)
 class NumberEvaluation:
-    """True and predicted numbers (n) under their keys, and ``usual``, the mean of the training images."""
+    """True and predicted numbers (n) with their image keys, and ``usual``, the mean of the training images."""
+
+    statements: ClassVar[tuple[str, ...]] = ()
 
     name: str
     keys: NDArray[np.uint8]
@@ -88,7 +90,9 @@ class NumberEvaluation:
 
 @dataclass(frozen=True)
 class TagEvaluation:
-    """Which tags images bear (n, T), and the probabilities (n, T) that a head gave them."""
+    """The true tags of images (n, T) and the predicted probabilities (n, T)."""
+
+    statements: ClassVar[tuple[str, ...]] = ()
 
     names: tuple[str, ...]
     keys: NDArray[np.uint8]

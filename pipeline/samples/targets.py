@@ -70,7 +70,7 @@ def labelled(dataset: Dataset, target: str = LABEL, task: Task | None = None) ->
         raise InputError(
             f"the target {target!r} is for {wanted.task}",
             expected="a column of classes",
-            remedy="use train_values for it, or say that it holds classes: the task classification",
+            remedy="name a column of classes, or set the task to classification",
         )
     column = dataset.columns[wanted.columns[0]]
     labels = [None if gone else str(value) for value, gone in zip(column, missing_in(column), strict=True)]

@@ -26,9 +26,8 @@ from penult.pipeline.models.predict import predict
 from penult.pipeline.report.reporting import report
 from penult.pipeline.serving.classifiers import classifier_for
 from penult.pipeline.training.options import TrainOptions
-from penult.pipeline.training.retesting import retest
+from penult.pipeline.training.testing import retest
 from penult.pipeline.training.train import train
-from penult.pipeline.training.train_values import train_values
 from penult.store import SpaceSpec, Store, key_of, open_store
 from penult.store.tables.table import Table
 
@@ -166,7 +165,7 @@ def test_what_cannot_be_chosen_is_refused(store: Store, head: str, options: dict
 )
 def test_numbers_have_no_classes_to_choose_by(store: Store, head: str, options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        train_values(store, dataset="things", target="size", head=head, options=TrainOptions(**options))
+        train(store, dataset="things", head=head, options=TrainOptions(target="size", **options))
 
 
 def drawn(n: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:

@@ -32,7 +32,7 @@ from penult.pipeline.report.untrained import classifier_of, untrained
 from penult.pipeline.runtime.session import Session
 from penult.pipeline.samples.rows import choose_rows
 from penult.pipeline.training.options import TrainOptions
-from penult.pipeline.training.retesting import retest
+from penult.pipeline.training.testing import retest
 from penult.pipeline.training.train import train
 from penult.store import Store, open_store
 from penult.store.tables.table import Table

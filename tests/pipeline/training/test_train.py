@@ -18,7 +18,6 @@ from penult.pipeline.heads.head_card import sealed
 from penult.pipeline.heads.recipe import Recipe
 from penult.pipeline.training.options import TrainOptions
 from penult.pipeline.training.train import train
-from penult.pipeline.training.train_values import train_values
 from penult.store import SpaceSpec, Store, key_of, open_store
 from penult.store.tables.table import Table
 
@@ -195,7 +194,7 @@ def test_an_image_on_both_sides_is_only_tested(store: Store) -> None:
     splits = [*dataset.splits.tolist(), "train", "train", "train"]  # type: ignore[union-attr]  # it has splits
     store.catalog.datasets.save("numbers", doubled.with_columns(split=splits))
     result = train(store, dataset="numbers")
-    assert result.notes[0] == "3 images stand in training and test alike; they are only tested"
+    assert result.notes[0] == "only tested, though also in a training split: 3 images"
     assert (result.head.card.n_train, result.head.card.n_test) == (300, 150)
 
 
@@ -204,7 +203,7 @@ def test_an_image_under_two_labels_is_left_out(store: Store) -> None:
     doubled = dataset.select(np.array([*range(450), 1]))
     labels = [*dataset.labels.tolist(), "other"]  # type: ignore[union-attr]  # it has labels
     store.catalog.datasets.save("numbers", doubled.with_columns(label=labels))
-    assert "1 images stand under several labels and are left out" in train(store, dataset="numbers").notes
+    assert "left out because of several labels: 1 image" in train(store, dataset="numbers").notes
 
 
 def test_a_test_class_that_training_never_saw_is_told(store: Store) -> None:
@@ -219,21 +218,23 @@ def test_groups_on_both_sides_are_told_and_held_out_whole(store: Store) -> None:
     dataset = store.catalog.datasets.load("numbers")
     store.catalog.datasets.save("numbers", dataset.with_columns(group=[f"g{i // 10}" for i in range(450)]))
     assert (
-        "45 groups stand in training and test alike, with 150 of 150 test images"
-        in train(store, dataset="numbers").notes[0]
+        "45 groups in both training and test, with 150 of 150 test images" in train(store, dataset="numbers").notes[0]
     )
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"label": lambda i, label: "zero"}, "have zero: 300"),
+        ({"label": lambda i, label: "zero"}, "have only one class \\(zero: 300\\)"),
         (
             {"label": lambda i, label: "rare" if i == 1 else label},
             "In 'numbers', these classes have only one training image: rare",
         ),
-        ({"split": lambda i, split: "train"}, r"no images to test on; its splits are train: 450"),
-        ({"label": lambda i, label: None if i % 3 == 0 else label}, "no image of the split test"),
+        ({"split": lambda i, split: "train"}, r"no test images; its splits are train: 450"),
+        (
+            {"label": lambda i, label: None if i % 3 == 0 else label},
+            "the split test of .* has no image that can be tested",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_refused(store: Store, changes: dict[str, Any], said: str) -> None:
@@ -306,10 +307,10 @@ def test_a_head_refuses_other_spaces(store: Store) -> None:
 def test_where_no_head_can_be_kept_none_is_fitted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store.catalog._database, "readonly", True)
     monkeypatch.setattr(Recipe, "fit", lambda *_, **__: pytest.fail("it was fitted"))
-    with pytest.raises(StoreWriteError, match=r"A head cannot be kept in .*copy the store"):
+    with pytest.raises(StoreWriteError, match=r"A head cannot be saved in .*copy the store"):
         train(store, dataset="numbers")
-    with pytest.raises(StoreWriteError, match=r"A head cannot be kept in .*copy the store"):
-        train_values(store, dataset="numbers", target="label", options=TrainOptions(task="regression"))
+    with pytest.raises(StoreWriteError, match=r"A head cannot be saved in .*copy the store"):
+        train(store, dataset="numbers", options=TrainOptions(target="label", task="regression"))
 
 
 def test_a_head_of_another_store_finds_no_features(store: Store, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from penult.errors import HeadError, InputError, StoreWriteError, UnknownNameErr
 from penult.pipeline.heads.head import Head
 from penult.pipeline.training.options import TrainOptions
 from penult.pipeline.training.train import train
-from penult.pipeline.training.train_values import train_values
 from penult.store import SpaceSpec, Store, key_of, open_store
 from penult.store.tables.table import Table
 
@@ -62,7 +61,7 @@ def test_constant_columns_are_no_trouble_and_constant_images_are_refused(tmp_pat
 
 @pytest.mark.parametrize("name", ["a/b", "a\0b", "a\nb", "a" * 300, ".a"])
 def test_names_that_no_folder_can_have_are_refused_before_any_work(tmp_path: Path, rows: Rows, name: str) -> None:
-    with pytest.raises(InputError, match="a head cannot be called"):
+    with pytest.raises(InputError, match="a head cannot be named"):
         train(kept(tmp_path, rows[0], label=rows[1]), dataset="things", name=name)
 
 
@@ -112,4 +111,4 @@ def test_numbers_that_no_head_can_learn_are_named(
     prices = np.arange(N, dtype=np.float64)
     prices[list(rows_with)] = value
     with pytest.raises(InputError, match=said):
-        train_values(kept(tmp_path, rows[0], price=prices), dataset="things", target="price")
+        train(kept(tmp_path, rows[0], price=prices), dataset="things", options=TrainOptions(target="price"))

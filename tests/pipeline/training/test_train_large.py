@@ -13,8 +13,8 @@ from penult.pipeline.heads.estimators.one_per_tag import EachTag
 from penult.pipeline.heads.estimators.ridge import RidgeNumbers, RidgePath
 from penult.pipeline.heads.logistic.path import LogisticPath
 from penult.pipeline.heads.numerics.linear import LinearHead
+from penult.pipeline.training.options import TrainOptions
 from penult.pipeline.training.train import train
-from penult.pipeline.training.train_values import train_values
 from penult.store import SpaceSpec, Store, key_of, open_store
 from penult.store.tables.table import Table
 
@@ -56,7 +56,7 @@ def test_rows_on_disk_give_the_same_head(store: Store, kind: str, monkeypatch: p
 
 
 def test_a_number_is_told_from_rows_on_disk(store: Store, no_room: None) -> None:
-    trained = train_values(store, dataset="things", target="price")
+    trained = train(store, dataset="things", options=TrainOptions(target="price"))
     assert "read from disk" in trained.notes[0]
     assert trained.evaluation.summary()["r2"]["value"] > 0.99
 

@@ -33,7 +33,6 @@ from penult.pipeline.progress import Silent
 from penult.pipeline.samples.targets import target_of
 from penult.pipeline.training.options import TrainOptions
 from penult.pipeline.training.train import train
-from penult.pipeline.training.train_values import train_values
 from penult.store import SpaceSpec, Store, key_of, open_store
 from penult.store.tables.table import Table
 
@@ -72,7 +71,7 @@ def store(tmp_path: Path, table: tuple[NDArray[np.float32], Table]) -> Store:
 
 @pytest.mark.parametrize("kind", head_names("regression"))
 def test_every_head_for_numbers_is_trained_saved_and_loaded(store: Store, kind: str) -> None:
-    trained = train_values(store, dataset="things", target="ink", head=kind)
+    trained = train(store, dataset="things", head=kind, options=TrainOptions(target="ink"))
     assert isinstance(trained.evaluation, NumberEvaluation)
     found = trained.evaluation
     assert found.r2.value > {"ridge": 0.9, "svr": 0.85, "lightgbm": 0.6}[kind]
@@ -91,7 +90,7 @@ def test_every_head_for_numbers_is_trained_saved_and_loaded(store: Store, kind: 
 @pytest.mark.parametrize("kind", head_names("multilabel"))
 @pytest.mark.parametrize("target", ["shape-even,shape-loop", "shape-*"])
 def test_every_head_for_tags_is_trained_saved_and_loaded(store: Store, kind: str, target: str) -> None:
-    trained = train_values(store, dataset="things", target=target, head=kind, name="tags")
+    trained = train(store, dataset="things", head=kind, name="tags", options=TrainOptions(target=target))
     found = trained.evaluation
     assert isinstance(found, TagEvaluation)
     assert found.names == ("shape-even", "shape-loop")
@@ -109,10 +108,8 @@ def test_every_head_for_tags_is_trained_saved_and_loaded(store: Store, kind: str
 
 
 def test_tags_in_one_cell_are_read_where_they_are_asked_for(store: Store) -> None:
-    with pytest.raises(InputError, match="column 'tags' holds classes"):
-        train_values(store, dataset="things", target="tags")
-    trained = train_values(store, dataset="things", target="tags", options=TrainOptions(task="multilabel"))
-    columns = train_values(store, dataset="things", target="shape-even,shape-loop")
+    trained = train(store, dataset="things", options=TrainOptions(target="tags", task="multilabel"))
+    columns = train(store, dataset="things", options=TrainOptions(target="shape-even,shape-loop"))
     assert trained.head.card.classes == ("even", "loop")
     assert np.array_equal(trained.evaluation.true, columns.evaluation.true)
 
@@ -121,8 +118,6 @@ def test_classes_may_stand_in_any_column(store: Store) -> None:
     trained = train(store, dataset="things", name="makers", options=TrainOptions(target="maker"))
     assert trained.head.card.classes == ("left", "right")
     assert trained.head.card.target == ("maker",)
-    with pytest.raises(InputError, match=r"is for regression.*train_values"):
-        train(store, dataset="things", options=TrainOptions(target="ink"))
     digits = train(store, dataset="things", options=TrainOptions(target="label", task="classification"))
     assert len(digits.head.card.classes) == 10
 
@@ -148,16 +143,16 @@ def test_groups_and_near_copies_on_both_sides_are_told_before_values_are_learned
     groups = ["same" if row in (6, 7) else f"alone-{row}" for row in range(len(features))]
     opened.catalog.datasets.save("things", plain.with_columns(group=groups))
     heard = Heard()
-    trained = train_values(opened, dataset="things", target=target, progress=heard)
+    trained = train(opened, dataset="things", progress=heard, options=TrainOptions(target=target))
     assert heard.lines == list(trained.told)
     told = " ".join(trained.head.card.notes)
-    assert "1 groups stand in training and test alike, with 1 of 200 test images" in told
+    assert "1 group in both training and test, with 1 of 200 test images" in told
     count = int(re.search(r"(\d+) of 200 test images look nearly like training images", told)[1])  # type: ignore[index]  # else the test fails
     assert 2 <= count < 30
 
 
 def test_a_new_process_predicts_the_same_numbers(store: Store) -> None:
-    trained = train_values(store, dataset="things", target="ink")
+    trained = train(store, dataset="things", options=TrainOptions(target="ink"))
     code = (
         "import sys; from penult import Head, open_store\n"
         "store = open_store(sys.argv[1]); head = Head.load(store.heads_path / 'things-ink-ridge')\n"
@@ -198,13 +193,13 @@ def test_rows_that_say_nothing_or_two_things_are_left_out(store: Store) -> None:
     ink = np.append(ink, [ink[0], ink[5] + 1])
     splits = [*np.array(dataset.splits), "train", "train"]
     store.catalog.datasets.save("torn", dataset.select(rows).with_columns(ink=ink, split=splits))
-    trained = train_values(store, dataset="torn", target="ink")
+    trained = train(store, dataset="torn", options=TrainOptions(target="ink"))
     *plain, alike = trained.notes
     assert "look nearly like training images" in alike
     assert plain == [
-        "10 images have no value for ink and are left out",
-        "2 images stand under several values and are left out",
-        "1 images stand in training and test alike; they are only tested",
+        "left out because of no value for ink: 10 images",
+        "left out because of several values: 1 image",
+        "only tested, though also in a training split: 1 image",
     ]
     assert (trained.head.card.n_train, trained.head.card.n_test) == (389, 200)
 
@@ -228,9 +223,9 @@ def test_targets_that_cannot_be_read_are_refused(
 
 def test_a_head_of_another_task_is_refused(store: Store) -> None:
     with pytest.raises(InputError, match="the head svc is for classification, and this is regression"):
-        train_values(store, dataset="things", target="ink", head="svc")
+        train(store, dataset="things", head="svc", options=TrainOptions(target="ink"))
     with pytest.raises(InputError, match="GaussianNB is a classifier"):
-        train_values(store, dataset="things", target="ink", head="sklearn.naive_bayes:GaussianNB")
+        train(store, dataset="things", head="sklearn.naive_bayes:GaussianNB", options=TrainOptions(target="ink"))
     with pytest.raises(InputError, match="Ridge is a regressor"):
         train(store, dataset="things", head=Ridge())
 
@@ -243,7 +238,7 @@ def test_any_pipeline_of_scikit_learn_is_a_head(store: Store) -> None:
     assert trained.evaluation.accuracy.value > 0.9
     loaded = Head.load(store.heads_path / "things-sklearn.Pipeline")
     assert np.array_equal(loaded.predict(loaded.gather(store, keys_of(9))), trained.head.predict(table_rows(store)))
-    numbers = train_values(store, dataset="things", target="ink", head="sklearn.linear_model:Lasso")
+    numbers = train(store, dataset="things", head="sklearn.linear_model:Lasso", options=TrainOptions(target="ink"))
     assert numbers.evaluation.n == 200
 
 
@@ -252,7 +247,7 @@ def table_rows(store: Store) -> NDArray[np.float32]:
 
 
 def test_what_holds_no_classes_is_not_bundled(store: Store, tmp_path: Path) -> None:
-    trained = train_values(store, dataset="things", target="ink")
+    trained = train(store, dataset="things", options=TrainOptions(target="ink"))
     with pytest.raises(HeadError, match="is for regression of ink, and a bundled model is of classes"):
         bundle(trained.head, None, tmp_path / "m.onnx")  # type: ignore[arg-type]  # it is not looked at
 
@@ -290,8 +285,8 @@ def test_images_are_told_their_number_and_their_tags(
         "is-blue": [n == "blue" for n in names],
     }
     opened.catalog.datasets.save("photos", files.with_columns({**columns, "split": split}))
-    number = train_values(opened, dataset="photos", target="height", name="height")
-    train_values(opened, dataset="photos", target="is-*", name="tags")
+    number = train(opened, dataset="photos", name="height", options=TrainOptions(target="height"))
+    train(opened, dataset="photos", name="tags", options=TrainOptions(target="is-*"))
     told = {p.path: p for p in predict("height", collection, store=opened)}
     rows = number.head.gather(opened, files.keys)
     for path, expected in zip(files.paths, number.head.predict(rows), strict=True):
