@@ -60,8 +60,8 @@ def _shared_groups(rows: TrainingRows) -> list[str]:
         return []
     affected = int(np.isin(rows.test.groups.astype(str), sorted(shared)).sum())
     return [
-        f"{counted(len(shared), 'group')} in both training and test, with {affected:,} of {len(rows.test):,} test images: "
-        "the accuracy on new groups is probably lower"
+        f"{counted(len(shared), 'group')} in both training and test, with {affected:,} of {len(rows.test):,} test "
+        "images: the accuracy on new groups is probably lower"
     ]
 
 

@@ -157,7 +157,7 @@ def _losing(times: int) -> Callable[..., Engine]:
                             for path in (space.path / name).iterdir():
                                 path.unlink()
 
-        return Losing(backbone, spaces, options, recorder)
+        return Losing(backbone, store, spaces, options, recorder)
 
     return start
 

@@ -43,7 +43,7 @@ def test_spaces_around_labels_make_no_class(tmp_path: Path, rows: Rows) -> None:
     labels[2], labels[6], labels[9] = "ants ", "\tants", "  "
     trained = train(kept(tmp_path, features, label=labels), dataset="things")
     assert trained.head.card.classes == ("ants", "bees")
-    assert "1 images have no label and are left out" in trained.notes
+    assert "left out because of no label: 1 image" in trained.notes
     assert trained.head.card.n_train == 59
 
 
