@@ -206,7 +206,7 @@ def test_equal_probabilities_are_answered_together_and_none_at_all_is_needed_whe
     assert found.held_out.answered.value == 0.6
     everything = choose_abstention(chances, np.zeros(100, np.intp), 0.95)
     assert everything.min_confidence == 0
-    assert "All answers may stand" in everything.sentence
+    assert "No image is left unanswered" in everything.sentence
     with pytest.raises(InputError, match=r"98.3% at most"):
         choose_abstention(chances, codes, 0.99)
 
@@ -224,7 +224,7 @@ def test_the_threshold_stands_on_the_card_in_the_figures_and_in_the_report(store
     again = retest(Head.load(store.heads_path / card.name), store)
     assert again.evaluation.summary() == evaluation.summary()
     assert again.notes[-1] == trained.notes[-1]
-    assert "are called unsure" in trained.notes[-1]
+    assert "are reported as unsure" in trained.notes[-1]
     shown = CliRunner().invoke(app, ["heads", "show", card.name, "--store", str(store.path)], catch_exceptions=False)
     (line,) = [line for line in shown.stdout.splitlines() if "answered right" in line]
     assert "95 % interval" in line

@@ -210,7 +210,7 @@ def test_a_test_class_that_training_never_saw_is_told(store: Store) -> None:
     relabelled(store, label=lambda i, label: "three" if i in (0, 3) else label)
     result = train(store, dataset="numbers")
     assert result.head.card.classes == ("one", "two", "zero")
-    assert "2 of 150 images bear a label that training never saw (three: 2)" in result.notes[-1]
+    assert "2 of 150 images have a label that is not in the training set (three: 2)" in result.notes[-1]
     assert len(result.test_paths) == result.evaluation.n == 148
 
 
