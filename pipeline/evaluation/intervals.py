@@ -72,7 +72,8 @@ def paired_p_values(added: NDArray[np.bool_] | NDArray[np.float64]) -> NDArray[n
     """Returns the Holm-adjusted p-values (m, m) of paired tests between m predictions of the same n images.
 
     ``added`` (m, n) is what each image adds to the figure. Booleans (correct or not) use the exact McNemar test,
-    numbers a z-test of the mean difference. The adjustment covers all pairs, because the best is picked after looking at all.
+    numbers a z-test of the mean difference. The adjustment covers all pairs, since the best is picked after
+    looking at all.
     """
     m = len(added)
     table = np.ones((m, m))

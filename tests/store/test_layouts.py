@@ -495,7 +495,7 @@ def test_memory_is_that_of_a_block_whatever_is_exported(layout: str, tmp_path: P
         import penult.store.layouts.rows
         from penult.store.layouts import export_store, import_store
         from penult.store.spec import SpaceSpec
-        from penult.store.stores import open_store
+        from penult.store import open_store
         from penult.store.tables.table import Table
         penult.store.layouts.rows.BLOCK_BYTES = 4 << 20
         folder, layout, rows = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])

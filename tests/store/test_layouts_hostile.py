@@ -306,7 +306,7 @@ def test_a_hostile_file_takes_little_memory(tmp_path: Path) -> None:
         from pathlib import Path
         from penult.errors import InputError
         from penult.store.layouts import import_store
-        from penult.store.stores import open_store
+        from penult.store import open_store
         store = open_store(Path(sys.argv[1], "store"))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         try:
