@@ -57,3 +57,11 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 clean:
 	rm -rf docs/browser/node_modules .venv build dist *.egg-info src/*.egg-info
+
+# Writes constraints.txt with the versions in .venv, without penult itself and without local version suffixes.
+.PHONY: constraints
+constraints: .venv/dev.stamp .venv/torch.stamp .venv/ray.stamp
+	grep '^#' constraints.txt > .venv/constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable | sed -e '/^penult[ =]/d' -e '/^#/d' -e 's/+.*//' \
+	-e '/^onnxruntime-gpu==/{p;s/-gpu//;}' >> .venv/constraints.txt
+	mv .venv/constraints.txt constraints.txt
