@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-# Numerical libraries start one thread per core, and waiting threads spin. Each test process uses its share of the cores.
+# Numerical libraries start one thread per core, and waiting threads spin. Each test process uses its share of cores.
 # The libraries read this variable when they are loaded, so it is set here.
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     cores = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
