@@ -24,7 +24,7 @@ from penult.pipeline.training.planning import check_choices, choose_plan
 from penult.pipeline.training.recording import drafted_card, head_name, record, require_writable
 from penult.pipeline.training.view_rows import AVERAGED, training_views, views_of
 from penult.pipeline.words import shortlist
-from penult.store import Space, Store, open_store
+from penult.store import Space, Store, as_store
 from penult.store.features import choose_spaces, gather, precision_notes
 
 if TYPE_CHECKING:  # so that importing this module does not load scikit-learn
@@ -92,7 +92,7 @@ def train(
 
     began = time.perf_counter()
     options, progress = options or TrainOptions(), progress or Silent()
-    opened = store if isinstance(store, Store) else open_store(store, create=False)
+    opened = as_store(store)
     require_writable(opened)
     check_head(head)
     check_choices(head, options)

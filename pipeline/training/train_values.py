@@ -19,7 +19,7 @@ from penult.pipeline.samples.value_rows import ValueRows, choose_value_rows
 from penult.pipeline.training.options import Material, TrainOptions
 from penult.pipeline.training.recording import drafted_card, head_name, record, require_writable
 from penult.pipeline.training.train import basis_for
-from penult.store import Store, open_store
+from penult.store import Store, as_store
 from penult.store.catalog.datasets import Dataset
 from penult.store.features import choose_spaces, gather
 
@@ -84,7 +84,7 @@ def train_values(  # noqa: PLR0913 - the words of `train`, and the target
 
     began = time.perf_counter()
     options, progress = options or TrainOptions(), progress or Silent()
-    opened = store if isinstance(store, Store) else open_store(store, create=False)
+    opened = as_store(store)
     require_writable(opened)
     table = opened.catalog.datasets.load(dataset, options.version)
     wanted = _target_of(table, target, options)
