@@ -26,7 +26,8 @@ from penult.pipeline.report.reporting import report_of, spread, with_insights
 from penult.pipeline.samples.labelling import Labelling, check_trainable, label_images
 from penult.pipeline.training.options import TrainOptions
 from penult.pipeline.training.planning import check_choices
-from penult.pipeline.training.train import Trained, train
+from penult.pipeline.training.recording import Trained
+from penult.pipeline.training.train import train
 from penult.store import Store, as_store
 from penult.store.catalog.datasets import Dataset
 from penult.store.keys import key_array

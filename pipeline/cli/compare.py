@@ -19,7 +19,7 @@ from penult.pipeline.cli.options import (
 from penult.pipeline.cli.output import print_json, progress
 from penult.pipeline.comparing.compare import Compared, CompareOptions
 from penult.pipeline.comparing.compare import compare as run_compare
-from penult.pipeline.evaluation.measures import NAMES, told
+from penult.pipeline.evaluation.measures import NAMES, format_measure
 from penult.store import open_store
 
 
@@ -101,7 +101,7 @@ def _show(found: Compared) -> None:
     for name in (figure, "95 % interval", beside, "fit s", "extract ms", "behind the best"):
         table.add_column(name, justify="right")
     for one in found.tries:
-        value, low, high = (told(bound, found.measure) for bound in vars(one.figure).values())
+        value, low, high = (format_measure(bound, found.measure) for bound in vars(one.figure).values())
         table.add_row(
             one.features,
             one.head,

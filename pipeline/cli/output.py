@@ -13,8 +13,7 @@ from penult.pipeline.progress import Progress, progress_for
 
 if TYPE_CHECKING:  # which load scikit-learn, and a verb that trains nothing should not wait for it
     from penult.pipeline.fit import Delivery
-    from penult.pipeline.training.train import Trained
-    from penult.pipeline.training.train_values import TrainedValues
+    from penult.pipeline.training.recording import Trained
 
 
 def progress() -> Progress:
@@ -52,18 +51,13 @@ def _cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def print_trained(trained: "Trained", delivery: "Delivery", notes: Sequence[str]) -> None:
-    """Prints what a head is worth, and where its report and model lie."""
-    evaluation, card = trained.evaluation, trained.head.card
-    accuracy = evaluation.accuracy
+def print_trained(trained: "Trained", delivery: "Delivery | None", notes: Sequence[str]) -> None:
+    """Prints the test results of a head, and the paths of its report and model."""
     for note in (*notes, *(note for note in trained.notes if note not in trained.told)):
         click.echo(note)
-    click.echo(
-        f"{card.kind} head {card.name!r}: {accuracy.value:.1%} of {card.n_test:,} test images right "
-        f"(95 % interval {accuracy.low:.1%} to {accuracy.high:.1%}; always {evaluation.majority_class!r} would be "
-        f"{evaluation.majority_accuracy:.1%}), trained on {card.n_train:,} images of {len(card.classes)} classes"
-    )
-    click.echo(f"report: {delivery.report}\nmodel:  {delivery.model}")
+    click.echo(trained.sentence)
+    if delivery:
+        click.echo(f"report: {delivery.report}\nmodel:  {delivery.model}")
 
 
 def one_line(name: str) -> str:
@@ -73,17 +67,6 @@ def one_line(name: str) -> str:
     ('a\\nb', 'grün')
     """
     return "".join(part if part.isprintable() else part.encode("unicode_escape").decode() for part in name)
-
-
-def print_trained_values(trained: "TrainedValues") -> None:
-    """Prints what a head for numbers or tags is worth."""
-    card = trained.head.card
-    for note in (note for note in trained.notes if note not in trained.told):
-        click.echo(note)
-    click.echo(
-        f"{card.kind} head {card.name!r} for {', '.join(card.target)}: {trained.evaluation.sentence}; "
-        f"{card.n_test:,} test images, trained on {card.n_train:,}"
-    )
 
 
 def exit_code_of(receipt: Receipt) -> int:

@@ -11,7 +11,6 @@ from penult.pipeline.cli.options import (
     AUTO_HELP,
     dataset_argument,
     dataset_of,
-    default_of,
     features_option,
     json_option,
     made_training,
@@ -21,13 +20,10 @@ from penult.pipeline.cli.options import (
     task_option,
     training_options,
 )
-from penult.pipeline.cli.output import print_json, print_trained, print_trained_values, progress
+from penult.pipeline.cli.output import print_json, print_trained, progress
 from penult.pipeline.fit import deliver
-from penult.pipeline.samples.targets import target_of
-from penult.pipeline.training.options import TrainOptions
 from penult.pipeline.training.train import train as run_train
-from penult.pipeline.training.train_values import train_values
-from penult.store import Store, open_store
+from penult.store import open_store
 
 
 @click.command()
@@ -37,7 +33,7 @@ from penult.store import Store, open_store
     "--head",
     default=None,
     help=f"The kind of head, or module:Class of scikit-learn; {AUTO_HELP}. See 'penult heads kinds'.  "
-    f"[default: {default_of(run_train, 'head')}; ridge for a number]",
+    "[default: logistic; ridge for a number]",
 )
 @click.option(
     "--param",
@@ -88,19 +84,13 @@ def train(
         views=_views(values.pop("views")),
         average_views=values.pop("average_views"),
     )
-    if values["head"] is None:
-        del values["head"]
-    if _holds_values(opened, called, options):
-        told = train_values(
-            opened, dataset=called, target=options.target, options=options, progress=progress(), **values
-        )
-        print_json(told.to_json()) if as_json else print_trained_values(told)
-        return
     trained = run_train(opened, dataset=called, options=options, progress=progress(), **values)
-    folder = output or opened.heads_path / trained.head.card.name
-    delivery = deliver(trained, opened, folder, progress=progress())
+    delivery = None
+    if trained.head.card.task == "classification":
+        folder = output or opened.heads_path / trained.head.card.name
+        delivery = deliver(trained, opened, folder, progress=progress())
     if as_json:
-        print_json(trained.to_json() | delivery.to_json())
+        print_json(trained.to_json() | (delivery.to_json() if delivery else {}))
     else:
         print_trained(trained, delivery, [])
 
@@ -109,14 +99,6 @@ def _views(text: str | None) -> tuple[str, ...]:
     from penult.pipeline.images.views import parse_views
 
     return () if text is None else parse_views(text)
-
-
-def _holds_values(store: Store, dataset: str, options: TrainOptions) -> bool:
-    """Tells whether the target is numbers or tags; labels are classes, whatever they are, unless a task is named."""
-    if (options.target, options.task) == (default_of(TrainOptions, "target"), None):
-        return False
-    table = store.catalog.datasets.load(dataset)
-    return target_of(table, options.target, options.task).task != "classification"
 
 
 def _read(params: Sequence[str]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from penult.pipeline.comparing.sampling import manageable
 from penult.pipeline.evaluation.abstention import Abstention, choose_abstention
 from penult.pipeline.evaluation.intervals import Interval
 from penult.pipeline.evaluation.measures import NAMES, Measure, lead_of
-from penult.pipeline.evaluation.paired import mcnemar
 from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut, hold_out
 from penult.pipeline.progress import Progress
 from penult.pipeline.samples.rows import Samples
@@ -93,9 +92,7 @@ def choose_head(
         progress=progress,
     )
     first, second = (one.evaluation for one in found.tries[:2])
-    by_hits = found.measure == "accuracy"
-    lead = mcnemar(first, second).difference if by_hits else lead_of(first, second, found.measure)
-    return Choice(found.tries, found.measure, lead, found.has_winner, found.notes)
+    return Choice(found.tries, found.measure, lead_of(first, second, found.measure), found.has_winner, found.notes)
 
 
 def abstention_of(

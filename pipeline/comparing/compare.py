@@ -14,7 +14,7 @@ from penult.pipeline.comparing.cache import KeptResults
 from penult.pipeline.comparing.sampling import manageable
 from penult.pipeline.evaluation.evaluation import Evaluation, evaluate
 from penult.pipeline.evaluation.intervals import Interval, paired_p_values
-from penult.pipeline.evaluation.measures import NAMES, Measure, credits_of, figure_of, measure_for, told
+from penult.pipeline.evaluation.measures import NAMES, Measure, contributions_of, figure_of, format_measure, measure_for
 from penult.pipeline.heads.names import Task
 from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut, hold_out
 from penult.pipeline.progress import Progress, Silent
@@ -124,7 +124,7 @@ class Compared:
     def sentence(self) -> str:
         """What the table says, in one sentence."""
         best, n = self.best, self.best.evaluation.n
-        worth = told(best.figure.value, self.measure)
+        worth = format_measure(best.figure.value, self.measure)
         what = (
             f"{worth} of {n:,} held-out images right"
             if self.measure == "accuracy"
@@ -240,7 +240,7 @@ def _try(
 def _ranked(tries: Sequence[Try], measure: Measure) -> tuple[Try, ...]:
     sign = 1 if measure == "log_loss" else -1
     ranked = sorted(tries, key=lambda one: (sign * one.figure.value, one.evaluation.log_loss))
-    added = np.array([credits_of(one.evaluation, measure) for one in ranked])
+    added = np.array([contributions_of(one.evaluation, measure) for one in ranked])
     chance = paired_p_values(added > 0 if measure == "accuracy" else added)
     rest = [replace(one, p_value=float(chance[0, place])) for place, one in enumerate(ranked) if place]
     return (ranked[0], *rest)

@@ -30,8 +30,8 @@ from penult.pipeline.report.untrained import original_guesses, untrained
 from penult.pipeline.samples.labelling import Labelling
 from penult.pipeline.samples.rows import TrainingRows, choose_rows
 from penult.pipeline.samples.targets import LABEL, labelled
-from penult.pipeline.training.retesting import retest
-from penult.pipeline.training.train import Trained
+from penult.pipeline.training.recording import Trained
+from penult.pipeline.training.testing import retest
 from penult.store import Store, as_store
 from penult.store.catalog.datasets import Dataset
 from penult.store.tables.leaks import Conflict, find_contradictions, find_leaks

@@ -12,12 +12,11 @@ from penult.pipeline.reviewing.labels import doubted_labels
 from penult.pipeline.reviewing.neighbours import nearest
 from penult.pipeline.reviewing.review import ReviewOptions
 from penult.pipeline.samples.rows import Samples, TrainingRows
-from penult.pipeline.samples.value_rows import ValueRows
-from penult.pipeline.words import shortlist
+from penult.pipeline.words import counted, shortlist
 from penult.store import Space
 from penult.store.features import gather
 
-__all__ = ["doubts_about", "leaks_in"]
+__all__ = ["doubts_about"]
 
 FEW = 10
 """A class with fewer training images rests on each single one of them."""
@@ -33,21 +32,19 @@ MOST_CLASS_WORK = 1e9
 
 
 def doubts_about(rows: TrainingRows, spaces: Sequence[Space]) -> tuple[str, ...]:
-    """Returns in sentences what a reader of a head's accuracy should know before there is one.
+    """Returns warnings about the data that make a head's accuracy less reliable, as sentences.
 
-    Near copies and doubtful labels are looked for only where that takes no more than a second or two.
+    Near copies and doubtful labels are searched only where that takes at most a second or two.
     """
     X = _features(rows, spaces)
-    wrong = [] if X is None else _wrong(rows.train, X[: len(rows.train)])
-    return (*_shared_groups(rows), *_few(rows.train), *_unseen(rows), *wrong, *_alike(rows, X))
+    about_classes: list[str] = []
+    if rows.target.task == "classification":
+        about_classes = [*_few(rows.train), *_unseen(rows)]
+        about_classes += [] if X is None else _wrong(rows.train, X[: len(rows.train)])
+    return (*_shared_groups(rows), *about_classes, *_alike(rows, X))
 
 
-def leaks_in(rows: ValueRows, spaces: Sequence[Space]) -> tuple[str, ...]:
-    """Returns in sentences what stands in training and test alike, where these are of numbers or tags."""
-    return (*_shared_groups(rows), *_alike(rows, _features(rows, spaces)))
-
-
-def _features(rows: TrainingRows | ValueRows, spaces: Sequence[Space]) -> NDArray[np.float32] | None:
+def _features(rows: TrainingRows, spaces: Sequence[Space]) -> NDArray[np.float32] | None:
     """Returns the features of all training images and then of all test images; None where these are too many."""
     n, width = len(rows.train) + len(rows.test), sum(space.spec.width for space in spaces)
     if n > MOST_IMAGES or n * n * width > MOST_WORK:
@@ -55,7 +52,7 @@ def _features(rows: TrainingRows | ValueRows, spaces: Sequence[Space]) -> NDArra
     return gather(spaces, np.concatenate([rows.train.keys, rows.test.keys]))
 
 
-def _shared_groups(rows: TrainingRows | ValueRows) -> list[str]:
+def _shared_groups(rows: TrainingRows) -> list[str]:
     if rows.train.groups is None or rows.test.groups is None:
         return []
     shared = set(rows.train.groups.tolist()) & set(rows.test.groups.tolist())
@@ -63,8 +60,8 @@ def _shared_groups(rows: TrainingRows | ValueRows) -> list[str]:
         return []
     affected = int(np.isin(rows.test.groups.astype(str), sorted(shared)).sum())
     return [
-        f"{len(shared)} groups stand in training and test alike, with {affected} of {len(rows.test)} test images: "
-        f"the accuracy on new groups is likely lower"
+        f"{counted(len(shared), 'group')} in both training and test, with {affected:,} of {len(rows.test):,} test "
+        "images: the accuracy on new groups is probably lower"
     ]
 
 
@@ -109,7 +106,7 @@ def _wrong(train: Samples, X: NDArray[np.float32]) -> list[str]:
     ]
 
 
-def _alike(rows: TrainingRows | ValueRows, X: NDArray[np.float32] | None) -> list[str]:
+def _alike(rows: TrainingRows, X: NDArray[np.float32] | None) -> list[str]:
     if X is None:
         return []
     threshold = ReviewOptions.threshold

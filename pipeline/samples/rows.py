@@ -1,4 +1,4 @@
-"""Which samples of a dataset train a head and which test it, with every sample that does neither accounted for."""
+"""Which images of a dataset train a head and which test it. A note counts every image that is left out."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import InputError
+from penult.pipeline.heads.names import Task
+from penult.pipeline.samples.targets import LABEL, Target, labelled, target_of
+from penult.pipeline.words import counted
 from penult.store.catalog.datasets import Dataset
 from penult.store.tables.columns import missing_in
 
@@ -16,10 +19,16 @@ __all__ = ["Samples", "TrainingRows", "choose_rows"]
 
 SPLITS = ("train", "val", "test")
 
+# The square of a larger number does not fit into float32.
+LARGEST_NUMBER = 1e18
+
 
 @dataclass(frozen=True)
 class Samples:
-    """Distinct images in the order of their keys, with label, path, and group (None where the dataset has none)."""
+    """Distinct images sorted by key. ``groups`` is None where the dataset has none.
+
+    ``labels`` are class names (n), or float64 values (n, T): one number, or one column of 0 and 1 per tag.
+    """
 
     keys: NDArray[np.uint8]
     labels: NDArray[Any]
@@ -32,109 +41,133 @@ class Samples:
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """The samples to train and to evaluate on, the splits that they came from, and what was left out and why."""
+    """The training and test images, the splits they come from, and notes about images that are left out."""
 
     train: Samples
     test: Samples
+    target: Target
     trained_on: tuple[str, ...]
     evaluated_on: str
     notes: tuple[str, ...]
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """The labels of the training samples, sorted."""
-        return tuple(sorted(set(self.train.labels.tolist())))
+        """The sorted class names, or the tags. A number has none."""
+        if self.target.task == "classification":
+            return tuple(sorted(set(self.train.labels.tolist())))
+        return self.target.names if self.target.task == "multilabel" else ()
+
+    @cached_property
+    def y(self) -> NDArray[Any]:
+        """The training labels as estimators take them: class codes (n), tag bits (n, T), or numbers (n)."""
+        if self.target.task == "classification":
+            return np.searchsorted(np.array(self.classes), self.train.labels.astype(str))
+        return self.train.labels[:, 0] if self.target.task == "regression" else self.train.labels.astype(np.int64)
 
 
-def choose_rows(dataset: Dataset) -> TrainingRows:
-    """Splits a dataset: tested on ``test`` if there is one and else on ``val``, trained on all other splits.
+def choose_rows(dataset: Dataset, target: str = LABEL, task: Task | None = None) -> TrainingRows:
+    """Splits a dataset into training and test images with the labels that ``target`` and ``task`` name.
 
-    No image is on both sides: one that stands in both is only tested. Images without a label, or with two, are in
-    neither.
+    The split ``test`` is tested, or ``val`` without one; ``train`` and ``val`` otherwise train. An image in both is
+    only tested. Images without a label, or with several, are in neither.
     """
+    if target == LABEL and dataset.labels is None:
+        raise InputError(
+            f"the dataset {dataset.name!r} has no labels", expected="a column label", remedy="penult dataset import"
+        )
+    wanted = target_of(dataset, target, task)
     notes: list[str] = []
-    labels, splits = _columns(dataset)
+    labels, codes, is_known = _labels(dataset, wanted)
+    splits = _splits(dataset)
     present = Counter(splits.tolist())
     evaluated_on = "test" if present["test"] else "val"
     if not present[evaluated_on]:
         raise InputError(
-            f"the dataset {dataset.name!r} has no images to test on; its splits are {_counted(present)}",
+            f"the dataset {dataset.name!r} has no test images; its splits are {_counts(present)}",
             expected="images in the split test, or val",
             remedy=f"penult dataset split {dataset.name}",
         )
     trained_on = tuple(split for split in ("train", "val") if present[split] and split != evaluated_on)
     others = Counter({name: count for name, count in present.items() if name not in SPLITS})
     if others:
-        notes.append(f"{others.total()} images are in no split that is used ({_counted(others)})")
-    image = _numbered(dataset.keys)
-    kept = _usable(image, labels, notes)
+        notes.append(f"{counted(others.total(), 'image')} in splits that are not used ({_counts(others)})")
+    image = np.unique(np.ascontiguousarray(dataset.keys).view("V16").ravel(), return_inverse=True)[1]
+    kept = _usable(image, codes, is_known, wanted, notes)
     test = kept & (splits == evaluated_on)
     train = kept & np.isin(splits, trained_on)
-    train &= _apart(image, train, test, notes)
+    train &= _untested(image, train, test, notes)
     rows = TrainingRows(
         _samples(dataset, labels, image, train),
         _samples(dataset, labels, image, test),
+        wanted,
         trained_on,
         evaluated_on,
         tuple(notes),
     )
-    _check(dataset, rows)
+    if wanted.task == "classification":
+        _check_classes(dataset, rows, present)
+    else:
+        _check_values(dataset, rows)
     return rows
 
 
-def _columns(dataset: Dataset) -> tuple[NDArray[Any], NDArray[Any]]:
-    if dataset.labels is None:
-        raise InputError(
-            f"the dataset {dataset.name!r} has no labels", expected="a column label", remedy="penult dataset import"
-        )
+def _labels(dataset: Dataset, target: Target) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.bool_]]:
+    """Returns the label of each row, a code that is equal where labels are equal, and whether there is a label."""
+    if target.values is not None:
+        is_known = np.asarray(~np.isnan(target.values).any(axis=1), np.bool_)
+        codes = np.zeros(len(is_known), np.intp)
+        codes[is_known] = np.unique(target.values[is_known], axis=0, return_inverse=True)[1].ravel()
+        return target.values, codes, is_known
+    column = labelled(dataset, target.columns[0], target.task).labels
+    assert column is not None
+    labels = np.where(missing_in(column), "", column).astype(str)
+    return labels, np.unique(labels, return_inverse=True)[1], labels != ""
+
+
+def _splits(dataset: Dataset) -> NDArray[Any]:
     if dataset.splits is None:
         raise InputError(
             f"the dataset {dataset.name!r} has no splits",
             expected="a column split with train and test",
             remedy=f"penult dataset split {dataset.name}",
         )
-    labels = np.where(missing_in(dataset.labels), "", dataset.labels).astype(str)
-    splits = np.where(missing_in(dataset.splits), "none", dataset.splits).astype(str)
-    return labels, splits
+    return np.where(missing_in(dataset.splits), "none", dataset.splits).astype(str)
 
 
-def _usable(image: NDArray[np.intp], labels: NDArray[Any], notes: list[str]) -> NDArray[np.bool_]:
-    """Returns which rows have one label."""
-    is_labelled = labels != ""
-    if not is_labelled.all():
-        notes.append(f"{int((~is_labelled).sum())} images have no label and are left out")
-    codes = np.unique(labels, return_inverse=True)[1]
+def _usable(
+    image: NDArray[np.intp], codes: NDArray[np.intp], is_known: NDArray[np.bool_], target: Target, notes: list[str]
+) -> NDArray[np.bool_]:
+    """Returns which rows belong to images that have exactly one label."""
+    is_class = target.task == "classification"
+    if not is_known.all():
+        lacking = "no label" if is_class else f"no value for {', '.join(target.columns[:3])}"
+        notes.append(f"left out because of {lacking}: {counted(int((~is_known).sum()), 'image')}")
     several = int(codes.max(initial=0)) + 1
-    # One number for each pair of image and label sorts many times as fast as the pairs.
-    told = np.unique((image * several + codes)[is_labelled])
-    is_torn = np.bincount(told // several, minlength=len(image)) > 1
-    if is_torn.any():
-        notes.append(f"{int(is_torn.sum())} images stand under several labels and are left out")
-    usable: NDArray[np.bool_] = is_labelled & ~is_torn[image]
+    # One number per (image, label) pair sorts many times faster than the pairs.
+    pairs = np.unique((image * several + codes)[is_known])
+    is_ambiguous = np.bincount(pairs // several, minlength=len(image)) > 1
+    if is_ambiguous.any():
+        what = "labels" if is_class else "values"
+        notes.append(f"left out because of several {what}: {counted(int(is_ambiguous.sum()), 'image')}")
+    usable: NDArray[np.bool_] = is_known & ~is_ambiguous[image]
     return usable
 
 
-def _apart(
+def _untested(
     image: NDArray[np.intp], train: NDArray[np.bool_], test: NDArray[np.bool_], notes: list[str]
 ) -> NDArray[np.bool_]:
-    """Returns which rows are of images that are not tested."""
+    """Returns which rows belong to images that are not tested."""
     is_tested = np.zeros(len(image), np.bool_)
     is_tested[image[test]] = True
     is_shared = is_tested[image]
     leaked = len(np.unique(image[train & is_shared]))
     if leaked:
-        notes.append(f"{leaked} images stand in training and test alike; they are only tested")
+        notes.append(f"only tested, though also in a training split: {counted(leaked, 'image')}")
     return ~is_shared
 
 
-def _numbered(keys: NDArray[np.uint8]) -> NDArray[np.intp]:
-    """Returns a number for each row, the same for the same key, in the order of the keys."""
-    numbers: NDArray[np.intp] = np.unique(_words(keys), return_inverse=True)[1]
-    return numbers
-
-
 def _samples(dataset: Dataset, labels: NDArray[Any], image: NDArray[np.intp], rows: NDArray[np.bool_]) -> Samples:
-    """Takes the rows in the order of their keys, each key once, so that a head depends on content alone."""
+    """Takes each image once, sorted by key, so that a head depends on content alone."""
     places = np.flatnonzero(rows)
     places = places[np.unique(image[places], return_index=True)[1]]
     groups = None if dataset.groups is None else _groups(dataset.groups[places], places)
@@ -142,47 +175,75 @@ def _samples(dataset: Dataset, labels: NDArray[Any], image: NDArray[np.intp], ro
 
 
 def _groups(groups: NDArray[Any], places: NDArray[np.intp]) -> NDArray[Any]:
-    """Returns the groups as text; an image without one is a group of its own."""
-    absent = missing_in(groups)
+    """Returns the groups as text; an image without a group is a group of its own."""
+    is_missing = missing_in(groups)
     return np.array(
-        [f"\0{place}" if gone else str(group) for group, gone, place in zip(groups, absent, places, strict=True)],
+        [f"\0{place}" if lacks else str(group) for group, lacks, place in zip(groups, is_missing, places, strict=True)],
         object,
     )
 
 
-def _check(dataset: Dataset, rows: TrainingRows) -> None:
+def _check_classes(dataset: Dataset, rows: TrainingRows, splits: Counter[str]) -> None:
     counts = Counter(rows.train.labels.tolist())
     if not counts:
-        present = Counter(_columns(dataset)[1].tolist())
         raise InputError(
-            f"the dataset {dataset.name!r} has no labelled images to train on; its splits are {_counted(present)}",
+            f"the dataset {dataset.name!r} has no labelled training images; its splits are {_counts(splits)}",
             expected="labelled images in the split train",
             remedy=f"label some, or penult dataset split {dataset.name}",
         )
     if len(counts) < 2:
         raise InputError(
-            f"the training images of {dataset.name!r} have {_counted(counts)}",
-            expected="two classes at least",
+            f"the training images of {dataset.name!r} have only one class ({_counts(counts)})",
+            expected="at least two classes",
             remedy="label images of another class, and put them into the split train",
         )
     single = sorted(name for name, count in counts.items() if count == 1)
     if single:
         raise InputError(
             f"In {dataset.name!r}, these classes have only one training image: {', '.join(single[:5])}",
-            expected="two images per class at least",
+            expected="at least two images per class",
             remedy="add images, or leave these classes out",
         )
     if not len(rows.test):
         raise InputError(
-            f"no image of the split {rows.evaluated_on} of {dataset.name!r} can be tested on",
+            f"the split {rows.evaluated_on} of {dataset.name!r} has no image that can be tested",
             expected="labelled images",
             remedy=f"penult dataset split {dataset.name}",
         )
 
 
-def _counted(counts: Counter[str]) -> str:
+def _check_values(dataset: Dataset, rows: TrainingRows) -> None:
+    target = rows.target
+    for purpose, part, least in (("training", rows.train, 2), ("test", rows.test, 1)):
+        if len(part) < least:
+            raise InputError(
+                f"the dataset {dataset.name!r} has {len(part)} {purpose} images with {', '.join(target.columns)}",
+                expected=f"at least {least}",
+                remedy=f"penult dataset split {dataset.name}, or fill in the column",
+            )
+        if not np.abs(part.labels).max() < LARGEST_NUMBER:
+            raise InputError(
+                f"{target.names[0]!r} has the value {part.labels.flat[np.abs(part.labels).argmax()]:g}",
+                expected=f"finite numbers below {LARGEST_NUMBER:g}",
+                remedy="correct it, or leave that cell empty",
+            )
+    for purpose, part in (("training", rows.train), ("test", rows.test)):
+        if target.task == "regression" and np.ptp(part.labels) == 0:
+            raise InputError(
+                f"{target.names[0]!r} is {part.labels[0, 0]:g} on all {purpose} images",
+                expected="values that differ, so that there is something to predict",
+                remedy=f"fill in the column, or penult dataset split {dataset.name}",
+            )
+    if target.task == "multilabel":
+        shares = rows.train.labels.mean(axis=0)
+        constant = [name for name, share in zip(target.names, shares, strict=True) if share in (0, 1)]
+        if constant:
+            raise InputError(
+                f"these tags are on all training images or on none: {', '.join(constant[:5])}",
+                expected="images with the tag and images without it",
+                remedy="name the other columns only, or label more images",
+            )
+
+
+def _counts(counts: Counter[str]) -> str:
     return ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
-
-
-def _words(keys: NDArray[np.uint8]) -> NDArray[np.void]:
-    return np.ascontiguousarray(keys).view("V16").ravel()

@@ -1,30 +1,35 @@
-"""What training is asked for, and the data that one training run uses."""
+"""What training is asked to do, and the data that one training run works on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from penult.pipeline.heads.names import Task
 from penult.pipeline.samples.rows import TrainingRows
 from penult.pipeline.samples.targets import LABEL
-from penult.pipeline.samples.value_rows import ValueRows
 from penult.store import Space, Store
 from penult.store.catalog.datasets import Dataset
 
-__all__ = ["Material", "TrainOptions"]
+__all__ = ["TrainOptions", "TrainingRun"]
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What `train` may be told besides what to train: a dataset's version, a head's parameters, and the seed.
+    """How `train` fits a head.
 
-    ``start_from`` names a logistic head of the store on the same spaces and classes: its C is kept and its
-    coefficients are where the descent begins, which takes a fraction of a second where few labels have changed.
-    ``target`` is the column of the classes, and ``task`` says what a column holds that could be read in two ways.
-    ``views`` are trained on beside each other, each with the rows of its own space; with ``average_views`` each test
-    image is judged by the mean of what the head says of its views. With ``class_weight="balanced"`` the images of a
-    rare class weigh as much as those of a frequent one. ``min_accuracy`` is the share of answers that is to be right:
-    the head gives none where its best class is less probable than held-out training images show that it must be.
+    Attributes:
+        version: the version of the dataset; the newest by default.
+        params: parameters of the head that are fixed instead of searched.
+        class_weight: ``"balanced"`` gives the images of a rare class as much weight as those of a frequent one.
+        seed: makes every random choice repeatable.
+        start_from: a logistic head of the store on the same spaces and classes. Its C is kept, and the fit starts at
+            its coefficients. This takes a fraction of a second where few labels have changed.
+        target: the column to predict: classes, a number, or several columns of true and false (tags).
+        task: what the target holds, where a column can be read in two ways.
+        views: train on these views of each image, each from its own space.
+        average_views: predict each test image by the mean over its views.
+        min_accuracy: the share of answers that must be correct. The head leaves an image unanswered where its best
+            class is less probable than held-out training images show to be necessary.
     """
 
     version: int | None = None
@@ -39,20 +44,17 @@ class TrainOptions:
     min_accuracy: float | None = None
 
 
-Rows = TypeVar("Rows", TrainingRows, ValueRows)
-
-
 @dataclass(frozen=True)
-class Material(Generic[Rows]):
-    """A version of a dataset in a store, its rows, the spaces that hold their features, and what was asked for."""
+class TrainingRun:
+    """A version of a dataset in a store, its rows, the spaces with their features, and the options."""
 
     store: Store
     dataset: Dataset
     spaces: Sequence[Space]
-    rows: Rows
+    rows: TrainingRows
     options: TrainOptions
 
     @property
     def width(self) -> int:
-        """The number of features of an image."""
+        """The number of features per image."""
         return sum(space.spec.width for space in self.spaces)

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from penult.pipeline.serving.server import serve as serve
     from penult.pipeline.training.options import TrainOptions as TrainOptions
     from penult.pipeline.training.train import train as train
-    from penult.pipeline.training.train_values import train_values as train_values
     from penult.store import Space as Space
     from penult.store import SpaceSpec as SpaceSpec
     from penult.store import Store as Store
@@ -76,7 +75,6 @@ _HOMES = {
     "serve": "penult.pipeline.serving.server",
     "TrainOptions": "penult.pipeline.training.options",
     "train": "penult.pipeline.training.train",
-    "train_values": "penult.pipeline.training.train_values",
 }
 
 __all__ = sorted([*_HOMES, *errors.__all__])  # noqa: PLE0605 - the names are stated once, above

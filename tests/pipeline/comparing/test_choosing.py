@@ -26,9 +26,8 @@ from penult.pipeline.models.predict import predict
 from penult.pipeline.report.reporting import report
 from penult.pipeline.serving.classifiers import classifier_for
 from penult.pipeline.training.options import TrainOptions
-from penult.pipeline.training.retesting import retest
+from penult.pipeline.training.testing import retest
 from penult.pipeline.training.train import train
-from penult.pipeline.training.train_values import train_values
 from penult.store import SpaceSpec, Store, key_of, open_store
 from penult.store.tables.table import Table
 
@@ -166,7 +165,7 @@ def test_what_cannot_be_chosen_is_refused(store: Store, head: str, options: dict
 )
 def test_numbers_have_no_classes_to_choose_by(store: Store, head: str, options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        train_values(store, dataset="things", target="size", head=head, options=TrainOptions(**options))
+        train(store, dataset="things", head=head, options=TrainOptions(target="size", **options))
 
 
 def drawn(n: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
@@ -207,7 +206,7 @@ def test_equal_probabilities_are_answered_together_and_none_at_all_is_needed_whe
     assert found.held_out.answered.value == 0.6
     everything = choose_abstention(chances, np.zeros(100, np.intp), 0.95)
     assert everything.min_confidence == 0
-    assert "All answers may stand" in everything.sentence
+    assert "No image is left unanswered" in everything.sentence
     with pytest.raises(InputError, match=r"98.3% at most"):
         choose_abstention(chances, codes, 0.99)
 
@@ -225,7 +224,7 @@ def test_the_threshold_stands_on_the_card_in_the_figures_and_in_the_report(store
     again = retest(Head.load(store.heads_path / card.name), store)
     assert again.evaluation.summary() == evaluation.summary()
     assert again.notes[-1] == trained.notes[-1]
-    assert "are called unsure" in trained.notes[-1]
+    assert "are reported as unsure" in trained.notes[-1]
     shown = CliRunner().invoke(app, ["heads", "show", card.name, "--store", str(store.path)], catch_exceptions=False)
     (line,) = [line for line in shown.stdout.splitlines() if "answered right" in line]
     assert "95 % interval" in line

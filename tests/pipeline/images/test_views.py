@@ -20,7 +20,7 @@ from penult.pipeline.models.model import Model
 from penult.pipeline.models.predict import Prediction, predict
 from penult.pipeline.runtime.session import Session
 from penult.pipeline.training.options import TrainOptions
-from penult.pipeline.training.retesting import retest
+from penult.pipeline.training.testing import retest
 from penult.pipeline.training.train import train
 from penult.store import key_of, open_store
 

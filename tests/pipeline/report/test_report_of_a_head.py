@@ -32,7 +32,7 @@ from penult.pipeline.report.untrained import classifier_of, untrained
 from penult.pipeline.runtime.session import Session
 from penult.pipeline.samples.rows import choose_rows
 from penult.pipeline.training.options import TrainOptions
-from penult.pipeline.training.retesting import retest
+from penult.pipeline.training.testing import retest
 from penult.pipeline.training.train import train
 from penult.store import Store, open_store
 from penult.store.tables.table import Table
@@ -183,7 +183,7 @@ def test_no_report_tells_where_the_images_lie(
     fitted = fit("photos", backbone=small_backbone)
     assert len(fitted.labelling.conflicts) == 1
     text = fitted.delivery.report.read_text()
-    assert "1 images stand under several labels and are left out<" in text
+    assert "left out because of several labels: 1 image" in text
     assert "blue/same.png" in text
     assert "--store penult-store<" in text
     assert "home of ann" not in text

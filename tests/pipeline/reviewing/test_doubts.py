@@ -101,7 +101,7 @@ def test_groups_on_both_sides_are_counted(tmp_path: Path, rows: Rows) -> None:
     features, columns = rows
     columns["group"] = [f"nest-{i // 2}" for i in range(N)]
     said = told(tmp_path, features, columns)
-    assert "60 groups stand in training and test alike, with 60 of 60 test images" in said[0]
+    assert "60 groups in both training and test, with 60 of 60 test images" in said[0]
 
 
 def test_what_would_take_long_is_left_out(tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +160,7 @@ class NoDelivery:
 def test_a_dataset_without_training_images_says_so(tmp_path: Path, rows: Rows) -> None:
     features, columns = rows
     columns["split"] = ["test"] * N
-    with pytest.raises(InputError, match="no labelled images to train on; its splits are test: 300"):
+    with pytest.raises(InputError, match="no labelled training images; its splits are test: 300"):
         told(tmp_path, features, columns)
 
 
