@@ -18,7 +18,7 @@ from penult.pipeline.heads.out_of_fold import HeadPlan
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.samples.rows import Samples, choose_rows
 from penult.pipeline.samples.targets import LABEL, labelled
-from penult.store import Store, open_store
+from penult.store import Store, as_store
 from penult.store.features import choose_spaces
 from penult.store.tables.columns import missing_in
 
@@ -77,7 +77,7 @@ def advise(
     the store with the results of `compare`, so that a second call is quick, and the same call says the same.
     """
     options, progress = options or AdviseOptions(), progress or Silent()
-    opened = store if isinstance(store, Store) else open_store(store, create=False)
+    opened = as_store(store)
     table = labelled(opened.catalog.datasets.load(dataset, options.version), options.target, options.task)
     spaces = choose_spaces(opened, features, backbone)
     every = choose_rows(table).train

@@ -20,7 +20,7 @@ from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut, hold_out
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.samples.rows import Samples, choose_rows
 from penult.pipeline.samples.targets import LABEL, labelled
-from penult.store import Space, Store, open_store
+from penult.store import Space, Store, as_store
 from penult.store.features import choose_spaces, gather
 
 __all__ = [
@@ -175,7 +175,7 @@ def compare(
         head_maker(head)
     if not heads:
         raise InputError("no head is to be compared", expected=f"one at least, such as {QUICK[0]}")
-    opened = store if isinstance(store, Store) else open_store(store, create=False)
+    opened = as_store(store)
     table = opened.catalog.datasets.load(dataset, options.version)
     rows = choose_rows(labelled(table, options.target, options.task))
     notes = list(rows.notes)

@@ -13,7 +13,7 @@ from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.reviewing.labels import doubted_labels, most_helpful
 from penult.pipeline.reviewing.neighbours import near_duplicates, nearest, outliers
 from penult.pipeline.samples.targets import LABEL, labelled
-from penult.store import Store, open_store
+from penult.store import Store, as_store
 from penult.store.catalog.datasets import Dataset
 from penult.store.features import choose_spaces, gather
 from penult.store.tables.columns import missing_in
@@ -137,7 +137,7 @@ def review(
     its innocence if its labels are corrected by what is shown here and a head is then judged on it.
     """
     options, progress = options or ReviewOptions(), progress or Silent()
-    opened = store if isinstance(store, Store) else open_store(store, create=False)
+    opened = as_store(store)
     whole = opened.catalog.datasets.load(dataset, options.version)
     table = labelled(whole, options.target, options.task)
     X = gather(choose_spaces(opened, features, backbone), table.keys)
