@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from penult.exporters import Backbone, Card, builtin_names, in_bfloat16, load_backbone
-from penult.exporters.sources.finding import source_names
+from penult.exporters.sources.lookup import source_names
 from penult.pipeline.backbones import drafted
 from penult.pipeline.cli.options import json_option
 from penult.pipeline.cli.output import print_json, print_table

@@ -9,8 +9,8 @@ import click
 
 from penult.errors import InputError, MissingFileError, PenultError
 from penult.exporters import load_backbone
-from penult.exporters.sources.finding import source_names
-from penult.exporters.sources.hints import FAMILIES, Hints
+from penult.exporters.requests import FAMILIES, Hints
+from penult.exporters.sources.lookup import source_names
 from penult.pipeline.backbones import export as run_export
 from penult.pipeline.cli.backbones import proof_line
 from penult.pipeline.cli.options import default_of, json_option
