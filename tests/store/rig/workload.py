@@ -76,4 +76,4 @@ def _flushing(folder_name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        LocalPath.sync_folder = flush  # type: ignore[assignment,method-assign]
+        LocalPath.sync_folder = flush  # type: ignore[method-assign]
