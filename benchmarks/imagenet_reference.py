@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.exporters import load_backbone
-from penult.pipeline.advising.likeness import SIZES, distances
+from penult.pipeline.advising.imagenet_distance import SIZES, distances
 from penult.pipeline.extraction.extract import extract, find_images
 from penult.pipeline.progress import Progress, Silent
 from penult.store import Store, open_store
