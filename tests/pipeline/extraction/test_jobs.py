@@ -385,7 +385,7 @@ def test_what_is_wrong_in_a_job_file_is_told_with_its_line(tmp_path: Path, text:
     [
         ('store = "s"\nimages = "nowhere"\n', 2, "no folder or file"),
         ('images = "photos"\nbackbone = "lite"\n', 2, "No backbone is called 'lite'"),
-        ('images = "photos"\n\nbackbone = "none.onnx"\n', 3, "no backbone file"),
+        ('images = "photos"\n\nbackbone = "none.onnx"\n', 3, "none.onnx does not exist"),
         ('images = "photos"\nbackbone = "small.onnx"\ntaps = "last"\n', 3, "called 'last'"),
         ('images = "photos"\n[[backbone]]\nname = "small.onnx"\n[[backbone]]\nname = "x"\n', 5, "called 'x'"),
         ('images = "photos"\n[[backbone]]\nname = "small.onnx"\ntaps = "last"\n', 4, "called 'last'"),
