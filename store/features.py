@@ -1,7 +1,8 @@
 """Finds the spaces that a text like ``penultimate,stage3`` names, and reads their rows as one matrix."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from penult.errors import InputError, UnknownNameError
 from penult.store import Space, Store
 
-__all__ = ["choose_spaces", "gather", "precision_notes"]
+__all__ = ["choose_spaces", "features_text", "gather", "precision_notes"]
 
 
 def choose_spaces(store: Store, features: str, backbone: str | None = None) -> list[Space]:
@@ -27,6 +28,24 @@ def choose_spaces(store: Store, features: str, backbone: str | None = None) -> l
     if len(set(ids)) < len(ids):
         raise InputError(f"the features {features!r} name a space twice", expected="each space once")
     return chosen
+
+
+class _SpaceName(Protocol):
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def tap(self) -> str: ...
+    @property
+    def view(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+
+
+def features_text(specs: Iterable[_SpaceName], *, digits: int | None = None) -> str:
+    """Returns the words that make `choose_spaces` return exactly these spaces, with ``digits`` of each fingerprint."""
+    return ",".join(
+        ":".join([spec.fingerprint[:digits], spec.tap, *({spec.view} - {"identity"}), spec.dtype]) for spec in specs
+    )
 
 
 def gather(spaces: Sequence[Space], keys: NDArray[np.uint8]) -> NDArray[np.float32]:

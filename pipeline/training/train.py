@@ -19,7 +19,7 @@ from penult.pipeline.heads.registry import check_head, default_head, head_kind, 
 from penult.pipeline.heads.saved_heads import saved_head
 from penult.pipeline.heads.training_matrix import read_matrix
 from penult.pipeline.progress import Progress, Silent
-from penult.pipeline.reviewing.doubts import doubts_about
+from penult.pipeline.reviewing.data_checks import data_warnings
 from penult.pipeline.samples.rows import choose_rows
 from penult.pipeline.training.options import TrainingRun, TrainOptions
 from penult.pipeline.training.planning import check_choices, choose_plan
@@ -67,7 +67,7 @@ def train(
     parts = [dataset, *(target.columns[:3] if target.task != "classification" else ()), head_kind(head)]
     saved_as = head_name(name, "-".join(parts))
     run = TrainingRun(opened, table, spaces, rows, options)
-    warnings = (*rows.notes, *doubts_about(rows, spaces))
+    warnings = (*rows.notes, *data_warnings(rows, spaces))
     for warning in warnings:
         progress.say(warning)
     plan = choose_plan(run, head, progress)
