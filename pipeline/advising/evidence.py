@@ -51,7 +51,7 @@ def room_for_more(train: Samples, curve: LearningCurve) -> Room:
     """Counts the mistakes at the end of a learning curve, and the labels among them that are doubted."""
     codes = np.unique(train.labels.astype(str), return_inverse=True)[1]
     held = curve.whole
-    told = held.told
+    told = held.was_held_out
     right = held.probabilities[told].argmax(axis=1) == codes[told]
     return Room(
         fitted=curve.fitted,

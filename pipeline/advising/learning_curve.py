@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from penult.errors import InputError
 from penult.pipeline.comparing.cache import KeptResults
 from penult.pipeline.evaluation.intervals import Interval, wilson
-from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut, fitted_parts, hold_out
-from penult.pipeline.heads.scoring import said_of
+from penult.pipeline.heads.out_of_fold import HeadPlan, OutOfFold, predict_out_of_fold, training_parts
+from penult.pipeline.heads.scoring import predict_in_blocks
 from penult.pipeline.samples.rows import Samples
 from penult.store import Space, Store
 from penult.store.features import gather
@@ -59,7 +59,7 @@ class LearningCurve:
     points: tuple[CurvePoint, ...]
     tested: int
     fitted: float
-    whole: HeldOut = field(repr=False)
+    whole: OutOfFold = field(repr=False)
 
 
 def learning_curve(
@@ -82,10 +82,10 @@ def learning_curve(
     names, codes = np.unique(train.labels.astype(str), return_inverse=True)
     X = gather(spaces, train.keys)
     recipe = recipe_of(plan.head, HeadOptions(len(codes), len(names), X.shape[1], plan.seed), plan.params)
-    descends = "start" in recipe.takes  # others would be wrong with axes that are not those of their very rows
+    descends = "start" in recipe.fit_arguments  # others would be wrong with axes that are not those of their very rows
     basis = _basis(store, spaces, train, X) if descends else None
     fitted = recipe.fit(X, codes, groups=train.groups, seed=plan.seed, basis=basis)
-    right = said_of(fitted.estimator.predict_proba, X).argmax(axis=1) == codes
+    right = predict_in_blocks(fitted.estimator.predict_proba, X).argmax(axis=1) == codes
     if descends:  # parts are too small for threads to be worth it
         plan = replace(plan, params={"n_jobs": 1, **plan.params, "C": fitted.params["C_"]})
     kept, results, sizes = KeptResults(store.path, train), [], _sizes(codes, train, plan)
@@ -93,22 +93,24 @@ def learning_curve(
         path = kept.path(spaces, one)
         result = kept.read(path, len(train), len(names))
         if result is None:
-            result = hold_out(X, codes, train.groups, one, basis=basis)
+            result = predict_out_of_fold(X, codes, train.groups, one, basis=basis)
             kept.keep(path, result)
         results.append(result)
         advance()
     points = [_point(result, codes, rows) for result, (_, rows) in zip(results, sizes, strict=True)]
     whole = results[-1]
-    return LearningCurve(plan.head, plan.params, tuple(points), int(whole.told.sum()), float(right.mean()), whole)
+    return LearningCurve(
+        plan.head, plan.params, tuple(points), int(whole.was_held_out.sum()), float(right.mean()), whole
+    )
 
 
 def _basis(store: Store, spaces: Sequence[Space], train: Samples, X: NDArray[np.float32]) -> "Basis | None":
     """Returns the axes of the rows, which training keeps; None where they are not of full rank."""
-    from penult.pipeline.heads.kept_basis import StatisticsShelf
+    from penult.pipeline.heads.basis_cache import BasisCache
 
     if len(X) <= X.shape[1]:
         return None
-    shelf = StatisticsShelf(store.path, [space.spec.id for space in spaces])
+    shelf = BasisCache(store.path, [space.spec.id for space in spaces])
     basis = shelf.basis(train.keys, X, lambda keys: gather(spaces, keys), exact=True)
     return basis if basis.rank == X.shape[1] else None
 
@@ -118,7 +120,7 @@ def _sizes(codes: NDArray[np.intp], train: Samples, plan: HeadPlan) -> list[tupl
     sizes = []
     for share in SHARES if len(train) >= LEAST_IMAGES else SHARES[-1:]:
         one = replace(plan, share=share)
-        parts = fitted_parts(codes, train.groups, one)
+        parts = training_parts(codes, train.groups, one)
         rows = round(sum(map(len, parts)) / max(1, len(parts)))
         units = min((len(part if train.groups is None else set(train.groups[part])) for part in parts), default=0)
         if share == 1 or units >= LEAST_A_CLASS * (int(codes.max()) + 1):
@@ -126,8 +128,8 @@ def _sizes(codes: NDArray[np.intp], train: Samples, plan: HeadPlan) -> list[tupl
     return sizes
 
 
-def _point(result: HeldOut, codes: NDArray[np.intp], rows: int) -> CurvePoint:
-    told = result.told
+def _point(result: OutOfFold, codes: NDArray[np.intp], rows: int) -> CurvePoint:
+    told = result.was_held_out
     right = int((result.probabilities[told].argmax(axis=1) == codes[told]).sum())
     accuracy = wilson(right, int(told.sum()))
     return CurvePoint(rows, accuracy.value, accuracy.low, accuracy.high)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.files import replace_file
-from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut
+from penult.pipeline.heads.out_of_fold import HeadPlan, OutOfFold
 from penult.pipeline.samples.rows import Samples
 from penult.store import Space
 
@@ -46,7 +46,7 @@ class KeptResults:
         name = sha256(json.dumps(told, sort_keys=True, default=repr).encode()).hexdigest()[:32]
         return self.folder / f"{name}.npz"
 
-    def read(self, path: Path, n_rows: int, n_classes: int) -> HeldOut | None:
+    def read(self, path: Path, n_rows: int, n_classes: int) -> OutOfFold | None:
         """Returns a kept result, or None where there is no whole one."""
         try:  # from memory, since NumPy leaves a damaged file open
             with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as file:
@@ -54,9 +54,9 @@ class KeptResults:
                 seconds = float(file["seconds"])
         except (OSError, ValueError, KeyError, BadZipFile):
             return None
-        return HeldOut(chances, seconds) if chances.shape == (n_rows, n_classes) else None
+        return OutOfFold(chances, seconds) if chances.shape == (n_rows, n_classes) else None
 
-    def keep(self, path: Path, result: HeldOut) -> None:
+    def keep(self, path: Path, result: OutOfFold) -> None:
         """Writes a result; a store that cannot be written is no reason not to compare."""
         image = BytesIO()
         np.savez(image, probabilities=result.probabilities, seconds=np.float64(result.seconds))

@@ -14,7 +14,7 @@ from penult.pipeline.evaluation.abstention import Abstention, choose_abstention
 from penult.pipeline.evaluation.intervals import Interval
 from penult.pipeline.evaluation.measures import NAMES, Measure, lead_of
 from penult.pipeline.evaluation.paired import mcnemar
-from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut, hold_out
+from penult.pipeline.heads.out_of_fold import HeadPlan, OutOfFold, predict_out_of_fold
 from penult.pipeline.progress import Progress
 from penult.pipeline.samples.rows import Samples
 from penult.store import Space, Store
@@ -108,13 +108,15 @@ def abstention_of(
     part, notes = manageable(train, sum(space.spec.width for space in spaces), MOST_ROWS)
     codes = np.unique(part.labels.astype(str), return_inverse=True)[1]
     held = _held_out(store, spaces, part, codes, plan)
-    chosen = choose_abstention(held.probabilities[held.told], codes[held.told], wanted)
+    chosen = choose_abstention(held.probabilities[held.was_held_out], codes[held.was_held_out], wanted)
     return chosen, (*notes, chosen.sentence)
 
 
-def _held_out(store: Store, spaces: Sequence[Space], part: Samples, codes: NDArray[np.intp], plan: HeadPlan) -> HeldOut:
+def _held_out(
+    store: Store, spaces: Sequence[Space], part: Samples, codes: NDArray[np.intp], plan: HeadPlan
+) -> OutOfFold:
     if isinstance(plan.head, str):
         (held,), _ = results_of(spaces, [plan], part, KeptResults(store.path, part), lambda: None)
         return held
     # What an estimator is like is not told by its name, so that nothing can be kept of it.
-    return hold_out(gather(spaces, part.keys), codes, part.groups, plan)
+    return predict_out_of_fold(gather(spaces, part.keys), codes, part.groups, plan)

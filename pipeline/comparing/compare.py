@@ -16,7 +16,7 @@ from penult.pipeline.evaluation.evaluation import Evaluation, evaluate
 from penult.pipeline.evaluation.intervals import Interval, paired_p_values
 from penult.pipeline.evaluation.measures import NAMES, Measure, credits_of, figure_of, measure_for, told
 from penult.pipeline.heads.names import Task
-from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut, hold_out
+from penult.pipeline.heads.out_of_fold import HeadPlan, OutOfFold, predict_out_of_fold
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.samples.rows import Samples, choose_rows
 from penult.pipeline.samples.targets import LABEL, labelled
@@ -167,12 +167,12 @@ def compare(
     each backbone side by side, and the backbones side by side. Only training images are used, each held out once, so
     that the test split can still judge the choice. Every result is kept: a second call computes nothing.
     """
-    from penult.pipeline.heads.registry import head_maker
+    from penult.pipeline.heads.registry import recipe_maker
 
     options, progress = options or CompareOptions(), progress or Silent()
     measure = measure_for(options.by, options.class_weight)
     for head in dict.fromkeys(heads):
-        head_maker(head)
+        recipe_maker(head)
     if not heads:
         raise InputError("no head is to be compared", expected=f"one at least, such as {QUICK[0]}")
     opened = store if isinstance(store, Store) else open_store(store, create=False)
@@ -203,7 +203,7 @@ def compare(
 
 def results_of(
     spaces: Sequence[Space], plans: Sequence[HeadPlan], train: Samples, kept: KeptResults, advance: Any
-) -> tuple[list[HeldOut], int]:
+) -> tuple[list[OutOfFold], int]:
     """Returns a result for each plan, and how many were not known; rows are read only where one is not."""
     names, codes = np.unique(train.labels.astype(str), return_inverse=True)
     X, results, fresh = None, [], 0
@@ -212,7 +212,7 @@ def results_of(
         result = kept.read(path, len(train), len(names))
         if result is None:
             X = gather(spaces, train.keys) if X is None else X
-            result = hold_out(X, codes, train.groups, plan)
+            result = predict_out_of_fold(X, codes, train.groups, plan)
             kept.keep(path, result)
             fresh += 1
         results.append(result)
@@ -221,10 +221,10 @@ def results_of(
 
 
 def _try(
-    spaces: Sequence[Space], plan: HeadPlan, train: Samples, result: HeldOut, measure: Measure, cost: float | None
+    spaces: Sequence[Space], plan: HeadPlan, train: Samples, result: OutOfFold, measure: Measure, cost: float | None
 ) -> Try:
     names, codes = np.unique(train.labels.astype(str), return_inverse=True)
-    held = result.told
+    held = result.was_held_out
     evaluation = evaluate(train.keys[held], codes[held], result.probabilities[held], tuple(map(str, names)))
     return Try(
         features="+".join(space.spec.name for space in spaces),

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from penult.pipeline.heads.numerics.folds import sample
-from penult.pipeline.heads.training_matrix import memory_bytes
+from penult.pipeline.heads.training_matrix import usable_memory_bytes
 from penult.pipeline.samples.rows import Samples
 
 __all__ = ["manageable"]
@@ -22,7 +22,7 @@ def manageable(train: Samples, width: int, most: int | None = None) -> tuple[Sam
 
     The same samples give the same part. The second is what should be said of it.
     """
-    memory = memory_bytes()
+    memory = usable_memory_bytes()
     fitting = len(train) if memory is None else int(SHARE * memory / (COPIES * 4 * width))
     bound = min(fitting, len(train) if most is None else most)
     if bound >= len(train):

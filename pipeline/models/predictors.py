@@ -27,11 +27,11 @@ from penult.store.catalog.files import FileStat
 from penult.store.features import gather
 from penult.store.keys import key_array
 
-__all__ = ["Found", "HeadPredictor", "ModelPredictor", "model_or_head"]
+__all__ = ["HeadPredictor", "ModelPredictor", "ProbabilitiesOrError", "model_or_head"]
 
 
 # The probabilities (C) of an image, or the reason why it has none.
-Found: TypeAlias = NDArray[np.floating] | str
+ProbabilitiesOrError: TypeAlias = NDArray[np.floating] | str
 
 
 class ModelPredictor:
@@ -43,9 +43,9 @@ class ModelPredictor:
         self._views = tuple(views) or (IDENTITY,)
         self._computer = _Computer(model.runner, model.preprocessing, lambda keys: [False] * len(keys), self._views)
 
-    def __call__(self, files: Sequence[ImageFile]) -> list[tuple[ImageFile, Found]]:
+    def __call__(self, files: Sequence[ImageFile]) -> list[tuple[ImageFile, ProbabilitiesOrError]]:
         """Returns the files in their order, each with what was found."""
-        found: dict[ImageFile, Found] = {}
+        found: dict[ImageFile, ProbabilitiesOrError] = {}
         for outcome in self._computer.outcomes(files):
             found.update(outcome.failed)
             if outcome.extracted:
@@ -78,11 +78,11 @@ class HeadPredictor:
         self._lock = Lock()
         self._computer: _Computer | None = None
 
-    def __call__(self, files: Sequence[ImageFile]) -> list[tuple[ImageFile, Found]]:
+    def __call__(self, files: Sequence[ImageFile]) -> list[tuple[ImageFile, ProbabilitiesOrError]]:
         """Returns the files in their order, each with what was found."""
         stored = self._look_up(files)
         known = {file for file, _ in stored}
-        found: dict[ImageFile, Found] = {}
+        found: dict[ImageFile, ProbabilitiesOrError] = {}
         for outcome in self._compute([file for file in files if file not in known]):
             found.update(outcome.failed)
             stored.extend(outcome.present)
@@ -124,7 +124,7 @@ class HeadPredictor:
 
     def _ask(
         self, files: Sequence[ImageFile], features: Sequence[NDArray[np.float32]]
-    ) -> Iterator[tuple[ImageFile, Found]]:
+    ) -> Iterator[tuple[ImageFile, ProbabilitiesOrError]]:
         """Yields what the head says of the files, of which ``features`` has a matrix for each view."""
         sound = np.logical_and.reduce([np.isfinite(matrix).all(axis=1) for matrix in features])
         said = [probabilities_of(self._head, matrix[sound]) for matrix in features] if sound.any() else []

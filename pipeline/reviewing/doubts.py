@@ -87,12 +87,12 @@ def _unseen(rows: TrainingRows) -> list[str]:
 
 
 def _wrong(train: Samples, X: NDArray[np.float32]) -> list[str]:
-    from penult.pipeline.heads.estimators.lda import left_out_chances
+    from penult.pipeline.heads.estimators.lda import leave_one_out_probabilities
 
     names, codes = np.unique(train.labels.astype(str), return_inverse=True)
     if X.size * len(names) > MOST_CLASS_WORK:
         return []
-    doubts = doubted_labels(left_out_chances(X, codes), codes)
+    doubts = doubted_labels(leave_one_out_probabilities(X, codes), codes)
     if not doubts:
         return []
     named = [

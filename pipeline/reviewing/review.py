@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from penult.pipeline.heads.names import Task
-from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut, hold_out
+from penult.pipeline.heads.out_of_fold import HeadPlan, OutOfFold, predict_out_of_fold
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.reviewing.labels import doubted_labels, most_helpful
 from penult.pipeline.reviewing.neighbours import near_duplicates, nearest, outliers
@@ -185,7 +185,7 @@ def _doubt(listing: _Listing, X: Any, options: ReviewOptions, advance: Any) -> N
     groups = listing.table.groups
     within = None if groups is None else np.array([str(group) for group in groups[known]], object)
     plan = HeadPlan(options.head, seed=options.seed)
-    held: HeldOut = hold_out(X[known], codes, within, plan, advance=advance)
+    held: OutOfFold = predict_out_of_fold(X[known], codes, within, plan, advance=advance)
     doubts = doubted_labels(held.probabilities, codes)
     listing.add(((int(known[doubt.row]), str(names[doubt.suggested]), doubt.probability) for doubt in doubts), "label")
     if len(blank):
@@ -199,7 +199,9 @@ def _doubt(listing: _Listing, X: Any, options: ReviewOptions, advance: Any) -> N
 def _asked(X: Any, codes: Any, unlabelled: Any, plan: HeadPlan) -> Any:
     from penult.pipeline.heads.recipe import HeadOptions
     from penult.pipeline.heads.registry import recipe_of
-    from penult.pipeline.heads.scoring import said_of
+    from penult.pipeline.heads.scoring import predict_in_blocks
 
     task = HeadOptions(len(codes), int(codes.max()) + 1, X.shape[1], plan.seed)
-    return said_of(recipe_of(plan.head, task).fit(X, codes, seed=plan.seed).estimator.predict_proba, unlabelled)
+    return predict_in_blocks(
+        recipe_of(plan.head, task).fit(X, codes, seed=plan.seed).estimator.predict_proba, unlabelled
+    )

@@ -16,9 +16,9 @@ import penult
 from penult.errors import InputError
 from penult.pipeline.models.predict import Prediction, check_options
 from penult.pipeline.serving.batching import Batcher
-from penult.pipeline.serving.classifiers import Classifier
+from penult.pipeline.serving.classifiers import PixelClassifier
 from penult.pipeline.serving.limits import Limits
-from penult.pipeline.serving.metrics import CONTENT_TYPE, Metrics
+from penult.pipeline.serving.metrics import CONTENT_TYPE, ServerMetrics
 from penult.pipeline.serving.uploads import Upload, printable, uploads_of
 
 __all__ = ["application"]
@@ -26,7 +26,7 @@ __all__ = ["application"]
 BUSY = {"Retry-After": "1"}
 
 
-def application(classifier: Classifier, limits: Limits | None = None) -> Starlette:
+def application(classifier: PixelClassifier, limits: Limits | None = None) -> Starlette:
     """Returns the application: ``/predict``, ``/health``, ``/metrics``, and ``/``, which tells of the model."""
     desk = _Desk(classifier, limits or Limits())
     routes = [
@@ -42,10 +42,10 @@ def application(classifier: Classifier, limits: Limits | None = None) -> Starlet
 class _Desk:
     """Takes the requests of one application."""
 
-    def __init__(self, classifier: Classifier, limits: Limits) -> None:
+    def __init__(self, classifier: PixelClassifier, limits: Limits) -> None:
         self._classifier, self._limits = classifier, limits
         self._classes = [printable(name) for name in classifier.classes]
-        self._metrics = Metrics(classifier)
+        self._metrics = ServerMetrics(classifier)
         self._requests = self._images = 0
 
     @asynccontextmanager

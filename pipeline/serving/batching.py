@@ -19,9 +19,9 @@ from penult.errors import ImageError
 from penult.pipeline.images.decode import FORMATS, DecodeLimits
 from penult.pipeline.images.decoder_pool import Decoders
 from penult.pipeline.runtime.session import worker_count
-from penult.pipeline.serving.classifiers import Classifier
+from penult.pipeline.serving.classifiers import PixelClassifier
 from penult.pipeline.serving.limits import Limits
-from penult.pipeline.serving.metrics import Metrics
+from penult.pipeline.serving.metrics import ServerMetrics
 
 __all__ = ["Batcher"]
 
@@ -31,7 +31,7 @@ _Waiting = tuple[NDArray[np.uint8], "asyncio.Future[NDArray[np.floating]]"]
 class Batcher:
     """Decodes and classifies images while it is entered; `classify` may be awaited by many at once."""
 
-    def __init__(self, classifier: Classifier, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, classifier: PixelClassifier, limits: Limits, metrics: ServerMetrics) -> None:
         self._classifier, self._limits, self._metrics = classifier, limits, metrics
         # On a CPU a batch keeps one core busy; on a GPU the next one is made ready while one is computed.
         self._lanes = worker_count() if classifier.runner.choice.provider == "cpu" else 2

@@ -15,10 +15,10 @@ from penult.pipeline.models.predictors import model_or_head
 from penult.pipeline.runtime.session import Runner, Session
 from penult.store import Store
 
-__all__ = ["Classifier", "HeadClassifier", "ModelClassifier", "classifier_for"]
+__all__ = ["HeadClassifier", "ModelClassifier", "PixelClassifier", "classifier_for"]
 
 
-class Classifier(Protocol):
+class PixelClassifier(Protocol):
     """Gives probabilities (N, C) for pixels (N, H, W, 3); safe to call from several threads."""
 
     name: str
@@ -70,7 +70,7 @@ class HeadClassifier:
 
 def classifier_for(
     model: str | Path | Model | Head, store: str | Path | Store | None = None, *, provider: str = "auto"
-) -> Classifier:
+) -> PixelClassifier:
     """Returns what answers for a model's file or a head of a store, loaded and ready."""
     found = model_or_head(model, store, provider=provider)
     return ModelClassifier(found) if isinstance(found, Model) else HeadClassifier(*found, provider)

@@ -1,9 +1,9 @@
 """What the server counts, told in the OpenMetrics format."""
 
 from penult.errors import MissingExtraError
-from penult.pipeline.serving.classifiers import Classifier
+from penult.pipeline.serving.classifiers import PixelClassifier
 
-__all__ = ["CONTENT_TYPE", "Metrics"]
+__all__ = ["CONTENT_TYPE", "ServerMetrics"]
 
 CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
@@ -11,10 +11,10 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
 
-class Metrics:
+class ServerMetrics:
     """The counters of one server; two servers in one process share none."""
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: PixelClassifier) -> None:
         try:
             from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
         except ImportError:

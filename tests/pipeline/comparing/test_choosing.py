@@ -131,7 +131,7 @@ def test_of_many_images_a_part_is_held_out_and_said_so(store: Store, monkeypatch
 
 
 def test_a_comparison_stays_within_the_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penult.pipeline.comparing.sampling.memory_bytes", lambda: 2 * 4 * 4 * 64 * 150)
+    monkeypatch.setattr("penult.pipeline.comparing.sampling.usable_memory_bytes", lambda: 2 * 4 * 4 * 64 * 150)
     found = compare(store, dataset="things", heads=["lda"])
     assert found.best.evaluation.n <= 150
     assert "as many as the memory has room for" in found.notes[-1]
@@ -144,7 +144,7 @@ def test_a_comparison_stays_within_the_memory(store: Store, monkeypatch: pytest.
     [
         ("auto", {"params": {"C": 1.0}}, "the parameters C cannot be given to the head auto"),
         ("auto", {"start_from": "things-logistic"}, "a head to start from cannot be given to the head auto"),
-        ("knn", {"class_weight": "balanced"}, "cannot weight classes"),
+        ("knn", {"class_weight": "balanced"}, "does not support class weights"),
         ("logistic", {"min_accuracy": 1.5}, "the accuracy asked for is 1.5"),
         ("logistic", {"min_accuracy": 0.9, "views": ("identity",)}, "together with views"),
         ("logistic", {"min_accuracy": 0.9999}, "no probability is high enough for 100.0% of the answers"),

@@ -12,11 +12,11 @@ from penult.errors import HeadError
 from penult.pipeline.heads.estimators.centroid import NearestMean
 from penult.pipeline.heads.estimators.lda import Metric, ShrunkenDiscriminant
 from penult.pipeline.heads.estimators.lda import _left_out_scores as left_out_by_lda
-from penult.pipeline.heads.estimators.linear_svm import LinearMachine
+from penult.pipeline.heads.estimators.linear_svm import LinearSVCPath
 from penult.pipeline.heads.estimators.ridge import RidgePath
 from penult.pipeline.heads.estimators.ridge import _left_out_scores as left_out_by_ridge
 from penult.pipeline.heads.numerics import basis as rotation_module
-from penult.pipeline.heads.numerics.basis import Basis, Rotation
+from penult.pipeline.heads.numerics.basis import Basis, RotatedRows
 from penult.pipeline.heads.numerics.linear import LinearHead, choose_temperature, mean_log_loss
 
 SHAPES = [(300, 20, 4), (60, 150, 3), (200, 30, 2)]
@@ -65,7 +65,7 @@ def test_the_nearest_mean_is_scikit_learns_nearest_centroid() -> None:
 
 def test_ridge_leaves_one_out_as_if_it_were_fitted_without_it() -> None:
     X, y = drawn(60, 12, 3)
-    rotation = Rotation.of(X, y, None)
+    rotation = RotatedRows.of(X, y, None)
     penalty = 0.2
     model = rotation.shares[:, None] * rotation.centres / (rotation.basis.spread + penalty)
     told = left_out_by_ridge(rotation, np.array([penalty]), [model], np.arange(60))[0]
@@ -78,7 +78,7 @@ def test_ridge_leaves_one_out_as_if_it_were_fitted_without_it() -> None:
 
 def test_lda_leaves_one_out_as_if_it_were_fitted_without_it() -> None:
     X, y = drawn(80, 10, 3)
-    rotation = Rotation.of(X, y, None)
+    rotation = RotatedRows.of(X, y, None)
     told = left_out_by_lda(rotation, [Metric.of(rotation, 0.1)], np.arange(80))[0]
     Z = StandardScaler().fit_transform(X.astype(float))
     for row in range(0, 80, 7):
@@ -88,7 +88,7 @@ def test_lda_leaves_one_out_as_if_it_were_fitted_without_it() -> None:
         assert np.allclose(told[row] - told[row].mean(), scores - scores.mean(), atol=0.06 * np.abs(scores).max())
 
 
-@pytest.mark.parametrize("kind", [RidgePath, ShrunkenDiscriminant, NearestMean, LinearMachine])
+@pytest.mark.parametrize("kind", [RidgePath, ShrunkenDiscriminant, NearestMean, LinearSVCPath])
 def test_the_chosen_settings_give_calibrated_probabilities_on_new_rows(kind: type[LinearHead]) -> None:
     X, y = drawn(1500, 30, 3, apart=0.9)
     head = kind().fit(X[:700], y[:700])
@@ -127,7 +127,7 @@ def test_a_known_basis_changes_nothing(kind: type[RidgePath] | type[ShrunkenDisc
     [
         (RidgePath(alpha=0), "alpha is 0"),
         (ShrunkenDiscriminant(shrinkage=2), "shrinkage is 2"),
-        (LinearMachine(C=-1), "C is -1"),
+        (LinearSVCPath(C=-1), "C is -1"),
         (RidgePath(class_weight="heavy"), "class_weight is 'heavy'"),
     ],
 )

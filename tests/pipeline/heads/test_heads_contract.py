@@ -19,19 +19,19 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from penult.errors import HeadError, InputError, UnknownNameError
 from penult.pipeline.heads import head_names, recipe_of, register
-from penult.pipeline.heads.estimators.boosted import BoostedNumbers, BoostedTrees
+from penult.pipeline.heads.estimators.boosted import BoostedClassifier, BoostedRegressor
 from penult.pipeline.heads.estimators.centroid import NearestMean
 from penult.pipeline.heads.estimators.lda import ShrunkenDiscriminant
-from penult.pipeline.heads.estimators.linear_svm import LinearMachine
-from penult.pipeline.heads.estimators.one_per_tag import EachTag
-from penult.pipeline.heads.estimators.ridge import RidgeNumbers, RidgePath
+from penult.pipeline.heads.estimators.linear_svm import LinearSVCPath
+from penult.pipeline.heads.estimators.one_per_tag import PerTagClassifier
+from penult.pipeline.heads.estimators.ridge import RidgePath, RidgeRegressor
 from penult.pipeline.heads.logistic.path import LogisticPath
 from penult.pipeline.heads.names import CLASS_HEADS
 from penult.pipeline.heads.recipe import HeadOptions, Recipe
 
 OWN = (
-    *(LogisticPath, RidgePath, ShrunkenDiscriminant, NearestMean, LinearMachine, BoostedTrees),
-    *(RidgeNumbers, BoostedNumbers, EachTag),
+    *(LogisticPath, RidgePath, ShrunkenDiscriminant, NearestMean, LinearSVCPath, BoostedClassifier),
+    *(RidgeRegressor, BoostedRegressor, PerTagClassifier),
 )
 
 
@@ -106,7 +106,7 @@ def test_balanced_weights_find_more_of_a_rare_class(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*WEIGHTLESS, "sklearn.neighbors:KNeighborsClassifier"])
 def test_heads_that_cannot_weight_classes_name_those_that_can(name: str) -> None:
-    with pytest.raises(InputError, match="cannot weight classes") as refused:
+    with pytest.raises(InputError, match="does not support class weights") as refused:
         recipe_of(name, HeadOptions(10, 2, 4, class_weight="balanced"))
     named = re.search(r"take one of ([a-z, -]+)", str(refused.value))
     assert named is not None
@@ -144,7 +144,7 @@ def test_any_other_classifier_is_named_by_module_and_class(digits: Split) -> Non
     recipe = recipe_of("sklearn.neighbors:NearestCentroid", options(digits), {"shrink_threshold": 0.1})
     assert recipe.estimator.shrink_threshold == 0.1
     with_scores = recipe_of("sklearn.linear_model:RidgeClassifier", options(digits)).fit(X, y)
-    assert "gives no probabilities of its own" in with_scores.notes[0]
+    assert "has no predict_proba" in with_scores.notes[0]
     assert np.mean(with_scores.estimator.predict_proba(X_test).argmax(axis=1) == y_test) > 0.9
 
 
@@ -154,7 +154,7 @@ def test_any_other_classifier_is_named_by_module_and_class(digits: Split) -> Non
         ("sklearn.nowhere:Thing", {}, "cannot be imported"),
         ("sklearn.svm:Nothing", {}, "cannot be imported"),
         ("json:loads", {}, "no scikit-learn estimator"),
-        ("sklearn.svm:SVC", {"colour": 1}, "does not take these parameters"),
+        ("sklearn.svm:SVC", {"colour": 1}, "does not accept these parameters"),
     ],
 )
 def test_what_is_no_classifier_is_refused(target: str, params: dict[str, Any], said: str) -> None:
@@ -172,9 +172,9 @@ def test_fixed_parameters_leave_the_search(digits: Split) -> None:
 
 
 def test_a_name_can_be_taken_once() -> None:
-    with pytest.raises(InputError, match="registered already"):
+    with pytest.raises(InputError, match="already registered"):
         register("logistic", "elsewhere:thing")
-    with pytest.raises(InputError, match="is no head"):
+    with pytest.raises(InputError, match="is not a head"):
         register("mine", "no_colon")
 
 
@@ -184,7 +184,7 @@ def test_a_registered_head_must_give_a_recipe(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(registry._TARGETS, "classification", dict(registry._TARGETS["classification"]))
     register("mine", "builtins:repr")
     assert "mine" in head_names()
-    with pytest.raises(HeadError, match="gave a str"):
+    with pytest.raises(HeadError, match="returned a str"):
         recipe_of("mine", HeadOptions(10, 2, 4))
 
 

@@ -64,5 +64,5 @@ def test_a_device_that_is_not_there_is_refused() -> None:
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(ProviderError, match=r"cannot compute on 'cuda'.*leave the device out"):
+    with pytest.raises(ProviderError, match=r"cannot compute on 'cuda'.*omit the device"):
         LogisticPath(device="cuda").fit(*drawn(50, 4, 2))

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from penult.errors import HeadError, InputError
 from penult.pipeline.heads.logistic.path import LogisticPath
 from penult.pipeline.heads.numerics.basis import Basis, moments_of
-from penult.pipeline.heads.numerics.blocks import map_stretches
+from penult.pipeline.heads.numerics.blocks import map_chunks
 from penult.pipeline.heads.numerics.folds import assign_folds
 
 Data = tuple[NDArray[np.float32], NDArray[np.intp]]
@@ -279,5 +279,5 @@ def test_moments_do_not_cancel_far_from_zero() -> None:
 
 def test_stretches_cover_every_row_once() -> None:
     for rows in (1, 2047, 2048, 2049, 80_000):
-        parts = map_stretches(rows, lambda blocks: [i for b in blocks for i in range(b.start, b.stop)], threads=2)
+        parts = map_chunks(rows, lambda blocks: [i for b in blocks for i in range(b.start, b.stop)], threads=2)
         assert [i for part in parts for i in part] == list(range(rows))

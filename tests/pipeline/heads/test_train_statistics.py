@@ -1,4 +1,4 @@
-"""Statistics of the rows are kept and brought up to date, and a head that starts from another ends where it should."""
+"""CachedBasis of the rows are kept and brought up to date, and a head that starts from another ends where it should."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from penult.errors import HeadError, InputError, SpaceMismatchError, UnknownNameError
-from penult.pipeline.heads import kept_basis as statistics
+from penult.pipeline.heads import basis_cache as statistics
+from penult.pipeline.heads.basis_cache import BasisCache
 from penult.pipeline.heads.estimators.ridge import RidgePath
-from penult.pipeline.heads.kept_basis import StatisticsShelf
 from penult.pipeline.heads.logistic.path import LogisticPath
 from penult.pipeline.heads.numerics.basis import Basis, moments_of
 from penult.pipeline.training.options import TrainOptions
@@ -34,8 +34,8 @@ def rows() -> Data:
     return keys, features.astype(np.float16).astype(np.float32), labels
 
 
-def shelf_of(tmp_path: Path) -> StatisticsShelf:
-    return StatisticsShelf(tmp_path, ["a" * 16])
+def shelf_of(tmp_path: Path) -> BasisCache:
+    return BasisCache(tmp_path, ["a" * 16])
 
 
 def refused(keys: Keys) -> Rows:
@@ -122,7 +122,7 @@ def test_damaged_statistics_are_made_anew(tmp_path: Path, rows: Data, harm: str)
 
 
 def test_other_spaces_have_a_shelf_of_their_own(tmp_path: Path) -> None:
-    assert StatisticsShelf(tmp_path, ["a", "b"]).folder != StatisticsShelf(tmp_path, ["b", "a"]).folder
+    assert BasisCache(tmp_path, ["a", "b"]).folder != BasisCache(tmp_path, ["b", "a"]).folder
 
 
 def test_few_files_are_kept(tmp_path: Path, rows: Data) -> None:

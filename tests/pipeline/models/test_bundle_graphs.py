@@ -19,7 +19,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import SVC
 
 from penult.pipeline.models.head_graph import _floored, _with_float32_thresholds, converted_graph, linear_graph
-from penult.pipeline.models.neighbour_graph import compared_graph
+from penult.pipeline.models.neighbour_graph import distance_graph
 
 WIDTH, OPSET = 10, 17
 
@@ -72,7 +72,7 @@ def test_a_graph_gives_what_its_estimator_gives(name: str, n_classes: int) -> No
 def test_what_compares_with_stored_rows_is_written_here_and_not_converted() -> None:
     features, codes = drawn(3)
     for name, estimator in ESTIMATORS.items():
-        written = compared_graph(estimator.fit(features, codes), OPSET)
+        written = distance_graph(estimator.fit(features, codes), OPSET)
         assert (written is None) == ("by the converters" in name), name
 
 

@@ -11,7 +11,7 @@ from penult.pipeline.fit import save_dataset
 from penult.pipeline.images.decode import decode
 from penult.pipeline.images.listing import list_images
 from penult.pipeline.models.bundle import bundle
-from penult.pipeline.models.model import DIGEST_KEY, MODEL_VERSION, VERSION_KEY, Model, sealed
+from penult.pipeline.models.model import DIGEST_KEY, MODEL_VERSION, VERSION_KEY, Model, model_bytes
 from penult.pipeline.training.train import train
 from penult.store import open_store
 
@@ -147,7 +147,7 @@ def test_a_text_that_makes_no_sense_is_an_error_in_words(texts: dict[str, object
         "provenance": model.provenance,
         "proof": model.proof,
     }
-    data = sealed(onnx.load(model_path), sound | texts)
+    data = model_bytes(onnx.load(model_path), sound | texts)
     with pytest.raises(HeadError, match="says about itself cannot be read"):
         Model.parse(data)
 

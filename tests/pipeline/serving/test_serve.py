@@ -33,9 +33,9 @@ from penult.pipeline.models.predict import predict
 from penult.pipeline.runtime.providers import Choice
 from penult.pipeline.serving.application import application
 from penult.pipeline.serving.batching import Batcher
-from penult.pipeline.serving.classifiers import Classifier, HeadClassifier, ModelClassifier, classifier_for
+from penult.pipeline.serving.classifiers import HeadClassifier, ModelClassifier, PixelClassifier, classifier_for
 from penult.pipeline.serving.limits import Limits
-from penult.pipeline.serving.metrics import Metrics
+from penult.pipeline.serving.metrics import ServerMetrics
 from penult.pipeline.serving.server import serve
 from penult.store import open_store
 from tests.pipeline.colours import draw_colours
@@ -54,7 +54,7 @@ def room(make_backbone: Callable[[int], Backbone], tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture(scope="module")
-def classifier(room: Path) -> Classifier:
+def classifier(room: Path) -> PixelClassifier:
     return classifier_for(room / "model.onnx")
 
 
@@ -98,7 +98,7 @@ class Client:
 
 
 @contextmanager
-def serving(classifier: Classifier, **limits: Any) -> Iterator[Client]:
+def serving(classifier: PixelClassifier, **limits: Any) -> Iterator[Client]:
     """Serves in a thread of this process."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -118,7 +118,7 @@ def serving(classifier: Classifier, **limits: Any) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="module")
-def client(classifier: Classifier) -> Iterator[Client]:
+def client(classifier: PixelClassifier) -> Iterator[Client]:
     with serving(classifier, images=6, image_bytes=20_000, request_bytes=60_000, pixels=5_000) as client:
         yield client
 
@@ -250,7 +250,7 @@ def test_health_and_description(client: Client) -> None:
     assert client.tell("/predict")[0] == 405
 
 
-def test_what_was_done_is_counted(classifier: Classifier, images: list[Path]) -> None:
+def test_what_was_done_is_counted(classifier: PixelClassifier, images: list[Path]) -> None:
     with serving(classifier) as client:
         label = client.send_files([("a", images[0].read_bytes()), ("b", b"")])[1]["predictions"][0]["label"]
         client.send_json([])
@@ -270,7 +270,7 @@ def test_what_was_done_is_counted(classifier: Classifier, images: list[Path]) ->
 class Gate:
     """Answers as another classifier does, each batch only once it is let through; tells the sizes of the batches."""
 
-    def __init__(self, classifier: Classifier, fails: bool = False) -> None:
+    def __init__(self, classifier: PixelClassifier, fails: bool = False) -> None:
         self.name, self.classes, self.about = classifier.name, classifier.classes, classifier.about
         self.preprocessing, self.runner = classifier.preprocessing, classifier.runner
         self.min_confidence = classifier.min_confidence
@@ -288,7 +288,7 @@ class Gate:
 
 
 def test_images_of_many_requests_share_batches_and_none_is_mixed_up(
-    classifier: Classifier, room: Path, images: list[Path], monkeypatch: pytest.MonkeyPatch
+    classifier: PixelClassifier, room: Path, images: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(classifier)
     decoded: list[int] = []
@@ -316,7 +316,7 @@ def test_images_of_many_requests_share_batches_and_none_is_mixed_up(
 
 @pytest.mark.parametrize(("limits", "word"), [({"requests": 2}, "requests"), ({"waiting_images": 2}, "images")])
 def test_who_comes_when_all_hands_are_full_is_asked_to_come_again(
-    limits: dict[str, int], word: str, classifier: Classifier, images: list[Path]
+    limits: dict[str, int], word: str, classifier: PixelClassifier, images: list[Path]
 ) -> None:
     gate = Gate(classifier)
     data = images[0].read_bytes()
@@ -333,7 +333,7 @@ def test_who_comes_when_all_hands_are_full_is_asked_to_come_again(
         assert client.send_files([("a", data)])[0] == 200, "and can be served later"
 
 
-def test_a_failure_of_the_model_is_told_and_the_server_goes_on(classifier: Classifier, images: list[Path]) -> None:
+def test_a_failure_of_the_model_is_told_and_the_server_goes_on(classifier: PixelClassifier, images: list[Path]) -> None:
     gate = Gate(classifier, fails=True)
     gate.open.set()
     with serving(gate) as client:
@@ -344,7 +344,7 @@ def test_a_failure_of_the_model_is_told_and_the_server_goes_on(classifier: Class
 
 
 def test_an_image_that_crashes_its_decoder_or_keeps_it_busy_costs_itself_alone(
-    classifier: Classifier, images: list[Path], monkeypatch: pytest.MonkeyPatch
+    classifier: PixelClassifier, images: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faulty = """
 import os, time, penult.pipeline.images.decode as module
@@ -363,11 +363,11 @@ module.decoded_image = faulty
     assert "the image was not decoded within 2 seconds" in told[2]["error"]
 
 
-def test_who_gives_up_waiting_stops_no_other(classifier: Classifier, images: list[Path]) -> None:
+def test_who_gives_up_waiting_stops_no_other(classifier: PixelClassifier, images: list[Path]) -> None:
     gate, limits, data = Gate(classifier), Limits(), images[0].read_bytes()
 
     async def ask() -> Any:
-        async with Batcher(gate, limits, Metrics(classifier)) as batcher:
+        async with Batcher(gate, limits, ServerMetrics(classifier)) as batcher:
             impatient = [asyncio.create_task(batcher.classify(data)) for _ in range(9)]
             while not gate.sizes:
                 await asyncio.sleep(0.01)
@@ -379,7 +379,7 @@ def test_who_gives_up_waiting_stops_no_other(classifier: Classifier, images: lis
     assert asyncio.run(ask()).shape == (3,)
 
 
-def test_a_body_that_does_not_arrive_is_not_waited_for(classifier: Classifier) -> None:
+def test_a_body_that_does_not_arrive_is_not_waited_for(classifier: PixelClassifier) -> None:
     with serving(classifier, body_seconds=0.2) as client:
         with socket.create_connection((client.host, client.port or 0), timeout=10) as line:
             line.sendall(
@@ -390,7 +390,9 @@ def test_a_body_that_does_not_arrive_is_not_waited_for(classifier: Classifier) -
         assert b"did not arrive within 0.2 seconds" in answer
 
 
-def test_a_head_of_a_store_answers_as_its_model_does(room: Path, classifier: Classifier, images: list[Path]) -> None:
+def test_a_head_of_a_store_answers_as_its_model_does(
+    room: Path, classifier: PixelClassifier, images: list[Path]
+) -> None:
     head = classifier_for("photos-logistic", room / "store")
     assert isinstance(head, HeadClassifier)
     assert isinstance(classifier, ModelClassifier)
