@@ -59,7 +59,7 @@ class Commands:
         return f"penult {verb}"
 
     def _spelt(self, *words: str) -> str:
-        return shlex.join(["penult", *words, "--store", self.store.spelt])
+        return shlex.join(["penult", *words, "--store", self.store.short_address])
 
     @property
     def _images(self) -> str:

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 import penult
@@ -16,6 +15,7 @@ from penult.pipeline.heads.head import Head
 from penult.pipeline.models.fusion import fuse, opset_of
 from penult.pipeline.models.model import Model, model_bytes
 from penult.pipeline.models.proof import Proof, ReferenceOutputs
+from penult.pipeline.samples.rows import pick_evenly
 from penult.store import Store
 
 __all__ = ["bundle", "check_images_of"]
@@ -55,8 +55,7 @@ def bundle(head: Head, backbone: Backbone, path: str | Path, *, check_images: Se
 def check_images_of(head: Head, store: Store) -> list[str]:
     """Returns up to 32 images of a head's dataset, evenly spaced."""
     paths = store.catalog.datasets.load(head.card.dataset, head.card.dataset_version).paths
-    indices = np.linspace(0, len(paths) - 1, min(CHECK_IMAGES, len(paths))).round().astype(int)
-    return [paths[index] for index in indices]
+    return pick_evenly(paths, CHECK_IMAGES)
 
 
 def _checked_graph(head: Head, backbone: Backbone, reference: ReferenceOutputs) -> tuple[onnx.ModelProto, Proof]:

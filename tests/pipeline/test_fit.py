@@ -142,8 +142,8 @@ def test_copies_never_stand_on_both_sides_and_contradictions_are_left_out(
     assert len(fitted.dataset) == 29
     assert len({key.tobytes() for key in fitted.dataset.keys}) == 29
     notes = " ".join(fitted.labelling.notes)
-    assert "1 images stand under several labels and are left out" in notes
-    assert "1 files are exact copies" in notes
+    assert "left out because of several labels: 1 image" in notes
+    assert "exact copies of other files, which count once: 1 file" in notes
 
 
 def test_names_from_strangers_do_no_harm(tmp_path: Path, small_backbone: Backbone) -> None:
@@ -162,7 +162,7 @@ def test_what_cannot_become_a_classifier_is_told_before_anything_is_extracted(
     one = tmp_path / "one"
     shutil.copytree(collection / "red", one / "red")
     flat = collection / "red"
-    for images, told in ((one, "one class, 'red'"), (flat, "No image in .* has a label")):
+    for images, told in ((one, "the same class, 'red'"), (flat, "No image in .* has a label")):
         with pytest.raises(InputError, match=told):
             fit(images, tmp_path / "store", backbone=small_backbone, output=tmp_path)
     with pytest.raises(UnknownNameError, match="did you mean 'logistic'"):

@@ -88,7 +88,7 @@ def test_rows_that_name_no_image_are_told_and_new_labels_keep_the_old_split(room
     ]
     (room / "t.csv").write_text("\n".join(lines))
     told = run("dataset", "import", "t.csv", "--name", "photos").stdout
-    assert "1 rows name no image of the store" in told
+    assert "left out because their image is not in the store: 1 row" in told
     assert "line 2" in told
     after = open_store(room / "store").catalog.datasets.load("photos")
     assert before.splits is not None
