@@ -72,7 +72,7 @@ def _flushing(folder_name: str) -> Iterator[None]:
             raise DiedError
         flush(folder)
 
-    LocalPath.sync_folder = flush_or_die  # type: ignore[method-assign]
+    LocalPath.sync_folder = flush_or_die  # type: ignore[assignment,method-assign]
     try:
         yield
     finally:
