@@ -30,7 +30,7 @@ from penult.pipeline.training.options import TrainOptions
 from penult.pipeline.training.planning import check_choices
 from penult.pipeline.training.recording import Trained
 from penult.pipeline.training.train import train
-from penult.store import Store, open_store
+from penult.store import Store, as_store
 from penult.store.catalog.datasets import Dataset
 from penult.store.keys import key_array
 from penult.store.tables.splits import split_by_key
@@ -167,7 +167,7 @@ def fit(  # noqa: PLR0913 - two jobs in one call, each with its own options
     files = [file for file in find_images(images, progress) if file.path not in own]
     check_trainable(sorted({file.label for file in files if file.label is not None}), str(images))
     make_output_folder(Path(output))  # before the extraction, too
-    opened = store if isinstance(store, Store) else open_store(store)
+    opened = as_store(store, create=True)
     taps = [tap.strip() for tap in features.split(",")]
     receipt = extract(files, opened, backbone=network, taps=taps, options=options, progress=progress)
     labelling, dataset = save_dataset(opened, dataset_name(images), files, str(images))

@@ -62,7 +62,7 @@ class Commands:
         return self.on_images("extract", "--backbone", network, "--taps", ",".join(taps), *dtype)
 
     def _spelt(self, *words: str) -> str:
-        return shlex.join(["penult", *words, "--store", self.store.spelt])
+        return shlex.join(["penult", *words, "--store", self.store.short_address])
 
     @property
     def _images(self) -> str:

@@ -16,7 +16,7 @@ from penult.pipeline.heads.out_of_fold import HeadPlan
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.samples.rows import choose_rows
 from penult.pipeline.samples.targets import labelled
-from penult.store import Store, open_store
+from penult.store import Store, as_store
 from penult.store.features import choose_spaces
 from penult.store.tables.columns import missing_in
 
@@ -57,7 +57,7 @@ def advise(
     together with those of `compare`, so a second call is fast. The same call gives the same advice.
     """
     options, progress = options or AdviseOptions(), progress or Silent()
-    opened = store if isinstance(store, Store) else open_store(store, create=False)
+    opened = as_store(store)
     table = labelled(opened.catalog.datasets.load(dataset, options.version), options.target, options.task)
     spaces = choose_spaces(opened, features, backbone)
     train = choose_rows(table).train

@@ -96,7 +96,7 @@ def _write(path: Path, found: "Compared") -> None:
 
 
 def _show(found: "Compared") -> None:
-    from penult.pipeline.evaluation.measures import told
+    from penult.pipeline.evaluation.measures import format_measure
 
     for note in found.notes:
         click.echo(note)
@@ -105,7 +105,7 @@ def _show(found: "Compared") -> None:
     columns = ("features", "head", *right, "against the best")
     rows = []
     for one in found.tries:
-        value, low, high = (told(bound, found.measure) for bound in vars(one.figure).values())
+        value, low, high = (format_measure(bound, found.measure) for bound in vars(one.figure).values())
         rows.append(
             (
                 one.features,

@@ -88,7 +88,9 @@ def review(
     _show(found, limit)
     if table is not None:
         command = shlex.join(["penult", "dataset", "import", str(table), "--name", found.dataset.name])
-        click.echo(f"table: {table}\nnext:  correct its column {found.target!r}, then {command} --store {opened.spelt}")
+        click.echo(
+            f"table: {table}\nnext:  correct its column {found.target!r}, then {command} --store {opened.short_address}"
+        )
 
 
 def _show(found: "Reviewed", limit: int) -> None:

@@ -11,7 +11,6 @@ from penult.pipeline.comparing.options import CompareOptions
 from penult.pipeline.evaluation.abstention import Abstention, choose_abstention
 from penult.pipeline.evaluation.intervals import Interval
 from penult.pipeline.evaluation.measures import Measure, lead_of
-from penult.pipeline.evaluation.paired import mcnemar
 from penult.pipeline.heads.out_of_fold import HeadPlan
 from penult.pipeline.progress import Progress
 from penult.pipeline.samples.rows import Samples
@@ -84,8 +83,7 @@ def choose_head(
         progress=progress,
     )
     first, second = (one.evaluation for one in found.tries[:2])
-    is_accuracy = found.measure == "accuracy"
-    lead = mcnemar(first, second).difference if is_accuracy else lead_of(first, second, found.measure)
+    lead = lead_of(first, second, found.measure)
     return HeadChoice(found.tries, found.measure, lead, found.has_winner, found.notes)
 
 

@@ -15,13 +15,13 @@ from penult.pipeline.comparing.held_out import HeldOutCache, limit_rows
 from penult.pipeline.comparing.options import CompareOptions
 from penult.pipeline.evaluation.evaluation import Evaluation, evaluate
 from penult.pipeline.evaluation.intervals import Interval, paired_p_values
-from penult.pipeline.evaluation.measures import Measure, credits_of, figure_of, measure_for, told
+from penult.pipeline.evaluation.measures import Measure, contributions_of, figure_of, format_measure, measure_for
 from penult.pipeline.heads.out_of_fold import HeadPlan
 from penult.pipeline.heads.registry import head_maker
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.samples.rows import choose_rows
 from penult.pipeline.samples.targets import labelled
-from penult.store import Space, Store, open_store
+from penult.store import Space, Store, as_store
 from penult.store.features import choose_spaces
 
 __all__ = [
@@ -106,12 +106,13 @@ class Compared:
     def sentence(self) -> str:
         """The result in one sentence."""
         best, n = self.best, self.best.evaluation.n
-        value = told(best.figure.value, self.measure)
-        result = (
-            f"{best.head} on {best.features}: {MEASURES[self.measure]} {value} on {n:,} held-out images"
-            if self.measure != "accuracy"
-            else f"{best.head} on {best.features}: {value} of {n:,} held-out images correct"
+        value = format_measure(best.figure.value, self.measure)
+        figure = (
+            f"{value} of {n:,} held-out images correct"
+            if self.measure == "accuracy"
+            else f"a {MEASURES[self.measure]} of {value} on {n:,} held-out images"
         )
+        result = f"{best.head} on {best.features}: {figure}"
         if len(self.tries) == 1:
             return f"{result}; there is nothing to compare it with."
         if self.has_winner:
@@ -157,7 +158,7 @@ def compare(
         head_maker(head)
     if not heads:
         raise InputError("no head is to be compared", expected=f"one at least, such as {QUICK_HEADS[0]}")
-    opened = store if isinstance(store, Store) else open_store(store, create=False)
+    opened = as_store(store)
     table = opened.catalog.datasets.load(dataset, options.version)
     rows = choose_rows(labelled(table, options.target, options.task))
     notes = list(rows.notes)
@@ -199,7 +200,7 @@ def _try(cache: HeldOutCache, spaces: Sequence[Space], plan: HeadPlan, measure: 
 def _ranked(tries: Sequence[Try], measure: Measure) -> tuple[Try, ...]:
     sign = 1 if measure == "log_loss" else -1
     ranked = sorted(tries, key=lambda one: (sign * one.figure.value, one.evaluation.log_loss))
-    added = np.array([credits_of(one.evaluation, measure) for one in ranked])
+    added = np.array([contributions_of(one.evaluation, measure) for one in ranked])
     p_values = paired_p_values(added > 0 if measure == "accuracy" else added)
     rest = [replace(one, p_value=float(p_values[0, place])) for place, one in enumerate(ranked) if place]
     return (ranked[0], *rest)

@@ -1,4 +1,4 @@
-"""How sure the figures of an evaluation are, besides its accuracy, each by what suits its kind."""
+"""The 95 % intervals of an evaluation's figures, each by the method that suits it."""
 
 from math import exp, log, sqrt
 
@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.pipeline.evaluation.evaluation import SMALLEST_PROBABILITY, Evaluation
-from penult.pipeline.evaluation.intervals import Z95, Interval, wilson
-from penult.pipeline.evaluation.roc import outranked
+from penult.pipeline.evaluation.intervals import Z95, Interval, outranked, wilson
 
 __all__ = ["balanced_accuracy_of", "bounds_of", "log_loss_of", "losses_of", "plain_bounds"]
 
@@ -17,7 +16,7 @@ QUANTILES = (0.025, 0.975)
 
 
 def bounds_of(evaluation: Evaluation) -> dict[str, Interval]:
-    """Returns the figures with their 95 % intervals by name; the ROC-AUC only where it is known."""
+    """Returns the figures by name with their 95 % intervals; the ROC-AUC only where it is defined."""
     area = _roc_auc(evaluation)
     return {
         "balanced_accuracy": balanced_accuracy_of(evaluation),
@@ -29,7 +28,7 @@ def bounds_of(evaluation: Evaluation) -> dict[str, Interval]:
 
 
 def plain_bounds(evaluation: Evaluation) -> dict[str, float]:
-    """Returns the bounds as plain values beside the figures of ``Evaluation.summary``: ``macro_f1_low`` and on."""
+    """Returns the bounds as plain values, named after the figures of ``Evaluation.summary``: ``macro_f1_low`` etc."""
     known = bounds_of(evaluation).items()
     return {f"{name}_{end}": getattr(figure, end) for name, figure in known for end in ("low", "high")}
 
@@ -37,8 +36,8 @@ def plain_bounds(evaluation: Evaluation) -> dict[str, float]:
 def balanced_accuracy_of(evaluation: Evaluation) -> Interval:
     """Returns the mean recall of the classes with its interval.
 
-    Agresti and Coull's two hits and two misses are shared out among the classes, so that a mean without a mistake is
-    not sure; for each class they would be too many, and draw the mean of many classes far down.
+    Two hits and two misses (Agresti and Coull) are spread over the classes, so that the interval of a perfect mean has
+    a width. Adding them to every class would bias the mean of many classes.
     """
     counts = np.array([score.support for score in evaluation.per_class if score.support], np.float64)
     hits = np.array([score.recall.value for score in evaluation.per_class if score.support]) * counts
@@ -49,7 +48,7 @@ def balanced_accuracy_of(evaluation: Evaluation) -> Interval:
 
 
 def losses_of(evaluation: Evaluation) -> NDArray[np.float64]:
-    """Returns what each image adds to the log-loss, (n)."""
+    """Returns the log-loss of each image (n)."""
     true = evaluation.probabilities[np.arange(evaluation.n), evaluation.labels].astype(np.float64)
     losses: NDArray[np.float64] = -np.log(np.clip(true, SMALLEST_PROBABILITY, 1.0))
     return losses
@@ -63,27 +62,27 @@ def log_loss_of(evaluation: Evaluation) -> Interval:
 
 
 def _macro_f1(evaluation: Evaluation) -> Interval:
-    """Draws the images anew, which is to draw how many fall into each cell of the confusion matrix."""
-    true, called = np.nonzero(evaluation.confusion)
-    share = evaluation.confusion[true, called] / evaluation.n
+    """Bootstraps the images by drawing the counts of the confusion matrix."""
+    true, predicted = np.nonzero(evaluation.confusion)
+    share = evaluation.confusion[true, predicted] / evaluation.n
     draws = max(100, min(RESAMPLES, 4_000_000 // (len(share) + len(evaluation.classes))))
     drawn = np.random.default_rng(0).multinomial(evaluation.n, share, draws).astype(np.float64)
-    is_right = true == called
-    twice_right, involved = (np.zeros((draws, len(evaluation.classes))) for _ in range(2))
-    twice_right[:, true[is_right]] = 2 * drawn[:, is_right]
-    for side in (true, called):
+    is_correct = true == predicted
+    twice_correct, involved = (np.zeros((draws, len(evaluation.classes))) for _ in range(2))
+    twice_correct[:, true[is_correct]] = 2 * drawn[:, is_correct]
+    for side in (true, predicted):
         order = np.argsort(side, kind="stable")
         names, starts = np.unique(side[order], return_index=True)
         involved[:, names] += np.add.reduceat(drawn[:, order], starts, axis=1)
-    scores = np.divide(twice_right, involved, out=np.full_like(involved, np.nan), where=involved > 0)
+    scores = np.divide(twice_correct, involved, out=np.full_like(involved, np.nan), where=involved > 0)
     low, high = np.quantile(np.nanmean(scores, axis=1), QUANTILES)
-    # Resamples of a test without a mistake have none either: then no more is known than of the accuracy.
-    surely = evaluation.accuracy.low if is_right.all() else 1.0
-    return _around(evaluation.macro_f1, min(float(low), surely), float(high))
+    # Resamples of a perfect test are perfect too. Then the bound of the accuracy is used.
+    ceiling = evaluation.accuracy.low if is_correct.all() else 1.0
+    return _around(evaluation.macro_f1, min(float(low), ceiling), float(high))
 
 
 def _roc_auc(evaluation: Evaluation) -> Interval | None:
-    """Sums what each image does to the mean area (DeLong et al., 1988), on the scale of log odds."""
+    """Sums the effect of each image on the mean area (DeLong et al., 1988), on the scale of log odds."""
     area, classes = evaluation.roc_auc, len(evaluation.classes)
     if area is None:
         return None
@@ -92,7 +91,7 @@ def _roc_auc(evaluation: Evaluation) -> Interval | None:
         effect += _effects(evaluation.probabilities[:, code], evaluation.labels == code) / classes
     error = float(np.sqrt((effect**2).sum()))
     if not 0 < area < 1 or not error:
-        # All pairs are in order: no more is known than that none of the fewest images has been out of it.
+        # All pairs are ranked correctly, so the bound is that of the smallest class without a mistake.
         fewest = int(min(evaluation.confusion.sum(axis=1).min(), evaluation.n - evaluation.confusion.sum(axis=1).max()))
         sure = wilson(fewest, fewest)
         return _around(area, sure.low, sure.high)
@@ -102,21 +101,21 @@ def _roc_auc(evaluation: Evaluation) -> Interval | None:
 
 
 def _effects(scores: NDArray[np.float32], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Returns how far each image moves one class's area from what it is."""
+    """Returns the effect of each image on the area of one class."""
     shares, m = outranked(scores, positive), int(positive.sum())
     effects: NDArray[np.float64] = (shares - shares[positive].mean()) / np.where(positive, m, len(scores) - m)
     return effects
 
 
 def _calibration_error(evaluation: Evaluation) -> Interval:
-    """Draws the gaps of the bins anew, around what is left of them without the noise that makes each look larger.
+    """Bootstraps the gaps of the bins after subtracting the noise that makes each gap look larger.
 
-    How much larger is known from below and from above: what is left of a small gap may be all of it, or nothing.
+    The lower bound removes the bias that noise alone explains; the upper bound keeps the measured gap.
     """
     bins, value = evaluation.reliability, evaluation.calibration_error
     counts = np.array([part.count for part in bins], np.float64)
     gaps = np.array([part.confidence - part.accuracy for part in bins])
-    # One right and one wrong answer more, so that no bin is sure.
+    # One correct and one wrong answer are added, so that every bin has a variance.
     shares = (np.array([part.accuracy for part in bins]) * counts + 1) / (counts + 2)
     noise = np.sqrt(shares * (1 - shares) / counts)
     left = np.sign(gaps) * np.sqrt(np.maximum(gaps**2 - noise**2, 0))
@@ -126,19 +125,5 @@ def _calibration_error(evaluation: Evaluation) -> Interval:
 
 
 def _around(value: float, low: float, high: float) -> Interval:
-    """Returns an interval of a share, which holds its value."""
+    """Returns an interval within [0, 1] that contains its value."""
     return Interval(value, max(0.0, min(value, low)), min(1.0, max(value, high)))
-
-
-def _negatives_below(
-    scores: NDArray[np.floating], positives: NDArray[np.floating], positive: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    own = scores[positive]
-    below: NDArray[np.float64] = _places(np.sort(scores), own) - _places(positives, own)
-    return below / (len(scores) - len(positives))
-
-
-def _places(ordered: NDArray[np.floating], scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Returns how many of ``ordered`` lie below each score, those that equal it counting half."""
-    places: NDArray[np.float64] = (np.searchsorted(ordered, scores) + np.searchsorted(ordered, scores, "right")) / 2
-    return places

@@ -1,4 +1,4 @@
-"""What a head is worth on labelled images that it has not seen, each figure with what is needed to doubt it."""
+"""The metrics of a classifier on labelled images that it was not trained on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from penult.errors import InputError
 from penult.pipeline.evaluation.abstention import Answers, answers_at
-from penult.pipeline.evaluation.intervals import Interval, wilson
-from penult.pipeline.evaluation.roc import area_under
+from penult.pipeline.evaluation.intervals import Interval, outranked, wilson
 from penult.pipeline.words import shortlist
 
 __all__ = ["ClassScore", "Evaluation", "Interval", "ReliabilityBin", "evaluate"]
@@ -22,7 +21,7 @@ SMALLEST_PROBABILITY = 1e-7
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How one class fares: of what was called so, how much is; of what is, how much was found."""
+    """The precision, recall, F1 and number of test images of one class."""
 
     name: str
     precision: float
@@ -33,7 +32,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """The predictions whose highest probability lies in [low, high): how sure they are, and how often right."""
+    """The predictions whose highest probability is in [low, high): their mean confidence and their accuracy."""
 
     low: float
     high: float
@@ -44,11 +43,11 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The predictions of one head on one split, and every figure that follows from them.
+    """The predictions of one head on one split, and the metrics computed from them.
 
-    Row i of ``probabilities`` belongs to ``keys[i]``. ``unseen`` counts the images per label that training never
-    saw; they stand in none of the arrays, and ``statements`` says so. Where the best class is less probable than
-    ``min_confidence`` the head is unsure; only ``answers`` leaves such images out.
+    Row i of ``probabilities`` belongs to ``keys[i]``. ``unseen`` counts images per label that was not trained on; the
+    arrays do not contain them, and ``statements`` mentions them. The head is unsure where its best class has a
+    probability below ``min_confidence``; only ``answers`` leaves these images out.
     """
 
     classes: tuple[str, ...]
@@ -61,47 +60,46 @@ class Evaluation:
 
     @property
     def n(self) -> int:
-        """The number of images that the figures rest on."""
+        """The number of evaluated images."""
         return len(self.labels)
 
     @cached_property
     def confusion(self) -> NDArray[np.intp]:
-        """Counts of images by (true class, predicted class)."""
-        width = len(self.classes)
-        counts = np.bincount(self.labels * width + self.predicted, minlength=width * width)
-        return counts.reshape(width, width)
+        """The number of images by (true class, predicted class)."""
+        from sklearn.metrics import confusion_matrix
+
+        counts: NDArray[np.intp] = confusion_matrix(self.labels, self.predicted, labels=range(len(self.classes)))
+        return counts
 
     @cached_property
     def accuracy(self) -> Interval:
-        """The share that is right, with its 95 % Wilson interval."""
+        """The share of correct predictions, with its 95 % Wilson interval."""
         return wilson(int(np.trace(self.confusion)), self.n)
 
     @cached_property
     def per_class(self) -> tuple[ClassScore, ...]:
-        """Precision, recall, F1 and support, a row per class."""
-        right = np.diag(self.confusion)
-        support, called = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
+        """Precision, recall, F1 and support of each class."""
+        from sklearn.metrics import precision_recall_fscore_support
+
+        codes = range(len(self.classes))
+        figures = precision_recall_fscore_support(self.labels, self.predicted, labels=codes, zero_division=0)
+        hits = np.diag(self.confusion)
         return tuple(
-            ClassScore(
-                name=name,
-                precision=_share(right[i], called[i]),
-                recall=wilson(int(right[i]), int(support[i])),
-                f1=_share(2 * right[i], called[i] + support[i]),
-                support=int(support[i]),
-            )
-            for i, name in enumerate(self.classes)
+            ClassScore(name, float(precision), wilson(int(hit), int(support)), float(f1), int(support))
+            for name, hit, precision, _, f1, support in zip(self.classes, hits, *figures, strict=True)
         )
 
     @property
     def balanced_accuracy(self) -> float:
-        """The mean recall of the classes that the split holds."""
+        """The mean recall of the classes in the split."""
         return float(np.mean([score.recall.value for score in self.per_class if score.support]))
 
     @property
     def macro_f1(self) -> float:
-        """The mean F1 of the classes that the split holds or the head predicted."""
-        involved = self.confusion.sum(axis=0) + self.confusion.sum(axis=1) > 0
-        return float(np.mean([score.f1 for score, there in zip(self.per_class, involved, strict=True) if there]))
+        """The mean F1 of the classes that are in the split or were predicted."""
+        from sklearn.metrics import f1_score
+
+        return float(f1_score(self.labels, self.predicted, average="macro", zero_division=0))
 
     @property
     def majority_class(self) -> str:
@@ -110,73 +108,75 @@ class Evaluation:
 
     @property
     def majority_accuracy(self) -> float:
-        """What calling every image by the split's most frequent class would reach."""
+        """The accuracy of always predicting the most frequent class."""
         return float(self.confusion.sum(axis=1).max() / self.n)
 
     @cached_property
     def log_loss(self) -> float:
-        """The mean negative log-probability of the true class, in nats; a probability counts as 1e-7 at least."""
+        """The mean negative log-probability of the true class in nats; probabilities are clipped at 1e-7."""
         true = self.probabilities[np.arange(self.n), self.labels].astype(np.float64)
         return float(-np.log(np.clip(true, SMALLEST_PROBABILITY, 1.0)).mean())
 
     @cached_property
     def roc_auc(self) -> float | None:
-        """The mean over classes of one-against-rest ROC-AUC; None where a class or its rest is empty in the split."""
+        """The mean one-vs-rest ROC-AUC; None where the split has no image of a class, or of the other classes."""
         support = self.confusion.sum(axis=1)
         if np.any(support == 0) or np.any(support == self.n):
             return None
-        return float(
-            np.mean([area_under(self.probabilities[:, c], self.labels == c) for c in range(len(self.classes))])
-        )
+        is_class = [self.labels == code for code in range(len(self.classes))]
+        areas = [outranked(self.probabilities[:, code], own)[own].mean() for code, own in enumerate(is_class)]
+        return float(np.mean(areas))
 
     @cached_property
     def reliability(self) -> tuple[ReliabilityBin, ...]:
-        """Fifteen equal bins of the highest probability; empty ones are left out."""
+        """Fifteen equal bins of the highest probability, without the empty ones."""
         confidence = self.probabilities.max(axis=1).astype(np.float64)
-        right = self.predicted == self.labels
+        correct = self.predicted == self.labels
         place = np.minimum((confidence * BINS).astype(int), BINS - 1)
         return tuple(
-            ReliabilityBin(b / BINS, (b + 1) / BINS, int(inside.sum()), confidence[inside].mean(), right[inside].mean())
+            ReliabilityBin(
+                b / BINS, (b + 1) / BINS, int(inside.sum()), confidence[inside].mean(), correct[inside].mean()
+            )
             for b in range(BINS)
             if (inside := place == b).any()
         )
 
     @property
     def answers(self) -> Answers:
-        """How many images are answered where the unsure ones are not, and how often rightly."""
+        """The share of images with an answer, and the share of correct answers."""
         return answers_at(self.probabilities.max(axis=1), self.predicted == self.labels, self.min_confidence)
 
     @property
     def calibration_error(self) -> float:
-        """The expected calibration error: how far confidence and accuracy lie apart, averaged over images."""
+        """The expected calibration error: the mean gap between confidence and accuracy over images."""
         return sum(part.count * abs(part.confidence - part.accuracy) for part in self.reliability) / self.n
 
     @property
     def statements(self) -> tuple[str, ...]:
-        """What a reader of the figures has to know, in sentences."""
+        """Sentences that a reader of the metrics should know."""
         said = []
         if self.unseen:
             lost = sum(self.unseen.values())
             named = shortlist([f"{name}: {count}" for name, count in sorted(self.unseen.items())])
             strict = np.trace(self.confusion) / (self.n + lost)
             said.append(
-                f"{lost} of {self.n + lost} images bear a label that training never saw ({named}); every figure "
-                f"leaves them out. With them counted as wrong the accuracy is {strict:.4f}."
+                f"{lost} of {self.n + lost} images have a label that is not in the training set ({named}). The metrics "
+                f"leave them out. If they count as wrong, the accuracy is {strict:.4f}."
             )
         empty = [score.name for score in self.per_class if not score.support]
         if empty:
-            said.append(f"No image of {shortlist(empty)} is in this split, so nothing is known of their recall.")
+            said.append(f"The split has no image of {shortlist(empty)}, so their recall is unknown.")
         if self.min_confidence:
             answers = self.answers
             said.append(
-                f"Where images whose best class is less probable than {self.min_confidence:.3f} are called unsure, "
-                f"{answers.answered.value:.1%} of these {self.n:,} are answered, and {answers.right.value:.1%} of the "
-                f"answers are right (95 % interval {answers.right.low:.1%} to {answers.right.high:.1%})."
+                f"With a minimum probability of {self.min_confidence:.3f} for the best class, "
+                f"{answers.answered.value:.1%} of {self.n:,} images are answered, and {answers.right.value:.1%} of the "
+                f"answers are correct (95 % interval {answers.right.low:.1%} to {answers.right.high:.1%})."
             )
         return tuple(said)
 
     def summary(self) -> dict[str, Any]:
-        """Returns the figures as plain values, without the per-image rows."""
+        """Returns the metrics as plain values, without the rows per image."""
         return {
             "n": self.n,
             "accuracy": self.accuracy.value,
@@ -192,7 +192,7 @@ class Evaluation:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Returns everything as plain JSON values: figures, per class, confusion, reliability, and the rows."""
+        """Returns everything as plain JSON values: metrics, per class, confusion, reliability, and rows per image."""
         return {
             **self.summary(),
             "classes": list(self.classes),
@@ -225,10 +225,10 @@ class Evaluation:
 def evaluate(
     keys: NDArray[np.uint8], labels: Sequence[str] | ArrayLike, probabilities: ArrayLike, classes: Sequence[str]
 ) -> Evaluation:
-    """Scores ``probabilities`` (n, C) against ``labels``, which are class names, or indices into ``classes``.
+    """Evaluates ``probabilities`` (n, C) against ``labels``: class names, or indices into ``classes``.
 
-    Images under a label that is not among ``classes`` (an index of -1) are counted in ``unseen`` and stand in no
-    figure: no prediction of theirs could be right.
+    Images with a label that is not in ``classes`` (an index of -1) are counted in ``unseen``. The metrics leave them
+    out, because no prediction could be correct.
     """
     rows = np.asarray(probabilities, dtype=np.float32)
     if rows.ndim != 2 or rows.shape[1] != len(classes) or len(rows) != len(keys):
@@ -243,11 +243,11 @@ def evaluate(
     known = codes >= 0
     if not known.any():
         raise InputError(
-            "no image of the evaluation split bears a label that training saw"
+            "no test image has a label that is in the training set"
             if len(codes)
-            else "the evaluation split holds no labelled image",
+            else "there is no labelled test image",
             expected=f"images of {shortlist(classes)}",
-            remedy="give a test split with these labels",
+            remedy="use a test split with these labels",
         )
     kept = rows[known]
     return Evaluation(
@@ -264,7 +264,7 @@ def _codes(labels: Sequence[str] | ArrayLike, classes: Sequence[str]) -> tuple[N
     given = np.asarray(labels)
     if given.dtype.kind in "iu":
         if given.size and (given.min() < -1 or given.max() >= len(classes)):
-            raise InputError("a label lies outside the classes", expected=f"an index below {len(classes)}, or -1")
+            raise InputError("a label is not an index of the classes", expected=f"an index below {len(classes)}, or -1")
         codes = given.astype(np.intp)
         lost = int((codes < 0).sum())
         return codes, ({"(unnamed)": lost} if lost else {})
@@ -272,7 +272,3 @@ def _codes(labels: Sequence[str] | ArrayLike, classes: Sequence[str]) -> tuple[N
     codes = np.array([places.get(str(label), -1) for label in given], dtype=np.intp)
     names, counts = np.unique(given[codes < 0].astype(str), return_counts=True)
     return codes, {str(name): int(count) for name, count in zip(names, counts, strict=True)}
-
-
-def _share(part: np.intp, whole: np.intp) -> float:
-    return float(part / whole) if whole else 0.0

@@ -1,14 +1,23 @@
-"""How sure a measured share is."""
+"""Confidence intervals of shares and areas, and paired significance tests."""
 
 from dataclasses import dataclass
 from itertools import combinations
-from math import comb, erfc, sqrt
+from math import erfc, sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Z95", "Interval", "adjusted_p_values", "paired_difference", "paired_p_values", "two_sided", "wilson"]
+__all__ = [
+    "Z95",
+    "Interval",
+    "adjusted_p_values",
+    "outranked",
+    "paired_difference",
+    "paired_p_values",
+    "sign_test",
+    "wilson",
+]
 
 
 Z95 = 1.959963984540054
@@ -16,7 +25,7 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Interval:
-    """A measured value and the bounds between which the true one lies 19 times in 20."""
+    """A measured value with its 95 % confidence interval."""
 
     value: float
     low: float
@@ -27,7 +36,7 @@ class Interval:
 
 
 def wilson(hits: int, n: int) -> Interval:
-    """Returns the share ``hits / n`` with its 95 % Wilson score interval; of nothing, nothing is known: [0, 1].
+    """Returns the share ``hits / n`` with its 95 % Wilson score interval, which is [0, 1] for n = 0.
 
     >>> str(wilson(95, 100))
     '0.9500 [0.8882, 0.9785]'
@@ -41,31 +50,30 @@ def wilson(hits: int, n: int) -> Interval:
 
 
 def paired_difference(only_first: int, only_second: int, n: int) -> Interval:
-    """Returns the difference of two shares measured on the same n things, with its 95 % Bonett-Price interval."""
+    """Returns the difference of two shares of the same n images, with its 95 % Bonett-Price interval."""
     p, q = (only_first + 1) / (n + 2), (only_second + 1) / (n + 2)
     half = Z95 * sqrt(max(0.0, (p + q - (p - q) ** 2) / (n + 2)))
     return Interval((only_first - only_second) / n, max(-1.0, p - q - half), min(1.0, p - q + half))
 
 
-def two_sided(only_first: int, only_second: int) -> float:
-    """Returns how often a fair coin splits ``only_first + only_second`` throws at least as unevenly.
+def sign_test(only_first: int, only_second: int) -> float:
+    """Returns the exact two-sided p-value of McNemar's test, given how many images only one of two heads gets right.
 
-    >>> two_sided(8, 2)
+    >>> sign_test(8, 2)
     0.109375
     """
-    thrown, fewer = only_first + only_second, min(only_first, only_second)
-    if thrown <= 1000:
-        return min(1.0, 2 * sum(comb(thrown, k) for k in range(fewer + 1)) / (1 << thrown))
-    from scipy.stats import binom
+    from scipy.stats import binomtest
 
-    return min(1.0, 2 * float(binom.cdf(fewer, thrown, 0.5)))
+    differing = only_first + only_second
+    return float(binomtest(only_first, differing).pvalue) if differing else 1.0
 
 
 def paired_p_values(added: NDArray[np.bool_] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the p-values (m, m) of paired tests between tries (m, n) on the same images, Holm-adjusted.
+    """Returns the Holm-adjusted p-values (m, m) of paired tests between m predictions of the same n images.
 
-    Of hits and misses (bool) they are exact McNemar tests; of what each image adds to another mean, z-tests of the
-    mean difference. The adjustment is for all pairs, since the best try is known only once all were looked at.
+    ``added`` (m, n) is what each image adds to the figure. Booleans (correct or not) use the exact McNemar test,
+    numbers a z-test of the mean difference. The adjustment covers all pairs, since the best is picked after
+    looking at all.
     """
     m = len(added)
     table = np.ones((m, m))
@@ -80,7 +88,7 @@ def paired_p_values(added: NDArray[np.bool_] | NDArray[np.float64]) -> NDArray[n
 
 
 def _mcnemar(first: NDArray[Any], second: NDArray[Any]) -> float:
-    return two_sided(int((first & ~second).sum()), int((second & ~first).sum()))
+    return sign_test(int((first & ~second).sum()), int((second & ~first).sum()))
 
 
 def _z_test(first: NDArray[Any], second: NDArray[Any]) -> float:
@@ -90,7 +98,7 @@ def _z_test(first: NDArray[Any], second: NDArray[Any]) -> float:
 
 
 def adjusted_p_values(p_values: ArrayLike) -> NDArray[np.float64]:
-    """Returns p-values adjusted by Holm's method, so that all of them together err one time in twenty at 0.05.
+    """Returns p-values adjusted by Holm's method, so that the family-wise error rate at 0.05 is 5 %.
 
     >>> adjusted_p_values([0.01, 0.04, 0.03]).round(3).tolist()
     [0.03, 0.06, 0.06]
@@ -101,3 +109,32 @@ def adjusted_p_values(p_values: ArrayLike) -> NDArray[np.float64]:
     adjusted = np.empty_like(given)
     adjusted[order] = np.minimum(stepped, 1.0)
     return adjusted
+
+
+def outranked(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Returns the share of negatives below each positive, and of positives above each negative; a tie counts half.
+
+    The mean over the positives is the ROC-AUC.
+
+    >>> outranked(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, True, False, True])).tolist()
+    [1.0, 0.75, 0.75, 1.0]
+    """
+    positives = np.sort(scores[positive])
+    shares = np.empty(len(scores))
+    shares[positive] = _negatives_below(scores, positives, positive)
+    shares[~positive] = 1 - _places(positives, scores[~positive]) / len(positives)
+    return shares
+
+
+def _negatives_below(
+    scores: NDArray[np.floating], positives: NDArray[np.floating], positive: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    own = scores[positive]
+    below: NDArray[np.float64] = _places(np.sort(scores), own) - _places(positives, own)
+    return below / (len(scores) - len(positives))
+
+
+def _places(ordered: NDArray[np.floating], scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Returns how many of ``ordered`` are below each score, where equal ones count half."""
+    places: NDArray[np.float64] = (np.searchsorted(ordered, scores) + np.searchsorted(ordered, scores, "right")) / 2
+    return places

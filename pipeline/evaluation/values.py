@@ -1,4 +1,4 @@
-"""What a head for numbers or for tags is worth on images that it has not seen, each figure with its interval."""
+"""The metrics of a head for numbers or tags on test images, each with its 95 % interval."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Figure = Callable[[NDArray[np.intp]], float]
 
 
 def bootstrap(figure: Figure, n: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
-    """Returns ``figure`` of all n rows with its 95 % percentile interval over resamples of the rows.
+    """Returns ``figure`` of all n rows with its 95 % percentile bootstrap interval.
 
     >>> values = np.arange(100.0)
     >>> str(bootstrap(lambda rows: float(values[rows].mean()), 100))
@@ -45,12 +45,12 @@ class NumberEvaluation:
 
     @property
     def n(self) -> int:
-        """The number of images that the figures rest on."""
+        """The number of evaluated images."""
         return len(self.true)
 
     @cached_property
     def r2(self) -> Interval:
-        """The share of the test images' variance that is explained; 0 is what always saying their mean reaches."""
+        """The explained share of the variance; always predicting the mean of the test images gives 0."""
         return bootstrap(self._r2, self.n)
 
     @cached_property
@@ -61,13 +61,13 @@ class NumberEvaluation:
 
     @cached_property
     def rmse(self) -> Interval:
-        """The root of the mean squared error."""
+        """The root mean squared error."""
         squares = (self.true - self.predicted) ** 2
         return bootstrap(lambda rows: float(np.sqrt(squares[rows].mean())), self.n)
 
     @property
     def usual_mae(self) -> float:
-        """The mean absolute error of always saying the training images' mean."""
+        """The mean absolute error of always predicting the mean of the training images."""
         return float(np.abs(self.true - self.usual).mean())
 
     def _r2(self, rows: NDArray[np.intp]) -> float:
@@ -76,15 +76,16 @@ class NumberEvaluation:
         return 1 - float((off**2).sum()) / spread if spread > 0 else np.nan
 
     def summary(self) -> dict[str, Any]:
-        """Returns the figures as plain values, without the per-image rows."""
+        """Returns the metrics as plain values, without the rows per image."""
         return {**_plain(r2=self.r2, mae=self.mae, rmse=self.rmse), "usual_mae": self.usual_mae, "n": self.n}
 
     @property
     def sentence(self) -> str:
-        """The figures in words."""
+        """The metrics in one sentence."""
         return (
-            f"R² {_told(self.r2)}, mean absolute error {_told(self.mae)} "
-            f"(always saying {self.usual:.4g} would be {self.usual_mae:.4g}), root mean square error {_told(self.rmse)}"
+            f"R² {_formatted(self.r2)}, mean absolute error {_formatted(self.mae)} "
+            f"(always predicting {self.usual:.4g} gives {self.usual_mae:.4g}), "
+            f"root mean squared error {_formatted(self.rmse)}"
         )
 
 
@@ -101,34 +102,34 @@ class TagEvaluation:
 
     @property
     def n(self) -> int:
-        """The number of images that the figures rest on."""
+        """The number of evaluated images."""
         return len(self.true)
 
     @cached_property
     def average_precisions(self) -> dict[str, float | None]:
-        """The average precision of each tag; None for one that no test image bears."""
+        """The average precision of each tag; None where no test image has the tag."""
         everything = np.arange(self.n)
         found = [self._precision(everything, place) for place in range(len(self.names))]
         return {name: None if np.isnan(value) else float(value) for name, value in zip(self.names, found, strict=True)}
 
     @cached_property
     def mean_average_precision(self) -> Interval:
-        """The mean of the tags' average precisions, over tags that some image bears."""
+        """The mean average precision over the tags that some test image has."""
         places = range(len(self.names))
         return bootstrap(lambda rows: _mean([self._precision(rows, place) for place in places]), self.n, resamples=200)
 
     @cached_property
     def micro_f1(self) -> Interval:
-        """F1 over all pairs of image and tag, a tag being said where it is more probable than not."""
-        said = self.probabilities > THRESHOLD
-        hits, both = (said & self.true).sum(axis=1), said.sum(axis=1) + self.true.sum(axis=1)
+        """F1 over all pairs of image and tag; a tag is predicted where its probability is above one half."""
+        predicted = self.probabilities > THRESHOLD
+        hits, both = (predicted & self.true).sum(axis=1), predicted.sum(axis=1) + self.true.sum(axis=1)
         return bootstrap(lambda rows: 2 * float(hits[rows].sum()) / max(1, float(both[rows].sum())), self.n)
 
     @cached_property
     def macro_f1(self) -> Interval:
-        """The mean of the tags' F1, over tags that some image bears or is said to bear."""
-        said = self.probabilities > THRESHOLD
-        hits, both = said & self.true, said.astype(np.int64) + self.true
+        """The mean F1 over the tags that some image has or is predicted to have."""
+        predicted = self.probabilities > THRESHOLD
+        hits, both = predicted & self.true, predicted.astype(np.int64) + self.true
 
         def figure(rows: NDArray[np.intp]) -> float:
             some = both[rows].sum(axis=0)
@@ -138,12 +139,12 @@ class TagEvaluation:
 
     @property
     def usual_precision(self) -> float:
-        """The mean average precision of saying the same of every image: the tags' mean share."""
+        """The mean average precision of predicting the same for every image: the mean share of the tags."""
         shares = self.true.mean(axis=0)
         return float(shares[shares > 0].mean()) if shares.any() else 0.0
 
     def _precision(self, rows: NDArray[np.intp], place: int) -> float:
-        """Returns the mean, over images with the tag, of the precision down to them; ties count as one step."""
+        """Returns the average precision of a tag on some rows; equal scores count as one step."""
         true, score = self.true[rows, place], self.probabilities[rows, place]
         if not true.any():
             return np.nan
@@ -153,7 +154,7 @@ class TagEvaluation:
         return float(np.sum(np.diff(hits, prepend=0) * hits / (ends + 1)) / true.sum())
 
     def summary(self) -> dict[str, Any]:
-        """Returns the figures as plain values, without the per-image rows."""
+        """Returns the metrics as plain values, without the rows per image."""
         figures = {name: getattr(self, name) for name in ("mean_average_precision", "micro_f1", "macro_f1")}
         return {
             **_plain(**figures),
@@ -164,10 +165,11 @@ class TagEvaluation:
 
     @property
     def sentence(self) -> str:
-        """The figures in words."""
+        """The metrics in one sentence."""
         return (
-            f"mean average precision {_told(self.mean_average_precision)} (saying the same of every image would be "
-            f"{self.usual_precision:.4g}), F1 {_told(self.micro_f1)} over all tags and {_told(self.macro_f1)} a tag"
+            f"mean average precision {_formatted(self.mean_average_precision)} (predicting the same for every image "
+            f"gives {self.usual_precision:.4g}), F1 {_formatted(self.micro_f1)} over all tags and "
+            f"{_formatted(self.macro_f1)} per tag"
         )
 
 
@@ -175,7 +177,7 @@ def _plain(**figures: Interval) -> dict[str, Any]:
     return {name: {"value": figure.value, "low": figure.low, "high": figure.high} for name, figure in figures.items()}
 
 
-def _told(figure: Interval) -> str:
+def _formatted(figure: Interval) -> str:
     return f"{figure.value:.4g} (95 % interval {figure.low:.4g} to {figure.high:.4g})"
 
 

@@ -33,7 +33,7 @@ from penult.pipeline.samples.rows import TrainingRows, choose_rows, pick_evenly
 from penult.pipeline.samples.targets import LABEL, labelled
 from penult.pipeline.training.recording import Trained
 from penult.pipeline.training.testing import retest
-from penult.store import Store, open_store
+from penult.store import Store, as_store
 from penult.store.catalog.datasets import Dataset
 from penult.store.features import features_text
 from penult.store.tables.leaks import Conflict, find_contradictions, find_leaks
@@ -60,7 +60,7 @@ def report(
     ``map_by`` is "pca", or "umap" with the extra of that name. The report also shows ``insights``.
     """
     progress = progress or Silent()
-    opened = store if isinstance(store, Store) else open_store(store, create=False)
+    opened = as_store(store)
     found = head if isinstance(head, Head) else saved_head(opened, head)
     with progress.task("Report", total=1, unit="file") as task:
         trained = retest(found, opened)
@@ -122,7 +122,7 @@ def _command(trained: Trained, store: Store) -> str:
             words += ["--param", f"{name}={value}"]
     if card.abstention is not None:
         words += ["--min-accuracy", str(card.abstention["wanted"])]
-    return shlex.join([*words, "--store", store.spelt])
+    return shlex.join([*words, "--store", store.short_address])
 
 
 def _baselines(backbone: Backbone, store: Store, rows: TrainingRows) -> list[Baseline]:

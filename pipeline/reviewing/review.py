@@ -14,7 +14,7 @@ from penult.pipeline.reviewing.labels import find_label_issues, select_to_label
 from penult.pipeline.reviewing.neighbours import near_duplicates, nearest, outliers
 from penult.pipeline.reviewing.options import REASONS, ReviewOptions
 from penult.pipeline.samples.targets import labelled
-from penult.store import Store, open_store
+from penult.store import Store, as_store
 from penult.store.catalog.datasets import Dataset
 from penult.store.features import choose_spaces, gather
 from penult.store.tables.columns import missing_in
@@ -115,7 +115,7 @@ def review(
     split with this list biases a later test.
     """
     options, progress = options or ReviewOptions(), progress or Silent()
-    opened = store if isinstance(store, Store) else open_store(store, create=False)
+    opened = as_store(store)
     whole = opened.catalog.datasets.load(dataset, options.version)
     table = labelled(whole, options.target, options.task)
     found = _Findings(table, gather(choose_spaces(opened, features, backbone), table.keys), options)

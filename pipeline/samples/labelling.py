@@ -1,4 +1,4 @@
-"""Decides which samples a dataset holds, with what label and in which split, and says what it left out and why."""
+"""Turns image files into the samples of a dataset: one per distinct image, with its label and split."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from penult.errors import InputError
 from penult.pipeline.images.image_file import SPLIT_NAMES, ImageFile
+from penult.pipeline.words import counted
 
-# Of the splits that the same bytes stand in, the one that keeps them: training must not see what is tested.
+# Where the same image is in several splits, the first of these keeps it: a tested image must not be trained on.
 PRECEDENCE = ("test", "val", "train")
 
 
@@ -23,7 +24,7 @@ class LabelledSample:
 
 @dataclass
 class Labelling:
-    """The samples, and what became of the files that are not among them."""
+    """The samples, and the files that were left out."""
 
     samples: list[LabelledSample] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -32,7 +33,7 @@ class Labelling:
 
 
 def label_images(files: Sequence[ImageFile], keys: Sequence[bytes | None]) -> Labelling:
-    """Makes one sample of each distinct labelled image; ``keys`` are None for files that could not be used."""
+    """Returns one sample per distinct labelled image; ``keys`` are None for unusable files."""
     labelling = Labelling()
     copies: dict[bytes, list[ImageFile]] = defaultdict(list)
     unlabelled = 0
@@ -42,7 +43,7 @@ def label_images(files: Sequence[ImageFile], keys: Sequence[bytes | None]) -> La
         elif key is not None:
             copies[key].append(file)
     if unlabelled:
-        labelling.notes.append(f"{unlabelled:,} files have no label and take no part")
+        labelling.notes.append(f"left out because of no label: {counted(unlabelled, 'file')}")
     for key, same in copies.items():
         _take(labelling, key, same)
     _note_copies(labelling, copies)
@@ -69,16 +70,17 @@ def _note_copies(labelling: Labelling, copies: Mapping[bytes, Sequence[ImageFile
     if labelling.conflicts:
         shown = "; ".join(_spell(same) for same in list(labelling.conflicts.values())[:3])
         labelling.notes.append(
-            f"{len(labelling.conflicts):,} images stand under several labels and are left out: {shown}"
+            f"left out because of several labels: {counted(len(labelling.conflicts), 'image')}: {shown}"
         )
     if labelling.leaks:
         shown = "; ".join(_spell(same) for same in list(labelling.leaks.values())[:3])
         labelling.notes.append(
-            f"{len(labelling.leaks):,} images stand in several splits; only the tested copy is used: {shown}"
+            "in several splits, of which only the tested copy is used: "
+            f"{counted(len(labelling.leaks), 'image')}: {shown}"
         )
     spare = sum(len(same) - 1 for key, same in copies.items() if key not in labelling.conflicts)
     if spare:
-        labelling.notes.append(f"{spare:,} files are exact copies of others and count once")
+        labelling.notes.append(f"exact copies of other files, which count once: {counted(spare, 'file')}")
 
 
 def _spell(same: Sequence[ImageFile]) -> str:
@@ -86,10 +88,10 @@ def _spell(same: Sequence[ImageFile]) -> str:
 
 
 def _fill_splits(labelling: Labelling) -> None:
-    """Puts the images without a split, where others have one, into training."""
+    """Puts images without a split into training, where other images have a split."""
     given = Counter(sample.split for sample in labelling.samples)
     if None in given and len(given) > 1:
-        labelling.notes.append(f"{given[None]:,} images have no split, where others have one; they are trained on")
+        labelling.notes.append(f"trained on, because only other images have a split: {counted(given[None], 'image')}")
         labelling.samples = [
             sample if sample.split else LabelledSample(sample.key, sample.path, sample.label, "train")
             for sample in labelling.samples
@@ -97,23 +99,23 @@ def _fill_splits(labelling: Labelling) -> None:
 
 
 def check_trainable(classes: Sequence[str], source: str) -> None:
-    """Raises InputError where no classifier can come of images of these classes, and says what is missing."""
+    """Raises InputError where these classes are not enough to train a classifier."""
     if not classes:
         raise InputError(
             f"No image in {source!r} has a label",
-            expected="one folder per class (cats/…, dogs/…), perhaps below train/ and test/, or a table with the "
+            expected="one folder per class (cats/…, dogs/…), optionally inside train/ and test/, or a table with the "
             "columns 'path' and 'label'",
-            remedy="sort the images into folders named after their classes, or call the table's column 'label'",
+            remedy="sort the images into folders named after their classes, or name the table's column 'label'",
         )
     if all(name.lower() in SPLIT_NAMES for name in classes):
         raise InputError(
-            f"The classes in {source!r} would be {', '.join(classes)}, which are the names of splits",
-            expected="a folder for each class within each of them (train/cats/…, train/dogs/…, test/cats/…, …)",
+            f"The classes in {source!r} would be {', '.join(classes)}, which are names of splits",
+            expected="one folder per class within each of them (train/cats/…, train/dogs/…, test/cats/…, …)",
             remedy="sort the images into folders named after their classes",
         )
     if len(classes) == 1:
         raise InputError(
-            f"All images in {source!r} are of one class, {classes[0]!r}",
+            f"All images in {source!r} have the same class, {classes[0]!r}",
             expected="at least two classes",
-            remedy="add a folder with images of what is not " + repr(classes[0]),
+            remedy=f"add a folder with images that do not show {classes[0]!r}",
         )

@@ -1,4 +1,4 @@
-"""Labels come in from a table and splits are made anew, each as a new version of a dataset; no feature is touched."""
+"""Imports labels from a table and makes new splits, each as a new version of a dataset."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from penult.errors import InputError
+from penult.pipeline.words import counted
 from penult.store import Store
 from penult.store.catalog.datasets import Dataset
 from penult.store.tables.columns import Kind
@@ -15,24 +16,24 @@ from penult.store.tables.joining import join
 from penult.store.tables.splits import split_by_key, split_by_time
 from penult.store.tables.table import Table
 
-# How many lines of a table a note names.
+# How many lines of the table a note lists.
 NAMED_LINES = 3
 
 
 @dataclass(frozen=True)
 class Relabelled:
-    """The dataset's newest version, and what of the table is not in it."""
+    """The new version of the dataset, and notes about rows that are not in it."""
 
     dataset: Dataset
     notes: tuple[str, ...]
 
 
 def import_labels(store: Store, source: str | Path, *, name: str, base: str | Path | None = None) -> Relabelled:
-    """Makes the rows of a CSV or Parquet table the newest version of a dataset.
+    """Saves the rows of a CSV or Parquet table as a new version of a dataset.
 
-    Each row names an image that the store has features of, by ``key`` or by ``path`` (relative to ``base``, by default
-    the table's own folder). Where the table says no ``split``, images keep the one they have in the dataset, and new
-    ones get one by their keys. Columns of text stay text, whatever the cells of a CSV look like.
+    Each row identifies an image in the store by ``key`` or by ``path``, relative to ``base`` (by default the table's
+    folder). Without a column ``split``, images keep their split, and new images get one by their keys. A column that
+    contains text in the dataset stays text, whatever the CSV cells look like.
     """
     sheet = read_table(source, kinds=_texts(store, name))
     joined = join(sheet, store.catalog.files.table(), base=base)
@@ -40,15 +41,15 @@ def import_labels(store: Store, source: str | Path, *, name: str, base: str | Pa
     if len(joined.unmatched):
         named = ", ".join(sheet.where(int(row)) for row in joined.unmatched[:NAMED_LINES])
         notes.append(
-            f"{len(joined.unmatched):,} rows name no image of the store and are left out ({named}); "
-            "'penult extract' brings their images in"
+            f"left out because their image is not in the store: {counted(len(joined.unmatched), 'row')} ({named}); "
+            "'penult extract' adds images"
         )
     if len(joined.repeated):
-        notes.append(f"{len(joined.repeated):,} rows say again what an earlier one says")
+        notes.append(f"repeated from an earlier row: {counted(len(joined.repeated), 'row')}")
     if not len(joined.table):
         raise InputError(
-            f"None of the {len(sheet):,} rows of {source} names an image of the store",
-            expected="paths of images that were extracted, relative to the table's folder, or their keys",
+            f"None of the {len(sheet):,} rows of {source} identifies an image in the store",
+            expected="paths of extracted images, relative to the table's folder, or their keys",
             remedy="run 'penult extract' on the images first, or name their folder with --base",
         )
     table = joined.table
@@ -58,7 +59,7 @@ def import_labels(store: Store, source: str | Path, *, name: str, base: str | Pa
 
 
 def _texts(store: Store, name: str) -> dict[str, Kind]:
-    """Returns the columns of the newest version that hold text: a class called true is none of truth values."""
+    """Returns the text columns of the newest version, so that a class named "true" is not read as a boolean."""
     if name not in store.catalog.datasets.names():
         return {}
     columns = store.catalog.datasets.load(name).columns.items()
@@ -66,7 +67,7 @@ def _texts(store: Store, name: str) -> dict[str, Kind]:
 
 
 def splits_of(store: Store, name: str) -> Mapping[bytes, str]:
-    """Returns the split of each key in the newest version of a dataset, and nothing where there is none."""
+    """Returns the split of each key in the newest version of a dataset."""
     if name not in store.catalog.datasets.names():
         return {}
     newest = store.catalog.datasets.load(name)
@@ -77,7 +78,7 @@ def splits_of(store: Store, name: str) -> Mapping[bytes, str]:
 
 @dataclass(frozen=True)
 class SplitRule:
-    """How a split is made: by key in ``fractions``, whole groups on one side; or by ``column`` at the time ``cut``."""
+    """How to split: by key, with whole groups on one side; or by ``column`` at the time ``cut``."""
 
     test: float = 0.2
     val: float = 0.0
@@ -88,16 +89,16 @@ class SplitRule:
 
 
 def split_dataset(store: Store, name: str, rule: SplitRule) -> Dataset:
-    """Splits a dataset anew, as a new version; earlier splits do not count."""
+    """Splits a dataset as a new version, independently of earlier splits."""
     table = store.catalog.datasets.load(name)
     if rule.column is not None:
         if rule.cut is None:
-            raise InputError("A column was named and no time to cut at", remedy="give --cut, as in --cut 2024-06-01")
+            raise InputError("--column was given without --cut", remedy="add --cut, for example --cut 2024-06-01")
         splits = split_by_time(_column(table, rule.column), _cut(rule.cut))
     else:
         fractions = {"train": 1 - rule.test - rule.val, "val": rule.val, "test": rule.test}
         if min(fractions.values()) < 0 or not fractions["train"] > 0:
-            raise InputError(f"The test takes {rule.test} and val {rule.val}", expected="shares with a sum below 1")
+            raise InputError(f"The shares are {rule.test} for test and {rule.val} for val", expected="a sum below 1")
         groups = None if rule.group is None else _column(table, rule.group)
         given = {split: share for split, share in fractions.items() if share}
         splits = split_by_key(table.keys, table.labels, fractions=given, groups=groups, salt=rule.salt)

@@ -119,7 +119,7 @@ def _labels(dataset: Dataset, target: Target) -> tuple[NDArray[Any], NDArray[np.
         codes = np.zeros(len(is_known), np.intp)
         codes[is_known] = np.unique(target.values[is_known], axis=0, return_inverse=True)[1].ravel()
         return target.values, codes, is_known
-    column = labelled(dataset, *target.columns, target.task).labels
+    column = labelled(dataset, target.columns[0], target.task).labels
     assert column is not None
     labels = np.where(missing_in(column), "", column).astype(str)
     return labels, np.unique(labels, return_inverse=True)[1], labels != ""

@@ -1,4 +1,4 @@
-"""What of a dataset is to be predicted: one of several classes, a number, or tags of which an image may bear many."""
+"""What to predict from a dataset: one of several classes, a number, or tags of which an image may have several."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,14 +18,14 @@ __all__ = ["LABEL", "SEPARATOR", "Target", "labelled", "target_of"]
 
 LABEL = "label"
 SEPARATOR = "|"
-"""What stands between the tags of one cell."""
+"""Separates the tags in one cell."""
 
 
 @dataclass(frozen=True)
 class Target:
     """What is predicted: the dataset's ``columns``, the task, and the ``names`` of the tags or of the number.
 
-    ``values`` (n, T) are float64, NaN where a row says nothing; classes have none here.
+    ``values`` (n, T) are float64, with NaN for an empty cell. They are None for classes.
     """
 
     columns: tuple[str, ...]
@@ -35,11 +35,11 @@ class Target:
 
 
 def target_of(table: Table, target: str = LABEL, task: Task | None = None) -> Target:
-    """Reads what ``target`` names: a column of text (classes) or of numbers, or columns of truth values (tags).
+    """Reads the columns in ``target``: one of text (classes) or numbers, or several of true and false (tags).
 
-    Several columns are separated by commas, and ``*`` stands for any part of a name: ``tag-*``. ``task`` decides where
-    a column could be either: numbers that are codes of classes, or text with several tags separated by ``|``. The
-    column ``label`` holds classes unless a task is given.
+    Commas separate columns, and ``*`` matches any part of a name: ``tag-*``. ``task`` decides where a column can be
+    read in two ways: numbers that are class codes, or text with tags separated by ``|``. The column ``label`` contains
+    classes unless a task is given.
     """
     columns = _columns(table, target)
     kinds = {kind_of(table.columns[name]) for name in columns}
@@ -59,9 +59,9 @@ def target_of(table: Table, target: str = LABEL, task: Task | None = None) -> Ta
 
 
 def labelled(dataset: Dataset, target: str = LABEL, task: Task | None = None) -> Dataset:
-    """Returns the dataset with the column of classes that ``target`` names as its labels.
+    """Returns the dataset with the column of classes ``target`` as its labels.
 
-    Nobody means "cat " as another class than "cat", nor blanks as a class at all: spaces around a label do not count.
+    Spaces around a label are removed, and a label of spaces only counts as missing.
     """
     if target == LABEL and task is None:
         return _trimmed(dataset)
@@ -101,16 +101,17 @@ def _columns(table: Table, target: str) -> tuple[str, ...]:
 def _require_one(columns: Sequence[str], task: Task) -> None:
     if len(columns) > 1:
         raise InputError(
-            f"the target is {len(columns)} columns, {', '.join(columns)}, and this is {task}", expected="one column"
+            f"the target has {len(columns)} columns, {', '.join(columns)}, and the task is {task}",
+            expected="one column",
         )
 
 
 def _numbers(name: str, column: NDArray[Any]) -> NDArray[np.float64]:
     if kind_of(column) not in {"int", "float"}:
-        raise InputError(f"the column {name!r} holds {kind_of(column)}", expected="numbers to be predicted")
+        raise InputError(f"the column {name!r} contains {kind_of(column)}", expected="numbers to predict")
     values = np.array([np.nan if value is None else value for value in column], np.float64)
     if np.isinf(values).any():
-        raise InputError(f"the column {name!r} holds infinite numbers", expected="finite ones, or empty cells")
+        raise InputError(f"the column {name!r} contains infinite numbers", expected="finite numbers, or empty cells")
     return values[:, None]
 
 
@@ -123,16 +124,16 @@ def _tags(table: Table, columns: tuple[str, ...]) -> Target:
         bits = np.array([value if value in (0, 1) else np.nan for value in values], np.float64)
         if not np.array_equal(np.isnan(bits), missing_in(table.columns[name])):
             raise InputError(
-                f"the column {name!r} holds {kind_of(table.columns[name])}",
+                f"the column {name!r} contains {kind_of(table.columns[name])}",
                 expected="true and false, or 1 and 0, for each of several columns",
-                remedy="name one column of numbers, or the columns that say which tags an image bears",
+                remedy="name one column of numbers, or columns of true and false, one per tag",
             )
         parts.append(bits)
     return Target(columns, "multilabel", columns, np.column_stack(parts))
 
 
 def _listed(columns: tuple[str, ...], cells: NDArray[Any]) -> Target:
-    """Reads tags that stand side by side in one cell; an empty cell says nothing, a lone separator that none apply."""
+    """Reads the tags of each cell. An empty cell means unknown, a lone separator means no tags."""
     held = [None if cell is None else {tag.strip() for tag in cell.split(SEPARATOR)} - {""} for cell in cells]
     names = tuple(sorted(set().union(*(tags for tags in held if tags))))
     places = {name: place for place, name in enumerate(names)}

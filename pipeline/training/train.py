@@ -27,7 +27,7 @@ from penult.pipeline.training.recording import Trained, draft_card, head_name, m
 from penult.pipeline.training.testing import evaluate_estimator, tested_paths
 from penult.pipeline.training.view_rows import AVERAGED, training_views, views_of
 from penult.pipeline.words import shortlist
-from penult.store import Space, Store, open_store
+from penult.store import Space, Store, as_store
 from penult.store.features import choose_spaces, gather, precision_notes
 
 __all__ = ["train"]
@@ -55,7 +55,7 @@ def train(
     """
     began = time.perf_counter()
     options, progress = options or TrainOptions(), progress or Silent()
-    opened = store if isinstance(store, Store) else open_store(store, create=False)
+    opened = as_store(store)
     require_writable(opened)
     table = opened.catalog.datasets.load(dataset, options.version)
     spaces = choose_spaces(opened, features, backbone)

@@ -1,4 +1,4 @@
-"""Views of the training images side by side: what augmentation is to a network that is trained, for cached features."""
+"""Training rows of several views of each image: data augmentation with cached features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,17 +12,17 @@ from penult.pipeline.samples.rows import Samples
 from penult.store import Space, Store
 from penult.store.features import gather
 
-__all__ = ["AVERAGED", "SeenViews", "training_views", "views_of"]
+__all__ = ["AVERAGED", "ViewRows", "training_views", "views_of"]
 
 AVERAGED = (
-    "The test images were judged by the mean over these views; predict takes it with --views, and otherwise looks at "
-    "the image as it is."
+    "Test images were predicted by the mean over these views. 'penult predict --views' does the same; without it, only "
+    "the unchanged image is used."
 )
 
 
 @dataclass(frozen=True)
-class SeenViews:
-    """The rows of all views, one view after the other; the views of an image are of one group."""
+class ViewRows:
+    """The rows of all views, one view after the other. The views of an image form a group."""
 
     inputs: NDArray[np.float32]
     codes: NDArray[np.intp]
@@ -31,7 +31,7 @@ class SeenViews:
 
 
 def views_of(store: Store, spaces: Sequence[Space], views: Sequence[str]) -> list[list[Space]]:
-    """Returns for each view the spaces that show it and are otherwise ``spaces``."""
+    """Returns for each view the spaces that differ from ``spaces`` in the view only."""
     held = {space.spec.id: space for space in store.spaces()}
     found = []
     for view in views or [space.spec.view for space in spaces[:1]]:
@@ -39,19 +39,18 @@ def views_of(store: Store, spaces: Sequence[Space], views: Sequence[str]) -> lis
         lacking = [spec for spec in specs if spec.id not in held]
         if lacking:
             raise InputError(
-                f"The store holds no features {lacking[0].name}",
-                expected=f"a space of each of the views {', '.join(views)}",
+                f"The store has no features {lacking[0].name}",
+                expected=f"a space for each of the views {', '.join(views)}",
                 remedy=f"penult extract IMAGES --backbone {lacking[0].backbone} --views {','.join(views)}",
             )
         found.append([held[spec.id] for spec in specs])
     return found
 
 
-def training_views(views: Sequence[Sequence[Space]], samples: Samples, codes: NDArray[np.intp]) -> SeenViews:
+def training_views(views: Sequence[Sequence[Space]], samples: Samples, codes: NDArray[np.intp]) -> ViewRows:
     """Returns the rows of ``samples`` in all ``views``.
 
-    Where folds are made among them, the views of an image stay together: a head that was fitted on one view of an
-    image would be judged on another.
+    The views of an image form a group, so that cross-validation never tests on one view of a training image.
     """
     inputs = np.concatenate([gather(spaces, samples.keys) for spaces in views])
     own = (
@@ -59,4 +58,4 @@ def training_views(views: Sequence[Sequence[Space]], samples: Samples, codes: ND
     )
     names = ", ".join(spaces[0].spec.view for spaces in views)
     note = f"Trained on {len(views)} views of each of {len(samples):,} images: {names}."
-    return SeenViews(inputs, np.tile(codes, len(views)), np.tile(own, len(views)), note)
+    return ViewRows(inputs, np.tile(codes, len(views)), np.tile(own, len(views)), note)

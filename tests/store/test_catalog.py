@@ -65,7 +65,7 @@ def test_recording_again_replaces_and_forgetting_removes(catalog: Catalog) -> No
 
 def test_all_files_come_back_in_order_over_many_blocks(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penult.store.catalog.files.BLOCK", 3)
-    monkeypatch.setattr("penult.store.catalog.paths.BLOCK", 3)
+    monkeypatch.setattr("penult.store.catalog.rows.BLOCK", 3)
     rows = [seen(f"{place}-{name}", size=place) for place in range(3) for name in NAMES]
     catalog.files.record(rows)
     found = list(catalog.files.all())
@@ -146,9 +146,9 @@ def test_a_job_has_its_receipt_when_it_is_over(catalog: Catalog) -> None:
     assert done.finished is not None
     assert done.started <= done.finished
     assert (running.id, running.finished, running.receipt) == (second, None, None)
-    with pytest.raises(UnknownNameError, match="No job has the number 99"):
+    with pytest.raises(UnknownNameError, match="no job with the number 99"):
         catalog.jobs.finish(99, {})
-    with pytest.raises(InputError, match="cannot keep these values"):
+    with pytest.raises(InputError, match="cannot store these values"):
         catalog.jobs.start("extract", {"path": Path()})
 
 

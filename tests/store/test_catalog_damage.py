@@ -132,10 +132,10 @@ def test_a_sound_catalog_has_no_damage(tmp_path: Path) -> None:
         ("UPDATE datasets SET newest = 2", "2 rows of the table datasets"),
         ("UPDATE heads SET card = '{}'", "1 rows of the table heads"),
         ("UPDATE jobs SET receipt = NULL", "1 rows of the table jobs"),
-        ("UPDATE blocks SET data = zeroblob(20)", "version 1 of dataset 'insects': a block of rows cannot be unpacked"),
+        ("UPDATE blocks SET data = zeroblob(20)", "dataset 'insects': a block of rows cannot be decompressed"),
         ("UPDATE blocks SET size = 1 << 40", "a block of rows claims 1099511627776 bytes"),
         ("UPDATE blocks SET size = size - 1", "a block of rows fails its checksum"),
-        ("DELETE FROM blocks", "a block of rows is not there"),
+        ("DELETE FROM blocks", "a block of rows is missing"),
     ],
 )
 def test_damage_is_found_and_the_rest_carried_over(statement: str, words: str, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_dataset_never_falls_back_to_an_older_version_in_silence(tmp_path: Pat
     damage(path, "DELETE FROM versions WHERE name = 'insects' AND version = 3")
     with Catalog(path) as catalog:
         for act in (lambda: catalog.datasets.load("insects"), catalog.datasets.names):
-            with pytest.raises(StoreDamagedError, match="a version of dataset 'insects' is not there"):
+            with pytest.raises(StoreDamagedError, match="a version of dataset 'insects' is missing"):
                 act()
     assert "version 3 of dataset 'insects' is lost" in Catalog.rescue(path).lost
     with Catalog(path) as catalog:
@@ -203,7 +203,7 @@ def test_a_file_that_is_no_database_is_set_aside_whole(tmp_path: Path) -> None:
         rescued = Catalog.rescue(path)
         assert rescued.aside == tmp_path / f"catalog.sqlite.damaged-{number}"
         assert rescued.aside.read_bytes() == b"rubbish" * 1000
-        assert "nothing of the file can be read" in rescued.lost[0]
+        assert "the file cannot be read" in rescued.lost[0]
         with Catalog(path) as catalog:
             assert not len(catalog.files)
 
@@ -223,7 +223,7 @@ def test_what_is_in_the_log_only_is_carried_over(tmp_path: Path) -> None:
 def test_a_table_out_of_order_is_reported_and_not_read_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penult.store.catalog.paths.BLOCK", 10)
+    monkeypatch.setattr("penult.store.catalog.rows.BLOCK", 10)
     path = tmp_path / "catalog.sqlite"
     with Catalog(path) as catalog:
         catalog.files.record(SeenFile(*stat, key) for stat, key in zip(STATS, KEYS, strict=True))

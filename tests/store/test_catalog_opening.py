@@ -95,7 +95,7 @@ def test_another_journal_serves_where_it_does_not_and_a_note_says_so(
 def on_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(f"36 27 0:52 / {tmp_path} rw,relatime shared:1 - nfs4 server:/export rw\n")
-    monkeypatch.setattr("penult.store.files.folders.TABLE", table)
+    monkeypatch.setattr("penult.store.files.local.MOUNTS", table)
 
 
 @pytest.mark.usefixtures("on_a_network")
@@ -117,7 +117,7 @@ def test_one_that_a_process_of_the_disks_own_machine_has_open_is_left_to_it(
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("PRAGMA journal_mode = WAL")
     holder.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    with pytest.raises(StoreWriteError, match="Another process has held"):
+    with pytest.raises(StoreWriteError, match="Another process has locked"):
         Catalog(path)
     holder.close()
     Catalog(path).close()
@@ -176,7 +176,7 @@ def test_a_folder_that_may_not_be_written_opens_for_reading_and_says_so(path: Pa
     """
     printed = as_nobody(script, open_folder)
     assert printed.startswith("True [b'kkkkkkkkkkkkkkkk']")
-    assert "open for reading only: the file or its folder may not be written" in printed
+    assert "open for reading only: the file or its folder is read-only" in printed
     assert "refused:" in printed
 
 
@@ -212,7 +212,7 @@ def test_a_folder_that_was_left_without_one_and_cannot_be_written_has_an_empty_o
 @pytest.mark.parametrize("target", ["catalog.sqlite", "nowhere", "."])
 def test_a_link_that_leads_to_no_file_is_refused(target: str, tmp_path: Path) -> None:
     (tmp_path / "catalog.sqlite").symlink_to(target)
-    with pytest.raises(StoreFormatError, match="is no file"):
+    with pytest.raises(StoreFormatError, match="is not a file"):
         Catalog(tmp_path / "catalog.sqlite")
 
 
@@ -228,10 +228,10 @@ def test_a_newer_catalog_is_refused(path: Path, readonly: bool) -> None:
 @pytest.mark.parametrize(
     ("statements", "words"),
     [
-        (["PRAGMA application_id = 7"], "an SQLite file of something else"),
-        (["PRAGMA user_version = 0"], "no version"),
+        (["PRAGMA application_id = 7"], "an SQLite file of another program"),
+        (["PRAGMA user_version = 0"], "no catalog version"),
         (["DROP TABLE heads"], "not those of a catalog of version 1"),
-        (["CREATE TRIGGER t AFTER INSERT ON files BEGIN DELETE FROM ledger; END"], "it carries t"),
+        (["CREATE TRIGGER t AFTER INSERT ON files BEGIN DELETE FROM ledger; END"], "it contains t"),
         (["CREATE TEMP TABLE x (y)", "ALTER TABLE heads RENAME TO h", "CREATE VIEW heads AS SELECT * FROM h"], "heads"),
     ],
 )
@@ -269,7 +269,7 @@ def test_a_migration_happens_whole_or_not_at_all(path: Path, monkeypatch: pytest
     before = path.read_bytes()
     with Catalog(path, readonly=True) as catalog:
         assert catalog.files.known([STAT]) == [b"k" * 16]
-        assert "read from a copy" in catalog.notes[0]
+        assert "read from a temporary copy" in catalog.notes[0]
     assert path.read_bytes() == before
     with Catalog(path) as catalog:
         assert catalog.files.known([STAT]) == [b"k" * 16]
@@ -357,7 +357,7 @@ def test_another_process_that_holds_it_too_long_is_named(path: Path, monkeypatch
     with Catalog(path) as catalog:
         holder.execute("BEGIN IMMEDIATE")
         assert catalog.files.known([STAT]) == [b"k" * 16]
-        with pytest.raises(StoreWriteError, match=r"Another process has held .* for more than 0.05 s"):
+        with pytest.raises(StoreWriteError, match=r"Another process has locked .* for more than 0.05 s"):
             catalog.files.record([SEEN])
     holder.close()
 
@@ -379,7 +379,7 @@ def test_a_full_disk_takes_back_what_does_not_fit_and_keeps_the_rest(path: Path)
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages + 4}")
         keys = np.random.default_rng(0).integers(0, 256, (5000, 16), np.uint8)
-        with pytest.raises(StoreWriteError, match=r"cannot be written: database or disk is full.*free space"):
+        with pytest.raises(StoreWriteError, match=r"cannot be written: database or disk is full.*free some space"):
             catalog.datasets.save("D", Table(keys, tuple(f"{number}.jpg" for number in range(5000))))
         with pytest.raises(StoreWriteError, match="disk is full"):
             catalog.files.record(SeenFile(f"{number}.jpg", 1, 1, b"k" * 16) for number in range(5000))

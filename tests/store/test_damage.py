@@ -9,6 +9,7 @@ import pytest
 
 from penult.errors import StoreDamagedError, StoreFormatError
 from penult.store import Space
+from penult.store.files.local import LocalPath
 from penult.store.shards.container import open_container
 from tests.store.rig.harm import files_of, flips, harmed, is_noticed, page_harms, store_with_everything, the_space
 from tests.store.rig.samples import add, batches_in, keys_of, rows_of
@@ -25,7 +26,7 @@ def flip(file: Path, place: int) -> None:
 
 
 def flip_in(file: Path, section: str, place: int) -> None:
-    with open_container(file) as container:
+    with open_container(LocalPath(file)) as container:
         offset = container.layout.sections[section].offset
     flip(file, offset + place)
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from penult.errors import StoreDamagedError, StoreWriteError
 from penult.store import Space, open_store
+from penult.store.files.local import LocalPath
 from penult.store.shards.container import open_container
 from penult.store.spaces.lookup import Lookup
 from tests.store.rig.powerloss import lose_power_everywhere
@@ -114,14 +115,14 @@ def test_a_batch_is_visible_whole_or_not_at_all(space: Space, monkeypatch: pytes
 
 def test_a_read_returns_exactly_the_committed_set_of_one_moment(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     add(space, 0)
-    other, finding = open_store(space.path.parents[1]).space(SPEC), Lookup.everything
+    other, finding = open_store(space.path.parents[1]).space(SPEC), Lookup.table
 
     def overtaken(lookup: Lookup) -> object:
         add(other, 1)
         add(other, 2)
         return finding(lookup)
 
-    monkeypatch.setattr(Lookup, "everything", overtaken)
+    monkeypatch.setattr(Lookup, "table", overtaken)
     assert {key.tobytes() for key in space.load().keys} == {key.tobytes() for key in keys_of(0)}
     monkeypatch.undo()
     assert batches_in(space) == {0, 1, 2}
@@ -130,7 +131,7 @@ def test_a_read_returns_exactly_the_committed_set_of_one_moment(space: Space, mo
 def test_a_read_never_returns_a_row_whose_checksum_does_not_match(space: Space) -> None:
     add(space, 0, rows=300)
     keys, shard = keys_of(0, 300), next((space.path / "shards").iterdir())
-    with open_container(shard) as file:
+    with open_container(LocalPath(shard)) as file:
         section = file.layout.sections["features"]
     content = bytearray(shard.read_bytes())
     content[section.offset + section.size_bytes // 2] ^= 1
@@ -150,7 +151,7 @@ def test_a_read_never_returns_a_row_whose_checksum_does_not_match(space: Space) 
 def test_a_read_never_returns_a_row_under_another_key(space: Space, section: str) -> None:
     add(space, 0, rows=300)
     shard = next((space.path / "shards").iterdir())
-    with open_container(shard) as file:
+    with open_container(LocalPath(shard)) as file:
         start = file.layout.sections[section].offset
         size = file.layout.sections[section].size_bytes // 300
     content = bytearray(shard.read_bytes())

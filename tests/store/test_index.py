@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from penult.store import Space, open_store
+from penult.store.files.local import LocalPath
 from penult.store.keys import halves, key_of
 from penult.store.shards.key_table import ABSENT
 from penult.store.spaces import index
@@ -75,7 +76,7 @@ def test_single_keys_are_found_without_reading_the_whole_index(space: Space, mon
     keys = hashed(500)
     space.add(keys, rows_of(keys))
     space.checkpoint()
-    opened = Index.open(next((space.path / "index").iterdir()), SPEC.id)
+    opened = Index.open(LocalPath(next((space.path / "index").iterdir())), SPEC.id)
     reading, blocks = Index._read, []
 
     def counted(self: Index, first: int, end: int) -> NDArray[np.uint64]:
@@ -125,7 +126,7 @@ def test_an_index_of_shards_that_were_merged_is_made_anew(space: Space) -> None:
     space.compact()
     (after,) = (space.path / "index").iterdir()
     assert after.name > before
-    assert Index.open(after, SPEC.id).shards == tuple(path.name for path in live(space))
+    assert Index.open(LocalPath(after), SPEC.id).shards == tuple(path.name for path in live(space))
     assert np.array_equal(space.gather(keys), rows_of(keys))
 
 

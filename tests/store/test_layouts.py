@@ -267,12 +267,13 @@ def test_a_slide_is_a_file_as_the_program_wants_it(
 
 
 def test_positions_that_are_not_known_are_marked_and_not_read_back(tmp_path: Path) -> None:
-    table = table_of(5).without_columns("group")
+    full = table_of(5)
+    table = Table(full.keys, full.paths, {name: full.columns[name] for name in full.columns if name != "group"})
     store, _ = filled(tmp_path / "store", table)
     exported = export_store(store, tmp_path / "out", layout="clam", dataset=table)
     assert exported.notes == (
-        "coords are zeros in every file, and marked 'unknown: the dataset has no columns x and y'",
-        "the dataset has no groups, so each image is a file of one row",
+        "coords are zeros in every file and marked 'unknown: the dataset has no columns x and y'",
+        "the dataset has no groups, so each image becomes a file with one row",
     )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{number:03d}.h5" for number in range(5)]
     with h5py.File(tmp_path / "out/000.h5") as file:
@@ -334,7 +335,7 @@ def test_a_failed_export_leaves_nothing(layout: str, tmp_path: Path) -> None:
 def test_what_is_there_already_is_not_written_over(tmp_path: Path) -> None:
     store, _ = filled(tmp_path / "store", table_of(3))
     (tmp_path / "out.h5").write_bytes(b"precious")
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="exists already"):
         export_store(store, tmp_path / "out.h5")
     assert (tmp_path / "out.h5").read_bytes() == b"precious"
     with pytest.raises(InputError, match=r"does not end in \.h5"):
@@ -427,7 +428,7 @@ def test_features_of_others_without_images_get_keys_of_their_names_and_a_note(la
     store = open_store(tmp_path / "store")
     imported = import_store(store, source, backbone="clip-vit")
     assert (imported.rows, len(imported.space)) == (4, 4)
-    assert "4 rows have keys made of their names" in imported.notes[0]
+    assert "4 rows have keys made from their names" in imported.notes[0]
     assert imported.dataset is not None
     assert np.array_equal(imported.space.gather(imported.dataset.keys), ROWS)
     again = import_store(store, source, backbone="clip-vit")
@@ -452,7 +453,7 @@ def test_a_file_that_says_what_made_it_cannot_be_given_another_name(tmp_path: Pa
     store, _ = filled(tmp_path / "store", table_of(3))
     export_store(store, tmp_path / "out.h5")
     assert import_store(store, tmp_path / "out.h5", backbone="lite0").rows == 3
-    with pytest.raises(InputError, match="says that lite0 made it"):
+    with pytest.raises(InputError, match="states the backbone lite0"):
         import_store(store, tmp_path / "out.h5", backbone="resnet50")
     with h5py.File(tmp_path / "out.h5", "a") as file:
         del file["features"]
@@ -472,7 +473,7 @@ def test_what_is_of_no_layout_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError):
         import_store(store, tmp_path / "nothing.h5")
     (tmp_path / "their.pt").write_bytes(b"PK")
-    with pytest.raises(InputError, match=r"of no known layout.*h5, parquet, clip"):
+    with pytest.raises(InputError, match=r"has no known layout.*h5, parquet, clip"):
         import_store(store, tmp_path / "their.pt")
     (tmp_path / "their.h5").write_bytes(b"no HDF5")
     with pytest.raises(InputError, match="cannot be read as HDF5"):
@@ -495,7 +496,7 @@ def test_memory_is_that_of_a_block_whatever_is_exported(layout: str, tmp_path: P
         import penult.store.layouts.rows
         from penult.store.layouts import export_store, import_store
         from penult.store.spec import SpaceSpec
-        from penult.store.stores import open_store
+        from penult.store import open_store
         from penult.store.tables.table import Table
         penult.store.layouts.rows.BLOCK_BYTES = 4 << 20
         folder, layout, rows = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])

@@ -125,13 +125,13 @@ def test_an_empty_space_is_empty(space: Space) -> None:
     [
         (lambda k, r: (k, r[:, :2]), r"\(4, 2\).*\(n, 3\)"),
         (lambda k, r: (k, r[0]), r"\(3,\)"),
-        (lambda k, r: (k[:3], r), "3 keys come with 4 rows"),
+        (lambda k, r: (k[:3], r), "3 keys and 4 rows"),
         (lambda k, r: (k, r.astype(np.int32)), "int32"),
         (lambda k, r: (k, r.astype(np.complex64)), "complex64"),
-        (lambda k, r: (k, np.where(r == r[2, 1], np.nan, r)), "NaN or infinity, such as the one under the key"),
+        (lambda k, r: (k, np.where(r == r[2, 1], np.nan, r)), "NaN or infinity, for example the row of the key"),
         (lambda k, r: (k, np.where(r == r[2, 1], -np.inf, r)), "NaN or infinity"),
         (lambda k, r: (k, r + 70_000), "float32"),
-        (lambda k, r: (np.concatenate([k[:3], k[:1]]), r), "given twice with different rows"),
+        (lambda k, r: (np.concatenate([k[:3], k[:1]]), r), "comes twice with different rows"),
     ],
 )
 def test_rows_that_cannot_be_kept_are_refused_and_nothing_is_written(space: Space, change, words: str) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001 - a lambda from above

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from penult.errors import InputError
 from penult.store.keys import key_array, key_of
-from penult.store.tables.leaks import find_contradictions, find_divided_groups, find_leaks
-from penult.store.tables.splits import split_by_column, split_by_key, split_by_time, split_in_proportion
+from penult.store.tables.leaks import find_contradictions, find_leaks
+from penult.store.tables.splits import split_by_key, split_by_time
 
 quick = settings(deadline=None, max_examples=50)
 
@@ -34,19 +34,16 @@ samples = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 4), st.integers
 """Image number, class and group; an image may come twice, under two classes and in two groups."""
 
 
-@pytest.mark.parametrize("split", [split_by_key, split_in_proportion])
 @quick
 @given(old=samples, new=samples, fractions=st.sampled_from([{"train": 0.8, "test": 0.2}, THREE]))
-def test_adding_samples_moves_no_older_one(
-    split: Any, old: Samples, new: Samples, fractions: Mapping[str, float]
-) -> None:
+def test_adding_samples_moves_no_older_one(old: Samples, new: Samples, fractions: Mapping[str, float]) -> None:
     first_keys = keys_of([number for number, _, _ in old])
-    first = split(first_keys, [label for _, label, _ in old], fractions=fractions)
+    first = split_by_key(first_keys, [label for _, label, _ in old], fractions=fractions)
     previous = {key.tobytes(): side for key, side in zip(first_keys, first, strict=True)}
     both = old + new
     order = np.random.default_rng(len(both)).permutation(len(both))
     keys = keys_of([both[place][0] for place in order])
-    second = split(keys, [both[place][1] for place in order], fractions=fractions, previous=previous)
+    second = split_by_key(keys, [both[place][1] for place in order], fractions=fractions, previous=previous)
     for key, side in zip(keys, second, strict=True):
         assert previous.get(key.tobytes(), side) == side
 
@@ -60,14 +57,13 @@ def test_without_labels_the_key_alone_decides(rows: Samples) -> None:
         assert split_by_key(keys[row : row + 1])[0] == whole[row]
 
 
-@pytest.mark.parametrize("split", [split_by_key, split_in_proportion])
 @quick
 @given(rows=samples, fractions=st.sampled_from([{"train": 0.95, "test": 0.05}, THREE]), seed=st.integers(0, 9))
 def test_every_class_of_enough_samples_is_on_each_side(
-    split: Any, rows: Samples, fractions: Mapping[str, float], seed: int
+    rows: Samples, fractions: Mapping[str, float], seed: int
 ) -> None:
     rows = list({number: (number, label, group) for number, label, group in rows}.values())
-    splits = split(
+    splits = split_by_key(
         keys_of([number for number, _, _ in rows]),
         [label for _, label, _ in rows],
         fractions=fractions,
@@ -82,25 +78,22 @@ def test_every_class_of_enough_samples_is_on_each_side(
         assert len(sides) >= min(size_of[label], len(fractions))
 
 
-@pytest.mark.parametrize("split", [split_by_key, split_in_proportion])
 @quick
 @given(rows=samples)
-def test_a_group_and_a_key_are_never_divided(split: Any, rows: Samples) -> None:
+def test_a_group_and_a_key_are_never_divided(rows: Samples) -> None:
     # Each image in one group only; the same image in two groups is two units, which the leak report names.
     rows = list({number: (number, label, group) for number, label, group in rows}.values()) * 2
     keys, groups = keys_of([number for number, _, _ in rows]), [str(group) for _, _, group in rows]
-    splits = split(keys, [label for _, label, _ in rows], groups=groups)
-    assert not find_divided_groups(groups, splits)
+    splits = split_by_key(keys, [label for _, label, _ in rows], groups=groups)
     assert not find_leaks(keys, splits)
 
 
-@pytest.mark.parametrize("split", [split_by_key, split_in_proportion])
 @quick
 @given(rows=samples)
-def test_the_order_of_the_rows_does_not_matter(split: Any, rows: Samples) -> None:
+def test_the_order_of_the_rows_does_not_matter(rows: Samples) -> None:
     keys, labels = keys_of([number for number, _, _ in rows]), [label for _, label, _ in rows]
-    forward = split(keys, labels, fractions=THREE)
-    backward = split(keys[::-1].copy(), labels[::-1], fractions=THREE)
+    forward = split_by_key(keys, labels, fractions=THREE)
+    backward = split_by_key(keys[::-1].copy(), labels[::-1], fractions=THREE)
     assert forward.tolist() == backward[::-1].tolist()
 
 
@@ -108,27 +101,6 @@ def test_the_fractions_are_met() -> None:
     splits = split_by_key(many(20_000), fractions=THREE)
     for name, fraction in THREE.items():
         assert np.mean(splits == name) == pytest.approx(fraction, abs=0.015)
-
-
-@quick
-@given(sizes=st.lists(st.integers(0, 40), max_size=5), fractions=st.sampled_from([{"train": 0.8, "test": 0.2}, THREE]))
-def test_in_proportion_every_class_has_its_share_to_within_one(
-    sizes: list[int], fractions: Mapping[str, float]
-) -> None:
-    labels = [label for label, size in enumerate(sizes) for _ in range(size)]
-    splits = split_in_proportion(many(len(labels)), labels, fractions=fractions)
-    for label, size in enumerate(sizes):
-        own = [side for side, of in zip(splits, labels, strict=True) if of == label]
-        for name, fraction in fractions.items():
-            assert abs(own.count(name) - fraction * size) <= 1
-
-
-def test_in_proportion_new_samples_fill_what_the_older_ones_lack() -> None:
-    keys = many(100)
-    previous = {key.tobytes(): "train" for key in keys[:75]}
-    splits = split_in_proportion(keys, ["ant"] * 100, previous=previous)
-    assert splits[:75].tolist() == ["train"] * 75
-    assert splits[75:].tolist().count("test") == 20
 
 
 def test_the_split_of_a_key_is_the_same_in_every_version() -> None:
@@ -196,7 +168,7 @@ def test_a_group_that_grows_stays_on_its_side() -> None:
 def test_a_group_that_earlier_splits_divide_is_refused() -> None:
     keys = many(2)
     previous = {keys[0].tobytes(): "train", keys[1].tobytes(): "test"}
-    with pytest.raises(InputError, match=r"'patient 7' lies in the splits train and test.*split anew"):
+    with pytest.raises(InputError, match=r"'patient 7' is already in the splits train and test.*split again"):
         split_by_key(keys, groups=["patient 7"] * 2, previous=previous)
 
 
@@ -216,12 +188,6 @@ def test_labels_or_groups_of_another_length_are_refused() -> None:
         split_by_key(many(3), ["a", "b"])
 
 
-def test_a_column_decides() -> None:
-    assert split_by_column([1, 2, 3], {1: "test", "2": "val"}, otherwise="train").tolist() == ["test", "val", "train"]
-    with pytest.raises(InputError, match="The column holds 3, None, for which no split"):
-        split_by_column([1, None, 3], {1: "test"})
-
-
 @pytest.mark.parametrize(
     ("times", "cut", "early"),
     [
@@ -239,9 +205,9 @@ def test_time_decides(times: list[Any], cut: Any, early: list[bool]) -> None:
     ("times", "cut", "words"),
     [
         (["2024-01-31", None], "2024-01-01", "1 rows have no time"),
-        (["31.1.2024"], "2024-01-01", "'31.1.2024' is no time"),
-        (["2024-01-31"], 2024, "2024 is no time"),
-        (["2024-01-31T00:00+01:00"], "2024-01-01", "name a time zone"),
+        (["31.1.2024"], "2024-01-01", "'31.1.2024' is not a time"),
+        (["2024-01-31"], 2024, "2024 is not a time"),
+        (["2024-01-31T00:00+01:00"], "2024-01-01", "have a time zone"),
     ],
 )
 def test_times_that_cannot_be_compared_are_refused(times: list[Any], cut: Any, words: str) -> None:

@@ -19,7 +19,7 @@ from penult.errors import (
 )
 from penult.store import SpaceSpec, Store, open_store
 from penult.store.catalog import Catalog
-from penult.store.files import durable
+from penult.store.files.local import LocalPath
 from penult.store.store_folder import STORE_FORMAT, put_json
 from tests.store.rig.samples import SPEC, add, batches_in, keys_of, rows_of
 
@@ -30,7 +30,7 @@ def with_version(path: Path, kind: str, major: int, minor: int, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr("penult.store.store_folder.MAJOR", major)
         patch.setattr("penult.store.store_folder.MINOR", minor)
-        put_json(path, kind, {"space": content["space"]} if "space" in content else {})
+        put_json(LocalPath(path), kind, {"space": content["space"]} if "space" in content else {})
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_no_such_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("create", [False, True])
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path, create: bool) -> None:
     (tmp_path / "holiday.jpg").touch()
-    with pytest.raises(StoreFormatError, match=r"holds 'holiday.jpg'"):
+    with pytest.raises(StoreFormatError, match=r"contains 'holiday.jpg'"):
         open_store(tmp_path, create=create)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 
@@ -75,14 +75,14 @@ def test_a_file_is_refused(tmp_path: Path, create: bool) -> None:
 
 
 def test_an_empty_folder_is_no_store_until_one_is_made(tmp_path: Path) -> None:
-    with pytest.raises(StoreFormatError, match="holds no store"):
+    with pytest.raises(StoreFormatError, match="does not contain a store"):
         open_store(tmp_path, create=False)
 
 
 def test_a_store_whose_making_was_interrupted_is_finished(tmp_path: Path) -> None:
     (tmp_path / "spaces").mkdir()
     (tmp_path / ("0" * 32 + ".tmp")).write_bytes(b'{"for')
-    with pytest.raises(StoreFormatError, match="holds no store"):
+    with pytest.raises(StoreFormatError, match="does not contain a store"):
         open_store(tmp_path, create=False)
     add(open_store(tmp_path).space(SPEC), 0)
 
@@ -90,7 +90,7 @@ def test_a_store_whose_making_was_interrupted_is_finished(tmp_path: Path) -> Non
 def test_a_half_copied_store_says_so(store: Store) -> None:
     (store.path / "store.json").unlink()
     for create in (False, True):
-        with pytest.raises(StoreFormatError, match="half copied"):
+        with pytest.raises(StoreFormatError, match="copy may be incomplete"):
             open_store(store.path, create=create)
 
 
@@ -280,14 +280,14 @@ def test_the_catalog_lies_in_the_store(store: Store) -> None:
 
 
 def test_a_store_made_by_two_at_once_is_one_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    making = durable.make_folder
+    making = LocalPath.make_folder
 
-    def racing(folder: Path) -> None:
+    def racing(folder: LocalPath) -> None:
         monkeypatch.undo()
         add(open_store(tmp_path / "store").space(SPEC), 0)
         making(folder)
 
-    monkeypatch.setattr("penult.store.store_folder.make_folder", racing)
+    monkeypatch.setattr(LocalPath, "make_folder", racing)
     space = open_store(tmp_path / "store").space(SPEC)
     add(space, 1)
     assert batches_in(space) == {0, 1}

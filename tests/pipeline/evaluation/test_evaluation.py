@@ -1,4 +1,4 @@
-"""The figures agree with scikit-learn's, and the awkward splits are told in words."""
+"""The metrics are equal to scikit-learn's, and unusual splits are described in sentences."""
 
 import json
 
@@ -9,8 +9,8 @@ from sklearn import metrics
 
 from penult.errors import InputError
 from penult.pipeline.evaluation.evaluation import Evaluation, evaluate
-from penult.pipeline.evaluation.intervals import paired_difference, two_sided, wilson
-from penult.pipeline.evaluation.paired import mcnemar
+from penult.pipeline.evaluation.intervals import paired_difference, sign_test, wilson
+from penult.pipeline.evaluation.measures import lead_of
 
 CLASSES = ("ant", "bee", "wasp")
 
@@ -27,7 +27,7 @@ def drawn(n: int = 400, seed: int = 0) -> tuple[NDArray[np.intp], NDArray[np.flo
     return labels, (probabilities / probabilities.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_every_figure_is_the_one_of_scikit_learn() -> None:
+def test_every_metric_is_equal_to_scikit_learns() -> None:
     labels, probabilities = drawn()
     result = evaluate(keys_of(400), labels, probabilities, CLASSES)
     predicted = probabilities.argmax(axis=1)
@@ -61,7 +61,7 @@ def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
     assert [(b.count, b.accuracy) for b in result.reliability] == [(10, 0.6)]
 
 
-def test_a_well_calibrated_head_has_a_small_calibration_error_and_a_wrongly_sharpened_one_has_not() -> None:
+def test_only_a_well_calibrated_head_has_a_small_calibration_error() -> None:
     rng = np.random.default_rng(1)
     probabilities = rng.dirichlet([1, 1, 1], 20000).astype(np.float32)
     labels = np.array([rng.choice(3, p=row.astype(float) / row.astype(float).sum()) for row in probabilities])
@@ -70,7 +70,7 @@ def test_a_well_calibrated_head_has_a_small_calibration_error_and_a_wrongly_shar
     assert evaluate(keys_of(20000), labels, sharp, CLASSES).calibration_error > 0.1
 
 
-def test_labels_that_training_never_saw_are_told_and_left_out() -> None:
+def test_labels_that_are_not_in_the_training_set_are_left_out_and_reported() -> None:
     _, probabilities = drawn(4)
     predicted = probabilities.argmax(axis=1)
     names = [CLASSES[predicted[0]], "hornet", CLASSES[predicted[2]], "hornet"]
@@ -78,25 +78,25 @@ def test_labels_that_training_never_saw_are_told_and_left_out() -> None:
     assert result.n == 2
     assert result.accuracy.value == 1.0
     assert result.unseen == {"hornet": 2}
-    assert "2 of 4 images bear a label that training never saw (hornet: 2)" in result.statements[0]
-    assert "counted as wrong the accuracy is 0.5000" in result.statements[0]
+    assert "2 of 4 images have a label that is not in the training set (hornet: 2)" in result.statements[0]
+    assert "If they count as wrong, the accuracy is 0.5000" in result.statements[0]
 
 
-def test_a_class_without_test_images_has_no_auc_and_is_named() -> None:
+def test_a_class_without_test_images_has_no_auc_and_is_reported() -> None:
     probabilities = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1]], np.float32)
     result = evaluate(keys_of(2), [0, 1], probabilities, CLASSES)
     assert result.roc_auc is None
     assert result.balanced_accuracy == 1.0
-    assert result.statements == ("No image of wasp is in this split, so nothing is known of their recall.",)
+    assert result.statements == ("The split has no image of wasp, so their recall is unknown.",)
 
 
-def test_of_a_thousand_classes_a_sentence_names_a_few() -> None:
+def test_a_sentence_names_only_a_few_of_a_thousand_classes() -> None:
     names = [f"class {i:04}" for i in range(1000)]
     keys = np.zeros((2, 16), np.uint8)
     chances = np.full((2, 1000), 1e-3)
     absent = evaluate(keys, ["class 0003", "class 0001"], chances, names)
-    assert "No image of class 0000, class 0002, " in absent.statements[0]
-    assert "class 0009, 990 more is in this split" in absent.statements[0]
+    assert "The split has no image of class 0000, class 0002, " in absent.statements[0]
+    assert "class 0009, 990 more, so their recall" in absent.statements[0]
     with pytest.raises(InputError, match=r"images of class 0000, .*class 0007, 992 more"):
         evaluate(keys, ["wasp", "bee"], chances, names)
 
@@ -104,20 +104,20 @@ def test_of_a_thousand_classes_a_sentence_names_a_few() -> None:
 @pytest.mark.parametrize(
     ("labels", "probabilities", "said"),
     [
-        ([], np.zeros((0, 3)), "holds no labelled image"),
-        (["hornet"], np.ones((1, 3)) / 3, "no image of the evaluation split bears a label"),
-        ([3], np.ones((1, 3)) / 3, "outside the classes"),
+        ([], np.zeros((0, 3)), "no labelled test image"),
+        (["hornet"], np.ones((1, 3)) / 3, "no test image has a label that is in the training set"),
+        ([3], np.ones((1, 3)) / 3, "not an index of the classes"),
         ([0], np.full((1, 3), np.nan), "not finite"),
         ([0], np.ones((1, 2)) / 2, r"the shape \(1, 2\)"),
         ([0, 1], np.ones((1, 3)) / 3, "2 labels for 1 images"),
     ],
 )
-def test_what_cannot_be_evaluated_is_refused(labels: list[str], probabilities: NDArray[np.float64], said: str) -> None:
+def test_invalid_input_raises(labels: list[str], probabilities: NDArray[np.float64], said: str) -> None:
     with pytest.raises(InputError, match=said):
         evaluate(keys_of(len(probabilities)), labels, probabilities, CLASSES)
 
 
-def test_everything_is_plain_json() -> None:
+def test_the_json_round_trips() -> None:
     labels, probabilities = drawn(20)
     plain = evaluate(keys_of(20), labels, probabilities, CLASSES).to_json()
     again = json.loads(json.dumps(plain, allow_nan=False))
@@ -127,13 +127,13 @@ def test_everything_is_plain_json() -> None:
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.97])
-def test_wilson_intervals_hold_the_true_share_nineteen_times_in_twenty(share: float) -> None:
+def test_wilson_intervals_contain_the_true_share_95_percent_of_the_time(share: float) -> None:
     hits = np.random.default_rng(2).binomial(200, share, 4000)
     held = np.mean([wilson(int(h), 200).low <= share <= wilson(int(h), 200).high for h in hits])
     assert 0.93 < held < 0.985
 
 
-def test_wilson_at_the_ends() -> None:
+def test_wilson_intervals_of_none_and_of_all() -> None:
     assert wilson(0, 0) == wilson(0, 0).__class__(0.0, 0.0, 1.0)
     assert wilson(50, 50).high == 1.0
     assert wilson(50, 50).low == pytest.approx(0.9286, abs=1e-4)
@@ -147,40 +147,22 @@ def pair(right_first: NDArray[np.bool_], right_second: NDArray[np.bool_]) -> tup
     return scored(right_first), scored(right_second)
 
 
-def test_mcnemar_counts_the_images_on_which_the_two_differ() -> None:
+def test_the_lead_rests_on_the_images_that_only_one_head_gets_right() -> None:
     first = np.array([True] * 8 + [False] * 2 + [True] * 5 + [False])
     second = np.array([False] * 8 + [True] * 2 + [True] * 5 + [False])
-    result = mcnemar(*pair(first, second))
-    assert (result.both_right, result.only_first, result.only_second, result.both_wrong) == (5, 8, 2, 1)
-    assert result.p_value == pytest.approx(0.109375)
-    assert not result.is_real
-    assert result.difference.value == pytest.approx(6 / 16)
-    assert result.difference.low < 6 / 16 < result.difference.high
+    lead = lead_of(*pair(first, second), "accuracy")
+    assert lead == paired_difference(8, 2, 16)
+    assert lead.value == pytest.approx(6 / 16)
+    assert lead.low < 6 / 16 < lead.high
 
 
-def test_mcnemar_does_not_mind_the_order_of_the_images() -> None:
-    rng = np.random.default_rng(3)
-    first, second = pair(rng.random(50) < 0.9, rng.random(50) < 0.6)
-    order = rng.permutation(50)
-    shuffled = evaluate(second.keys[order], second.labels[order], second.probabilities[order], second.classes)
-    assert mcnemar(first, shuffled) == mcnemar(first, second)
-    assert mcnemar(first, second).is_real
-
-
-def test_mcnemar_refuses_other_images() -> None:
-    first, _ = pair(np.ones(4, bool), np.ones(4, bool))
-    other, _ = pair(np.ones(5, bool), np.ones(5, bool))
-    with pytest.raises(InputError, match=r"different images \(4 and 5\)"):
-        mcnemar(first, other)
-
-
-def test_equal_heads_are_called_different_at_most_one_time_in_twenty() -> None:
+def test_equal_heads_differ_significantly_at_most_5_percent_of_the_time() -> None:
     rng = np.random.default_rng(4)
-    called = [two_sided(int(b), 60 - int(b)) < 0.05 for b in rng.binomial(60, 0.5, 3000)]
+    called = [sign_test(int(b), 60 - int(b)) < 0.05 for b in rng.binomial(60, 0.5, 3000)]
     assert np.mean(called) < 0.055
 
 
-def test_many_discordant_pairs_do_not_overflow() -> None:
-    assert two_sided(5000, 5000) == 1.0
-    assert two_sided(5600, 5000) < 1e-7
+def test_the_sign_test_takes_thousands_of_differing_images() -> None:
+    assert sign_test(5000, 5000) == 1.0
+    assert sign_test(5600, 5000) < 1e-7
     assert paired_difference(5600, 5000, 100_000).low > 0

@@ -50,7 +50,7 @@ def test_a_local_job_loads_no_ray(collection: Path, tmp_path: Path, small_backbo
 def test_without_ray_its_engine_names_the_extra(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("penult.pipeline.extraction.engines.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"penult\[ray\]"):
         extract(collection, tmp_path / "store", backbone=small_backbone, options=ExtractOptions(engine="ray"))
 
@@ -157,7 +157,7 @@ def _losing(times: int) -> Callable[..., Engine]:
                             for path in (space.path / name).iterdir():
                                 path.unlink()
 
-        return Losing(backbone, spaces, options, recorder)
+        return Losing(backbone, store, spaces, options, recorder)
 
     return start
 

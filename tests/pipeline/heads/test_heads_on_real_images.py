@@ -16,7 +16,7 @@ from penult.pipeline.fit import save_dataset
 from penult.pipeline.heads import head_names
 from penult.pipeline.progress import Silent
 from penult.pipeline.samples.rows import TrainingRows, choose_rows
-from penult.pipeline.training.train import Trained
+from penult.pipeline.training.recording import Trained
 from penult.store import Store
 from penult.store.features import gather
 from tests.pipeline.plain_heads import PLAIN

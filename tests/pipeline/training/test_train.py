@@ -1,4 +1,4 @@
-"""Training from a store: honest splits, the same head every time, and a clear word where something is amiss."""
+"""Training from a store uses honest splits, gives the same head every time, and reports problems clearly."""
 
 import json
 import subprocess
@@ -128,7 +128,7 @@ def test_the_order_of_the_rows_does_not_matter(store: Store) -> None:
     assert np.array_equal(first.evaluation.probabilities, second.evaluation.probabilities)
 
 
-def test_several_taps_stand_side_by_side(store: Store) -> None:
+def test_several_taps_are_concatenated(store: Store) -> None:
     result = train(store, dataset="numbers", features="penultimate,stage3")
     assert [space.tap for space in result.head.card.spaces] == ["penultimate", "stage3"]
     assert result.head.card.width == 80
@@ -145,7 +145,7 @@ def test_several_backbones_with_the_tap_are_listed(store: Store) -> None:
     assert train(store, dataset="numbers", backbone=PRINT[:12]).head.card.spaces[0].backbone == "digits"
 
 
-def test_val_is_tested_on_where_there_is_no_test(store: Store) -> None:
+def test_val_is_the_test_split_where_there_is_no_other(store: Store) -> None:
     dataset = store.catalog.datasets.load("numbers")
     splits = ["val" if split == "test" else split for split in dataset.splits.tolist()]  # type: ignore[union-attr]  # it has splits
     store.catalog.datasets.save("numbers", dataset.with_columns(split=splits))
@@ -153,7 +153,7 @@ def test_val_is_tested_on_where_there_is_no_test(store: Store) -> None:
     assert (result.head.card.trained_on, result.head.card.evaluated_on) == (("train",), "val")
 
 
-def test_with_a_test_split_val_is_trained_on(store: Store) -> None:
+def test_val_is_trained_on_where_there_is_a_test_split(store: Store) -> None:
     dataset = store.catalog.datasets.load("numbers")
     splits = ["val" if 0 < i < 100 and i % 3 == 1 else split for i, split in enumerate(np.array(dataset.splits))]
     store.catalog.datasets.save("numbers", dataset.with_columns(split=splits))
@@ -161,7 +161,7 @@ def test_with_a_test_split_val_is_trained_on(store: Store) -> None:
     assert (result.head.card.trained_on, result.head.card.n_train) == (("train", "val"), 300)
 
 
-def test_the_test_split_decides_nothing(store: Store) -> None:
+def test_the_test_split_does_not_influence_the_head(store: Store) -> None:
     before = train(store, dataset="numbers")
     dataset = store.catalog.datasets.load("numbers")
     labels = np.array(dataset.labels)
@@ -185,10 +185,10 @@ def test_images_without_a_label_are_left_out_and_counted(store: Store) -> None:
     relabelled(store, label=lambda i, label: None if i < 30 else label)
     result = train(store, dataset="numbers")
     assert result.head.card.n_train == 280
-    assert result.notes[0] == "30 images have no label and are left out"
+    assert result.notes[0] == "left out because of no label: 30 images"
 
 
-def test_an_image_on_both_sides_is_only_tested(store: Store) -> None:
+def test_an_image_in_both_splits_is_only_tested(store: Store) -> None:
     dataset = store.catalog.datasets.load("numbers")
     doubled = dataset.select(np.array([*range(450), 0, 3, 6]))
     splits = [*dataset.splits.tolist(), "train", "train", "train"]  # type: ignore[union-attr]  # it has splits
@@ -198,7 +198,7 @@ def test_an_image_on_both_sides_is_only_tested(store: Store) -> None:
     assert (result.head.card.n_train, result.head.card.n_test) == (300, 150)
 
 
-def test_an_image_under_two_labels_is_left_out(store: Store) -> None:
+def test_an_image_with_two_labels_is_left_out(store: Store) -> None:
     dataset = store.catalog.datasets.load("numbers")
     doubled = dataset.select(np.array([*range(450), 1]))
     labels = [*dataset.labels.tolist(), "other"]  # type: ignore[union-attr]  # it has labels
@@ -206,15 +206,15 @@ def test_an_image_under_two_labels_is_left_out(store: Store) -> None:
     assert "left out because of several labels: 1 image" in train(store, dataset="numbers").notes
 
 
-def test_a_test_class_that_training_never_saw_is_told(store: Store) -> None:
+def test_a_test_class_without_training_images_is_reported(store: Store) -> None:
     relabelled(store, label=lambda i, label: "three" if i in (0, 3) else label)
     result = train(store, dataset="numbers")
     assert result.head.card.classes == ("one", "two", "zero")
-    assert "2 of 150 images bear a label that training never saw (three: 2)" in result.notes[-1]
+    assert "2 of 150 images have a label that is not in the training set (three: 2)" in result.notes[-1]
     assert len(result.test_paths) == result.evaluation.n == 148
 
 
-def test_groups_on_both_sides_are_told_and_held_out_whole(store: Store) -> None:
+def test_groups_in_both_splits_are_reported_and_held_out_whole(store: Store) -> None:
     dataset = store.catalog.datasets.load("numbers")
     store.catalog.datasets.save("numbers", dataset.with_columns(group=[f"g{i // 10}" for i in range(450)]))
     assert (
@@ -233,17 +233,17 @@ def test_groups_on_both_sides_are_told_and_held_out_whole(store: Store) -> None:
         ({"split": lambda i, split: "train"}, r"no test images; its splits are train: 450"),
         (
             {"label": lambda i, label: None if i % 3 == 0 else label},
-            "the split test of .* has no image that can be tested",
+            "has no image that can be tested",
         ),
     ],
 )
-def test_what_cannot_be_trained_is_refused(store: Store, changes: dict[str, Any], said: str) -> None:
+def test_data_that_cannot_be_trained_raises(store: Store, changes: dict[str, Any], said: str) -> None:
     relabelled(store, **changes)
     with pytest.raises(InputError, match=said):
         train(store, dataset="numbers")
 
 
-def test_datasets_without_labels_or_splits_are_refused(store: Store) -> None:
+def test_datasets_without_labels_or_splits_raise(store: Store) -> None:
     save(store, keys_of(4), "bare")
     with pytest.raises(InputError, match="has no labels"):
         train(store, dataset="bare")
@@ -252,7 +252,7 @@ def test_datasets_without_labels_or_splits_are_refused(store: Store) -> None:
         train(store, dataset="unsplit")
 
 
-def test_missing_features_name_the_command_that_makes_them(store: Store) -> None:
+def test_the_error_for_missing_features_names_the_command_that_extracts_them(store: Store) -> None:
     keys = np.concatenate([keys_of(8), keys_of(4, "new")])
     save(store, keys, "more", label=["a", "b"] * 6, split=["train"] * 8 + ["test"] * 4)
     with pytest.raises(
@@ -271,7 +271,7 @@ def test_missing_features_name_the_command_that_makes_them(store: Store) -> None
         ({"features": "penultimate", "backbone": "resnet"}, "no features called 'penultimate' of resnet"),
     ],
 )
-def test_wrong_names_are_answered_with_right_ones(store: Store, words: dict[str, Any], said: str) -> None:
+def test_unknown_names_are_answered_with_suggestions(store: Store, words: dict[str, Any], said: str) -> None:
     with pytest.raises(UnknownNameError, match=said):
         train(store, **{"dataset": "numbers", **words})
 
@@ -279,7 +279,7 @@ def test_wrong_names_are_answered_with_right_ones(store: Store, words: dict[str,
 @pytest.mark.parametrize(
     "words", [{"features": ","}, {"features": "stage3,stage3"}, {"name": "../up"}, {"name": ".hidden"}]
 )
-def test_unusable_words_are_refused(store: Store, words: dict[str, Any]) -> None:
+def test_invalid_names_raise(store: Store, words: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         train(store, **{"dataset": "numbers", **words})
 
@@ -304,7 +304,7 @@ def test_a_head_refuses_other_spaces(store: Store) -> None:
         head.predict_proba(np.zeros((3, 65), np.float32))
 
 
-def test_where_no_head_can_be_kept_none_is_fitted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_head_is_fitted_where_none_can_be_saved(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store.catalog._database, "readonly", True)
     monkeypatch.setattr(Recipe, "fit", lambda *_, **__: pytest.fail("it was fitted"))
     with pytest.raises(StoreWriteError, match=r"A head cannot be saved in .*copy the store"):
@@ -319,7 +319,7 @@ def test_a_head_of_another_store_finds_no_features(store: Store, tmp_path: Path)
         head.gather(open_store(tmp_path / "empty"), keys_of(2))
 
 
-def test_names_and_no_rows(store: Store) -> None:
+def test_predictions_of_no_rows_are_empty(store: Store) -> None:
     head = train(store, dataset="numbers").head
     assert head.predict_proba(np.zeros((0, 64), np.float32)).shape == (0, 3)
     rows = store.find_space("digits").load().features
@@ -377,7 +377,7 @@ def broken(folder: Path, how: str) -> None:
         ("poor", "card of .* is damaged"),
     ],
 )
-def test_damaged_and_foreign_heads_are_refused(store: Store, how: str, said: str) -> None:
+def test_damaged_and_foreign_heads_raise(store: Store, how: str, said: str) -> None:
     train(store, dataset="numbers")
     folder = store.heads_path / "numbers-logistic"
     broken(folder, how)
@@ -385,16 +385,16 @@ def test_damaged_and_foreign_heads_are_refused(store: Store, how: str, said: str
         Head.load(folder)
 
 
-def test_no_head_is_a_missing_file(tmp_path: Path) -> None:
+def test_a_missing_head_is_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="there is no head at"):
         Head.load(tmp_path)
 
 
 class Stranger:
-    """What no head file should make."""
+    """A class that no head file may create."""
 
 
-def test_types_that_are_not_trusted_are_not_made(store: Store) -> None:
+def test_untrusted_types_are_not_created(store: Store) -> None:
     head = train(store, dataset="numbers").head
     head.estimator.colour = Stranger()
     folder = store.heads_path / "strange"
@@ -403,7 +403,7 @@ def test_types_that_are_not_trusted_are_not_made(store: Store) -> None:
         Head.load(folder)
 
 
-def test_no_changed_byte_of_a_card_passes_unseen(store: Store) -> None:
+def test_every_changed_byte_of_a_card_is_detected(store: Store) -> None:
     train(store, dataset="numbers")
     path = store.heads_path / "numbers-logistic" / "card.json"
     whole, card = path.read_bytes(), Head.load(path.parent).card

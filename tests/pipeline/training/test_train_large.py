@@ -1,4 +1,4 @@
-"""Rows that memory has no room for are read from disk as they are needed, and give the same head."""
+"""Rows that do not fit into memory are read from disk and give the same head."""
 
 import tracemalloc
 from pathlib import Path
@@ -55,13 +55,13 @@ def test_rows_on_disk_give_the_same_head(store: Store, kind: str, monkeypatch: p
     assert not [path for path in store.path.iterdir() if path.name.startswith("tmp")]
 
 
-def test_a_number_is_told_from_rows_on_disk(store: Store, no_room: None) -> None:
+def test_a_number_is_learned_from_rows_on_disk(store: Store, no_room: None) -> None:
     trained = train(store, dataset="things", options=TrainOptions(target="price"))
     assert "read from disk" in trained.notes[0]
     assert trained.evaluation.summary()["r2"]["value"] > 0.99
 
 
-def test_heads_that_copy_their_rows_are_given_them_in_memory(store: Store, no_room: None) -> None:
+def test_heads_that_copy_their_rows_get_them_in_memory(store: Store, no_room: None) -> None:
     assert "disk" not in "".join(train(store, dataset="things", head="gaussian-nb").notes)
 
 
@@ -74,7 +74,7 @@ def test_half_precision_rows_are_never_copied(head: LinearHead, tmp_path: Path) 
     y = rng.integers(0, 2, n)
     rows = np.memmap(tmp_path / "rows", np.float16, "w+", shape=(n, width))
     rows[:] = (rng.normal(size=(n, width)) + rng.normal(size=(2, width))[y] * 0.2).astype(np.float16)
-    # Some blocks and a few matrices of the width are all that is held beside them; a copy would be twice their size.
+    # Beyond the rows, only some blocks and a few square matrices are allocated; a copy would take twice their size.
     assert peak_of(lambda: head.fit(rows, y)) < rows.nbytes
 
 

@@ -1,4 +1,4 @@
-"""Numbers and tags are columns like any other: trained, judged with intervals, saved, loaded and predicted."""
+"""Heads for numbers and tags are trained, evaluated with intervals, saved, loaded and used to predict."""
 
 import json
 import re
@@ -43,7 +43,7 @@ def keys_of(n: int) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def table() -> tuple[NDArray[np.float32], Table]:
-    """600 digits: how much ink a digit has is the number, and what it is made of the tags."""
+    """600 digits: the number is how much ink a digit has, and the tags describe its shape."""
     features, digits = load_digits(return_X_y=True)
     features, digits = features[:600].astype(np.float32), digits[:600]
     ink = features.sum(axis=1) / 10 + np.random.default_rng(0).normal(size=600)
@@ -107,14 +107,14 @@ def test_every_head_for_tags_is_trained_saved_and_loaded(store: Store, kind: str
     assert all(set(tags) <= {"shape-even", "shape-loop"} for tags in said)
 
 
-def test_tags_in_one_cell_are_read_where_they_are_asked_for(store: Store) -> None:
+def test_tags_in_one_cell_are_read_for_the_task_multilabel(store: Store) -> None:
     trained = train(store, dataset="things", options=TrainOptions(target="tags", task="multilabel"))
     columns = train(store, dataset="things", options=TrainOptions(target="shape-even,shape-loop"))
     assert trained.head.card.classes == ("even", "loop")
     assert np.array_equal(trained.evaluation.true, columns.evaluation.true)
 
 
-def test_classes_may_stand_in_any_column(store: Store) -> None:
+def test_classes_can_be_in_any_column(store: Store) -> None:
     trained = train(store, dataset="things", name="makers", options=TrainOptions(target="maker"))
     assert trained.head.card.classes == ("left", "right")
     assert trained.head.card.target == ("maker",)
@@ -123,7 +123,7 @@ def test_classes_may_stand_in_any_column(store: Store) -> None:
 
 
 class Heard(Silent):
-    """A progress that keeps what was said."""
+    """A progress that records what is said."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -133,7 +133,7 @@ class Heard(Silent):
 
 
 @pytest.mark.parametrize("target", ["ink", "shape-*"])
-def test_groups_and_near_copies_on_both_sides_are_told_before_values_are_learned(
+def test_groups_and_near_copies_in_both_splits_are_reported_before_the_fit(
     tmp_path: Path, table: tuple[NDArray[np.float32], Table], target: str
 ) -> None:
     features, plain = table[0].copy(), table[1]
@@ -162,7 +162,7 @@ def test_a_new_process_predicts_the_same_numbers(store: Store) -> None:
     assert float(told.stdout) == float(trained.head.predict(store.find_space("digits").load().features).sum())
 
 
-def test_ridge_for_numbers_is_scikit_learns_and_leaves_one_out(table: tuple[NDArray[np.float32], Table]) -> None:
+def test_ridge_for_numbers_is_equal_to_scikit_learns_ridgecv(table: tuple[NDArray[np.float32], Table]) -> None:
     X, y = table[0][:120, 2:30], np.asarray(table[1].columns["ink"][:120], np.float64)
     Z = StandardScaler().fit_transform(X.astype(float))
     head = RidgeNumbers(alpha=5.0).fit(X, y)
@@ -176,7 +176,7 @@ def test_ridge_for_numbers_is_scikit_learns_and_leaves_one_out(table: tuple[NDAr
     assert chosen.path_[:, 1].min() == chosen.path_[np.isclose(chosen.path_[:, 0], chosen.alpha_), 1]
 
 
-def test_each_tag_is_a_plain_classifier_of_its_own(table: tuple[NDArray[np.float32], Table]) -> None:
+def test_each_tag_has_its_own_classifier(table: tuple[NDArray[np.float32], Table]) -> None:
     X = table[0][:300]
     Y = np.column_stack([table[1].columns[name][:300] for name in ("shape-even", "shape-loop")]).astype(int)
     head = EachTag(LogisticPath(C=0.1)).fit(X, Y)
@@ -185,7 +185,7 @@ def test_each_tag_is_a_plain_classifier_of_its_own(table: tuple[NDArray[np.float
         assert np.allclose(head.predict_proba(X)[:, place], plain.predict_proba(X)[:, 1], atol=5e-3)
 
 
-def test_rows_that_say_nothing_or_two_things_are_left_out(store: Store) -> None:
+def test_rows_with_no_value_or_two_values_are_left_out(store: Store) -> None:
     dataset = store.catalog.datasets.load("things")
     ink = np.array(dataset.columns["ink"])
     ink[1:31:3] = np.nan
@@ -208,20 +208,18 @@ def test_rows_that_say_nothing_or_two_things_are_left_out(store: Store) -> None:
     ("target", "task", "said"),
     [
         ("inc", None, "did you mean 'ink'"),
-        ("shape-even,ink", None, "'ink' holds float"),
-        ("maker", "regression", "'maker' holds text"),
+        ("shape-even,ink", None, "'ink' contains float"),
+        ("maker", "regression", "'maker' contains text"),
         ("ink,label", "regression", "one column"),
         ("nothing-*", None, "No column is called"),
     ],
 )
-def test_targets_that_cannot_be_read_are_refused(
-    table: tuple[NDArray[np.float32], Table], target: str, task: Any, said: str
-) -> None:
+def test_invalid_targets_raise(table: tuple[NDArray[np.float32], Table], target: str, task: Any, said: str) -> None:
     with pytest.raises((InputError, UnknownNameError), match=said):
         target_of(table[1], target, task)
 
 
-def test_a_head_of_another_task_is_refused(store: Store) -> None:
+def test_a_head_of_another_task_raises(store: Store) -> None:
     with pytest.raises(InputError, match="the head svc is for classification, and this is regression"):
         train(store, dataset="things", head="svc", options=TrainOptions(target="ink"))
     with pytest.raises(InputError, match="GaussianNB is a classifier"):
@@ -230,7 +228,7 @@ def test_a_head_of_another_task_is_refused(store: Store) -> None:
         train(store, dataset="things", head=Ridge())
 
 
-def test_any_pipeline_of_scikit_learn_is_a_head(store: Store) -> None:
+def test_any_scikit_learn_pipeline_can_be_a_head(store: Store) -> None:
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
     trained = train(store, dataset="things", head=pipeline, options=TrainOptions(params={"C": 0.01}))
     assert trained.head.card.kind == "sklearn:Pipeline"
@@ -246,13 +244,13 @@ def table_rows(store: Store) -> NDArray[np.float32]:
     return store.find_space("digits").gather(keys_of(9))
 
 
-def test_what_holds_no_classes_is_not_bundled(store: Store, tmp_path: Path) -> None:
+def test_heads_without_classes_are_not_bundled(store: Store, tmp_path: Path) -> None:
     trained = train(store, dataset="things", options=TrainOptions(target="ink"))
     with pytest.raises(HeadError, match="is for regression of ink, and a bundled model is of classes"):
         bundle(trained.head, None, tmp_path / "m.onnx")  # type: ignore[arg-type]  # it is not looked at
 
 
-def test_predictions_of_numbers_and_tags_say_what_they_are() -> None:
+def test_predictions_of_numbers_and_tags_have_a_readable_repr() -> None:
     number = Prediction.of("a.png", np.array([12.5]), (), task="regression")
     assert (number.label, number.to_json()) == ("12.5", {"path": "a.png", "value": 12.5})
     tags = Prediction.of("a.png", np.array([0.9, 0.2, 0.7]), ("x", "y", "z"), task="multilabel", top=2)
@@ -270,9 +268,7 @@ def test_the_verb_trains_on_any_column(store: Store) -> None:
     assert run("--target", "label", "--task", "regression", "--head", "svr")["kind"] == "svr"
 
 
-def test_images_are_told_their_number_and_their_tags(
-    small_backbone: Backbone, collection: Path, tmp_path: Path
-) -> None:
+def test_predict_returns_numbers_and_tags_of_images(small_backbone: Backbone, collection: Path, tmp_path: Path) -> None:
     opened = open_store(tmp_path / "photos-store")
     extract(collection, opened, backbone=small_backbone)
     files = opened.catalog.files.table()

@@ -24,7 +24,9 @@ def compiled(folder: Path) -> Path:
 
 def run_under(library: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs a module of the rig under the shim."""
-    environment = {**os.environ, "LD_PRELOAD": str(library), "PYTHONPATH": str(SOURCE.parents[3])}
+    root = SOURCE.parents[3]
+    paths = os.pathsep.join(map(str, (root / "src", root)))  # these tests' own penult, whichever is installed
+    environment = {**os.environ, "LD_PRELOAD": str(library), "PYTHONPATH": paths}
     command = [sys.executable, "-m", f"tests.store.rig.{module}", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
 

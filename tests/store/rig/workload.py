@@ -5,8 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from penult.store import Space, open_store
-from penult.store.files import durable
-from penult.store.files.places import Place
+from penult.store.files.local import LocalPath
 from tests.store.rig.samples import SPEC, add
 
 Step = tuple[str, Callable[[], object]]
@@ -66,15 +65,15 @@ def _dying_at(folder_name: str, step: Callable[[], object]) -> None:
 
 @contextmanager
 def _flushing(folder_name: str) -> Iterator[None]:
-    flush = durable.sync_folder
+    flush = LocalPath.sync_folder
 
-    def flush_or_die(folder: Place) -> None:
+    def flush_or_die(folder: LocalPath) -> None:
         if folder.name == folder_name:
             raise DiedError
         flush(folder)
 
-    durable.sync_folder = flush_or_die
+    LocalPath.sync_folder = flush_or_die  # type: ignore[method-assign]
     try:
         yield
     finally:
-        durable.sync_folder = flush
+        LocalPath.sync_folder = flush  # type: ignore[method-assign]
