@@ -62,11 +62,11 @@ class HeldOutCache:
         does not identify it.
         """
         path = self._path(spaces, plan) if isinstance(plan.head, str) else None
-        result = self._read(path) if path else None
+        result = None if path is None else self._read(path)
         if result is None:
             result = hold_out(self.features(spaces), self.codes, self.train.groups, plan, basis=basis)
             self.computed += 1
-            if path:
+            if path is not None:
                 self._write(path, result)
         return result
 

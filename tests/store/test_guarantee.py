@@ -46,7 +46,7 @@ def make_go_wrong(shim: Path, folder: Path, fault: str, first: int, stride: int)
 
 @pytest.mark.parametrize(("fault", "first"), [(fault, first) for first, fault in enumerate(FAULTS, start=1)])
 def test_when_add_returns_its_rows_are_durable_through(fault: str, first: int, shim: Path, memory_path: Path) -> None:
-    """And if it raises or dies, the batch is there whole or not at all, and doing it again is harmless."""
+    """If ``add`` raises or dies, the batch is stored completely or not at all, and adding it again is harmless."""
     make_go_wrong(shim, memory_path, fault, first, stride=16)
 
 
@@ -224,7 +224,7 @@ def test_the_same_rows_give_the_same_answer_whatever_order_names_or_compaction_p
     keys, answers = keys_of(0, 12), []
     batches = data.draw(st.lists(ADDITIONS, min_size=1, max_size=5))
     for _ in ("one", "other"):
-        # A new folder each time: an example that Hypothesis gives up halfway leaves its folder behind.
+        # A new folder each time, because an aborted Hypothesis example leaves its folder behind.
         space = open_store(memory_path / uuid4().hex).space(SPEC)
         for batch in data.draw(st.permutations(batches)):
             for key, variant in data.draw(st.permutations(batch)):

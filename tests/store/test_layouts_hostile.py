@@ -1,4 +1,4 @@
-"""Files of strangers: nothing in them runs, leads out of them, or takes more memory than they have bytes."""
+"""Untrusted files: they run no code, reach no other file, and use no more memory than their size."""
 
 import pickle
 import subprocess
@@ -160,7 +160,7 @@ HDF5 = {
 
 
 @pytest.mark.parametrize("name", HDF5)
-def test_an_hdf5_file_leads_nowhere_and_claims_nothing(name: str, store: Store, tmp_path: Path) -> None:
+def test_a_hostile_hdf5_file_raises(name: str, store: Store, tmp_path: Path) -> None:
     make, words = HDF5[name]
     with pytest.raises(InputError, match=words):
         import_store(store, make(tmp_path), backbone="x")
@@ -171,7 +171,7 @@ def test_an_hdf5_file_leads_nowhere_and_claims_nothing(name: str, store: Store, 
     "name", ["soft", "external", "raw_elsewhere", "virtual", "endless", "huge_chunk", "wrong_keys"]
 )
 @pytest.mark.parametrize("feature_name", ["features", "feats"])
-def test_a_slide_leads_nowhere_either(name: str, feature_name: str, store: Store, tmp_path: Path) -> None:
+def test_a_hostile_slide_raises(name: str, feature_name: str, store: Store, tmp_path: Path) -> None:
     source = HDF5[name][0](tmp_path)
     if feature_name == "feats":
         with h5py.File(source, "a") as file:
@@ -183,7 +183,7 @@ def test_a_slide_leads_nowhere_either(name: str, feature_name: str, store: Store
     assert not any(len(space) for space in store.spaces())
 
 
-def test_a_truncated_file_is_refused_at_every_length(store: Store, tmp_path: Path) -> None:
+def test_a_file_truncated_to_any_length_raises(store: Store, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "whole.h5", "w") as file:
         file["features"] = ROWS
         file["paths"] = ["a", "b", "c", "d"]
@@ -222,7 +222,7 @@ NPY: dict[str, tuple[Callable[[], bytes], str]] = {
 
 
 @pytest.mark.parametrize("name", NPY)
-def test_an_npy_file_runs_nothing_and_claims_nothing(name: str, store: Store, tmp_path: Path) -> None:
+def test_a_hostile_npy_file_raises(name: str, store: Store, tmp_path: Path) -> None:
     make, words = NPY[name]
     (tmp_path / "their").mkdir()
     (tmp_path / "their/a.npy").write_bytes(make())
@@ -232,7 +232,7 @@ def test_an_npy_file_runs_nothing_and_claims_nothing(name: str, store: Store, tm
 
 
 @pytest.mark.parametrize("name", ["../secret.jpg", "/etc/hostname", "b/../../secret.jpg", "link.jpg"])
-def test_a_name_leads_to_no_file_outside_the_folder_of_images(name: str, store: Store, tmp_path: Path) -> None:
+def test_a_name_outside_the_image_folder_raises(name: str, store: Store, tmp_path: Path) -> None:
     (tmp_path / "images/b").mkdir(parents=True)
     (tmp_path / "secret.jpg").write_bytes(b"secret")
     (tmp_path / "images/link.jpg").symlink_to(tmp_path / "secret.jpg")
@@ -243,7 +243,7 @@ def test_a_name_leads_to_no_file_outside_the_folder_of_images(name: str, store: 
     assert not any(key_of(b"secret") in space for space in store.spaces())
 
 
-def test_an_image_that_is_not_there_is_named(store: Store, tmp_path: Path) -> None:
+def test_the_error_names_a_missing_image(store: Store, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "their.h5", "w") as file:
         file["features"], file["paths"] = ROWS[:1], ["a.jpg"]
     with pytest.raises(InputError, match=r"names 'a.jpg', but"):
@@ -265,14 +265,14 @@ def test_an_image_that_is_not_there_is_named(store: Store, tmp_path: Path) -> No
         ({"features": [[1.0]][:0]}, "Expected: lists of numbers"),
     ],
 )
-def test_a_parquet_file_that_holds_no_features_is_refused(table: Any, words: str, store: Store, tmp_path: Path) -> None:
+def test_a_parquet_file_without_features_raises(table: Any, words: str, store: Store, tmp_path: Path) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     pq.write_table(pa.table(table), tmp_path / "their.parquet")
     with pytest.raises(InputError, match=words):
         import_store(store, tmp_path / "their.parquet", backbone="x")
 
 
-def test_shards_without_their_metadata_are_refused(store: Store, tmp_path: Path) -> None:
+def test_clip_shards_without_metadata_raise(store: Store, tmp_path: Path) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     for name in ("img_emb", "metadata"):
         (tmp_path / "their" / name).mkdir(parents=True)
@@ -287,7 +287,7 @@ def test_shards_without_their_metadata_are_refused(store: Store, tmp_path: Path)
         import_store(store, tmp_path / "their", layout="clip", backbone="x")
 
 
-def test_a_folder_of_ours_that_lost_a_file_is_refused(store: Store, tmp_path: Path) -> None:
+def test_an_exported_folder_that_lost_a_file_raises(store: Store, tmp_path: Path) -> None:
     (tmp_path / "their").mkdir()
     np.save(tmp_path / "their/a.npy", ROWS)
     np.save(tmp_path / "their/b.npy", ROWS[:, :5])
@@ -299,7 +299,7 @@ def test_a_folder_of_ours_that_lost_a_file_is_refused(store: Store, tmp_path: Pa
         import_store(store, tmp_path / "their", backbone="x")
 
 
-def test_a_hostile_file_takes_little_memory(tmp_path: Path) -> None:
+def test_a_hostile_file_uses_little_memory(tmp_path: Path) -> None:
     h5_with(endless_names)(tmp_path)
     script = """
         import resource, sys

@@ -1,4 +1,4 @@
-"""Which folders other machines may use is read off the table of mounts."""
+"""The mount table decides which folders other machines may share."""
 
 from pathlib import Path
 
@@ -30,7 +30,9 @@ LINES = r"""22 1 253:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
         ("/twice", True),
     ],
 )
-def test_the_nearest_mount_tells(folder: str, is_shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_nearest_mount_decides(
+    folder: str, is_shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(LINES)
     monkeypatch.setattr(local, "MOUNTS", table)
@@ -47,6 +49,6 @@ def test_a_link_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert not may_be_shared(tmp_path)
 
 
-def test_where_nothing_tells_it_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_mount_table_a_folder_may_be_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "MOUNTS", tmp_path / "none")
     assert may_be_shared(tmp_path)

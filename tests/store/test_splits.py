@@ -1,4 +1,4 @@
-"""Splits: by key, stable, with every class on each side; and the reports of what is wrong with one."""
+"""Splits by key, stable and with every class in each split; leaks and contradictions."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ def many(count: int, start: int = 0) -> NDArray[np.uint8]:
 
 
 samples = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 4), st.integers(0, 12)), max_size=60)
-"""Image number, class and group; an image may come twice, under two classes and in two groups."""
+"""Image number, class and group; an image may occur twice, with two classes and two groups."""
 
 
 @quick
@@ -50,7 +50,7 @@ def test_adding_samples_moves_no_older_one(old: Samples, new: Samples, fractions
 
 @quick
 @given(rows=samples)
-def test_without_labels_the_key_alone_decides(rows: Samples) -> None:
+def test_without_labels_only_the_key_decides(rows: Samples) -> None:
     keys = keys_of([number for number, _, _ in rows])
     whole = split_by_key(keys)
     for row in range(len(keys)):
@@ -59,7 +59,7 @@ def test_without_labels_the_key_alone_decides(rows: Samples) -> None:
 
 @quick
 @given(rows=samples, fractions=st.sampled_from([{"train": 0.95, "test": 0.05}, THREE]), seed=st.integers(0, 9))
-def test_every_class_of_enough_samples_is_on_each_side(
+def test_every_class_with_enough_samples_is_in_each_split(
     rows: Samples, fractions: Mapping[str, float], seed: int
 ) -> None:
     rows = list({number: (number, label, group) for number, label, group in rows}.values())
@@ -80,8 +80,8 @@ def test_every_class_of_enough_samples_is_on_each_side(
 
 @quick
 @given(rows=samples)
-def test_a_group_and_a_key_are_never_divided(rows: Samples) -> None:
-    # Each image in one group only; the same image in two groups is two units, which the leak report names.
+def test_groups_and_keys_are_never_divided(rows: Samples) -> None:
+    # Each image is in one group only; an image in two groups is two units, which ``find_leaks`` reports.
     rows = list({number: (number, label, group) for number, label, group in rows}.values()) * 2
     keys, groups = keys_of([number for number, _, _ in rows]), [str(group) for _, _, group in rows]
     splits = split_by_key(keys, [label for _, label, _ in rows], groups=groups)
@@ -112,13 +112,13 @@ def test_another_salt_gives_another_split() -> None:
     assert (split_by_key(keys) != split_by_key(keys, salt="other")).mean() == pytest.approx(0.32, abs=0.06)
 
 
-def test_the_guard_moves_the_sample_whose_hash_is_nearest_to_the_other_side() -> None:
+def test_balancing_moves_the_sample_whose_hash_is_nearest_to_the_other_split() -> None:
     keys = many(2000)
     plain = split_by_key(keys)
     inside = np.flatnonzero(plain == "train")[:9]
     splits = split_by_key(keys[inside], ["ant"] * 9)
     assert sorted(splits).count("test") == 1
-    # With a smaller share for training the same sample is the first to go by its hash alone.
+    # With a smaller training share, this sample is the first to move by its hash alone.
     (moved,) = np.flatnonzero(splits == "test")
     for fraction in np.linspace(0.79, 0.01, 79):
         shrunk = split_by_key(keys[inside], fractions={"train": fraction, "test": 1 - fraction})
@@ -127,14 +127,14 @@ def test_the_guard_moves_the_sample_whose_hash_is_nearest_to_the_other_side() ->
             break
 
 
-def test_the_guard_fills_the_larger_sides_first_where_a_class_is_small() -> None:
+def test_balancing_fills_the_larger_splits_first_for_a_small_class() -> None:
     for start in range(0, 60, 2):
         two = split_by_key(many(2, start), ["ant"] * 2, fractions={"train": 0.7, "val": 0.1, "test": 0.2})
         assert {"train", "test"} == set(two)
 
 
 def test_a_class_moves_no_sample_that_another_class_needs() -> None:
-    # The only test sample of "bee" is in a group with "ant"; taking it away for "ant" would empty "bee".
+    # The only test sample of "bee" is in a group with "ant"; moving it for "ant" would leave "bee" without one.
     keys = many(400)
     for start in range(0, 400, 8):
         labels = ["ant", "bee", "ant", "bee", "ant", "bee", "ant", "bee"]
@@ -144,11 +144,11 @@ def test_a_class_moves_no_sample_that_another_class_needs() -> None:
             assert {side for side, own in zip(splits, labels, strict=True) if own == label} == {"train", "test"}
 
 
-def test_a_row_without_label_is_split_and_counts_for_no_class() -> None:
+def test_a_row_without_a_label_gets_a_split_and_counts_for_no_class() -> None:
     assert set(split_by_key(many(200), [None] * 200)) == {"train", "test"}
 
 
-def test_an_earlier_split_of_another_name_stays() -> None:
+def test_a_previous_split_with_another_name_stays() -> None:
     keys = many(10)
     previous = {keys[3].tobytes(): "holdout"}
     splits = split_by_key(keys, ["ant"] * 10, previous=previous)
@@ -156,7 +156,7 @@ def test_an_earlier_split_of_another_name_stays() -> None:
     assert set(np.delete(splits, 3)) == {"train", "test"}
 
 
-def test_a_group_that_grows_stays_on_its_side() -> None:
+def test_a_growing_group_stays_in_its_split() -> None:
     keys, groups = many(60), [str(number // 3) for number in range(60)]
     first = split_by_key(keys[:30], groups=groups[:30])
     previous = {key.tobytes(): "test" for key in keys[:30]}
@@ -165,7 +165,7 @@ def test_a_group_that_grows_stays_on_its_side() -> None:
     assert set(second) == {"test"}
 
 
-def test_a_group_that_earlier_splits_divide_is_refused() -> None:
+def test_a_group_in_two_previous_splits_raises() -> None:
     keys = many(2)
     previous = {keys[0].tobytes(): "train", keys[1].tobytes(): "test"}
     with pytest.raises(InputError, match=r"'patient 7' is already in the splits train and test.*split again"):
@@ -176,12 +176,12 @@ def test_a_group_that_earlier_splits_divide_is_refused() -> None:
     "fractions",
     [{"train": 1.0}, {"train": 0.8, "test": 0.3}, {"train": 1.2, "test": -0.2}, {"a": 0.5, "b": float("nan")}],
 )
-def test_fractions_that_are_none_are_refused(fractions: dict[str, float]) -> None:
+def test_invalid_fractions_raise(fractions: dict[str, float]) -> None:
     with pytest.raises(InputError):
         split_by_key(many(3), fractions=fractions)
 
 
-def test_labels_or_groups_of_another_length_are_refused() -> None:
+def test_labels_or_groups_of_another_length_raise() -> None:
     with pytest.raises(InputError, match="2 groups"):
         split_by_key(many(3), groups=["a", "b"])
     with pytest.raises(InputError, match="2 labels"):
@@ -197,7 +197,7 @@ def test_labels_or_groups_of_another_length_are_refused() -> None:
         (["2024-01-01T00:30+01:00", "2024-01-01T00:30+00:00"], "2024-01-01T00:00+00:00", [True, False]),
     ],
 )
-def test_time_decides(times: list[Any], cut: Any, early: list[bool]) -> None:
+def test_split_by_time_compares_with_the_cut(times: list[Any], cut: Any, early: list[bool]) -> None:
     assert (split_by_time(times, cut) == "train").tolist() == early
 
 
@@ -210,14 +210,14 @@ def test_time_decides(times: list[Any], cut: Any, early: list[bool]) -> None:
         (["2024-01-31T00:00+01:00"], "2024-01-01", "have a time zone"),
     ],
 )
-def test_times_that_cannot_be_compared_are_refused(times: list[Any], cut: Any, words: str) -> None:
+def test_times_that_cannot_be_compared_raise(times: list[Any], cut: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         split_by_time(times, cut)
 
 
 @quick
 @given(rows=st.lists(st.tuples(st.integers(0, 20), st.sampled_from(["train", "test", None])), max_size=50))
-def test_leaks_are_exactly_the_images_on_two_sides(rows: list[tuple[int, str | None]]) -> None:
+def test_leaks_are_exactly_the_images_in_two_splits(rows: list[tuple[int, str | None]]) -> None:
     keys, splits = keys_of([number for number, _ in rows]), [side for _, side in rows]
     found = {leak.of: (leak.values, leak.rows) for leak in find_leaks(keys, splits)}
     sides_of: dict[bytes, list[tuple[int, str]]] = defaultdict(list)
@@ -232,14 +232,14 @@ def test_leaks_are_exactly_the_images_on_two_sides(rows: list[tuple[int, str | N
     assert found == expected
 
 
-def test_an_image_under_two_labels_is_found() -> None:
+def test_an_image_with_two_labels_is_found() -> None:
     keys = keys_of([1, 2, 1, 3, 2])
     (found,) = find_contradictions(keys, ["ant", "bee", "moth", "ant", "bee"])
     assert (found.of, found.values, found.rows) == (keys[0].tobytes(), ("ant", "moth"), (0, 2))
     assert not find_contradictions(keys, [0.5, 1.0, 0.5, 2.0, None])
 
 
-def test_real_photos_that_stand_under_two_labels_are_found(shared_data: Path) -> None:
+def test_real_photos_with_two_labels_are_found(shared_data: Path) -> None:
     paths = sorted(path for path in (shared_data / "images/flowers5").rglob("*") if path.is_file())
     keys, labels = key_array(key_of(path.read_bytes()) for path in paths), [path.parent.name for path in paths]
     found = find_contradictions(keys, labels)

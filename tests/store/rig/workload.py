@@ -1,4 +1,4 @@
-"""What a store goes through while the rig looks for the operation that it cannot bear."""
+"""The workload that the rig runs while it injects faults."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,17 +13,17 @@ ALL_BATCHES = {0, 1, 2, 3}
 
 
 def space_at(path: Path) -> Space:
-    """Opens the space anew, as another process would."""
+    """Opens the space like another process."""
     return open_store(path).space(SPEC)
 
 
 def adding(path: Path, batch: int) -> Step:
-    """Makes the step that adds a batch; its name acknowledges the batch."""
+    """Returns the step that adds a batch; its name acknowledges the batch."""
     return f"add {batch}", lambda: add(space_at(path), batch)
 
 
 def steps(path: Path) -> Iterator[Step]:
-    """Yields the life of a store, step by step."""
+    """Yields the steps of the workload."""
     yield "make", lambda: open_store(path)
     yield "make space", lambda: space_at(path)
     yield adding(path, 0)
@@ -40,7 +40,7 @@ def steps(path: Path) -> Iterator[Step]:
 
 
 def steps_after_dead_processes(path: Path) -> Iterator[Step]:
-    """Yields a life in which others die between giving a file its name and making the name durable."""
+    """Yields steps in which processes die between a rename and the flush of the folder."""
     yield adding(path, 0)
     yield "add that dies", lambda: _dying_at("shards", lambda: add(space_at(path), 1))
     yield "checkpoint", lambda: space_at(path).checkpoint()
@@ -51,7 +51,7 @@ def steps_after_dead_processes(path: Path) -> Iterator[Step]:
 
 
 class DiedError(Exception):
-    """Stands for the death of a process."""
+    """Simulates the death of a process."""
 
 
 def _dying_at(folder_name: str, step: Callable[[], object]) -> None:
@@ -72,7 +72,7 @@ def _flushing(folder_name: str) -> Iterator[None]:
             raise DiedError
         flush(folder)
 
-    LocalPath.sync_folder = flush_or_die  # type: ignore[method-assign]
+    LocalPath.sync_folder = flush_or_die  # type: ignore[assignment,method-assign]
     try:
         yield
     finally:
