@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from penult.cores import usable_cores
 from penult.store import SpaceSpec, open_store
 from penult.store.shards.cast import widen
-from penult.store.spaces.reading import processors
 
 SHARD_ROWS = 16_384
 Matrix = NDArray[Any]
@@ -178,7 +178,7 @@ def cast_limit(path: Path) -> Callable[[], Matrix]:
     source = np.load(path).reshape(-1)
 
     def cast() -> Matrix:
-        out, threads = np.empty(source.size, dtype=np.float32), processors()
+        out, threads = np.empty(source.size, dtype=np.float32), usable_cores()
         cuts = [source.size * part // threads for part in range(threads + 1)]
         workers = [threading.Thread(target=widen, args=(source[a:b], out[a:b])) for a, b in pairwise(cuts)]
         for worker in workers:

@@ -8,7 +8,7 @@ import click
 
 from penult.exporters import Backbone, Card, builtin_names, in_bfloat16, load_backbone
 from penult.exporters.sources.finding import source_names
-from penult.pipeline.backbones import drafted
+from penult.pipeline.backbones import with_draft_decoding
 from penult.pipeline.cli.options import json_option
 from penult.pipeline.cli.output import print_json, print_table
 from penult.pipeline.images.listing import list_images
@@ -67,7 +67,7 @@ def draft(backbone: str, output: Path | None, photos: Path | None, as_json: bool
     Its features differ a little from those of BACKBONE, so they are a space of their own; how much is measured here
     and stands on its card.
     """
-    made = drafted(load_backbone(backbone), [file.path for file in list_images(photos)] if photos else [])
+    made = with_draft_decoding(load_backbone(backbone), [file.path for file in list_images(photos)] if photos else [])
     path = output or Path(f"{made.name}.onnx")
     made.save(path)
     if as_json:

@@ -13,10 +13,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from penult.cores import usable_cores
 from penult.errors import PenultError
 from penult.files import replace_file
 from penult.pipeline.heads.numerics.basis import Basis, Moments, moments_of
-from penult.pipeline.heads.numerics.blocks import calm_blas, usable_cores
+from penult.pipeline.heads.numerics.blocks import calm_blas
 
 __all__ = ["Statistics", "StatisticsShelf"]
 

@@ -16,7 +16,7 @@ from penult.exporters.card import Preprocessing
 from penult.exporters.plain import from_plain
 from penult.pipeline.models.fusion import LARGEST_BYTES, PROBABILITIES, ranked
 from penult.pipeline.runtime.providers import choose_provider
-from penult.pipeline.runtime.session import Runner
+from penult.pipeline.runtime.session import GraphRunner
 
 __all__ = ["MODEL_VERSION", "Model", "sealed"]
 
@@ -37,7 +37,7 @@ class Model:
         self._data, self._texts, self._provider, self.origin = data, texts, provider, origin
         self.classes: tuple[str, ...] = tuple(texts["classes"])
         self.preprocessing = from_plain(Preprocessing, texts["preprocessing"], "preprocessing")
-        self._runner: Runner | None = None
+        self._runner: GraphRunner | None = None
 
     @classmethod
     def load(cls, path: str | Path, *, provider: str = "auto") -> Self:
@@ -99,7 +99,7 @@ class Model:
         return dict(self._texts["proof"])
 
     @property
-    def runner(self) -> Runner:
+    def runner(self) -> GraphRunner:
         """The graph, loaded on the first use."""
         if self._runner is None:
             if self._provider == "openvino":  # it leaves out the roundings between backbone and head
@@ -108,7 +108,7 @@ class Model:
                     expected="auto, cpu, cuda or tensorrt for a model's file",
                     remedy="leave --provider out, or name the head in its store",
                 )
-            self._runner = Runner(self._data, [PROBABILITIES], choose_provider(self._provider))
+            self._runner = GraphRunner(self._data, [PROBABILITIES], choose_provider(self._provider))
         return self._runner
 
     def predict(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.str_], NDArray[np.float32]]:

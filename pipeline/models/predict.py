@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from penult.cores import worker_count
 from penult.errors import InputError
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.names import Task
@@ -22,7 +23,6 @@ from penult.pipeline.models.fusion import ranked
 from penult.pipeline.models.model import Model
 from penult.pipeline.models.predictors import HeadPredictor, ModelPredictor, model_or_head
 from penult.pipeline.progress import Progress, Silent
-from penult.pipeline.runtime.session import worker_count
 from penult.pipeline.samples.targets import SEPARATOR
 from penult.store import Store
 
@@ -32,7 +32,7 @@ __all__ = ["UNSURE", "Prediction", "Predictions", "check_options", "predict"]
 UNSURE = "unsure"
 
 # How many files a load has at most; the first has few, so that the first answers come at once.
-LOAD_FILES = 256
+BATCH_FILES = 256
 
 # How many loads are under way for each worker: one in its hands and one waiting.
 IN_FLIGHT = 2
@@ -191,4 +191,4 @@ def _loads(files: Iterator[ImageFile], first_load: int) -> Iterator[list[ImageFi
     size = first_load
     while load := list(islice(files, size)):
         yield load
-        size = max(first_load, min(2 * size, LOAD_FILES))
+        size = max(first_load, min(2 * size, BATCH_FILES))

@@ -14,8 +14,8 @@ from penult.pipeline.heads.head import Head, features_of, probabilities_of
 from penult.pipeline.images.decode import decode
 from penult.pipeline.images.reading import read_again
 from penult.pipeline.models.fusion import LABEL, PROBABILITIES, taps_of
-from penult.pipeline.runtime.providers import Choice
-from penult.pipeline.runtime.session import Runner, Session
+from penult.pipeline.runtime.providers import ProviderChoice
+from penult.pipeline.runtime.session import GraphRunner, Session
 
 __all__ = ["TOLERANCE", "Evidence", "Proof"]
 
@@ -51,10 +51,10 @@ class _Load:
     probabilities: NDArray[np.float64]
 
 
-def _float32_session(backbone: Backbone, taps: Sequence[str]) -> Runner:
+def _float32_session(backbone: Backbone, taps: Sequence[str]) -> GraphRunner:
     """Returns a session that computes as the file will: in float32, also for a backbone that asks for bfloat16."""
     if backbone.card.precision == "bf16":
-        return Runner(backbone.serialized(taps), taps, Choice("cpu"))
+        return GraphRunner(backbone.serialized(taps), taps, ProviderChoice("cpu"))
     return Session(backbone, taps, provider="cpu")
 
 
@@ -75,14 +75,14 @@ class Evidence:
         """
         import onnxruntime
 
-        runner = Runner(graph, [LABEL, PROBABILITIES], Choice("cpu"))
+        runner = GraphRunner(graph, [LABEL, PROBABILITIES], ProviderChoice("cpu"))
         differences = [self._compare(runner, load) for load in self._loads]
         real = sum(len(load.names) for load in self._loads) - RANDOM_IMAGES
         return Proof(
             real, self.unreadable_images, RANDOM_IMAGES, max(differences), TOLERANCE, precision, onnxruntime.__version__
         )
 
-    def _compare(self, runner: Runner, load: _Load) -> float:
+    def _compare(self, runner: GraphRunner, load: _Load) -> float:
         given = runner.run(load.pixels)
         differences = np.abs(given[PROBABILITIES] - load.probabilities).max(axis=1)
         classes = self._head.card.classes

@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from penult.cores import worker_count
 from penult.errors import BackboneError, ImageError
 from penult.exporters import Backbone
 from penult.exporters.card import LOGITS
@@ -21,7 +22,7 @@ from penult.exporters.graph.pruning import pruned
 from penult.exporters.running import Runner
 from penult.pipeline.images.decode import decode
 from penult.pipeline.images.reading import read_again
-from penult.pipeline.runtime.session import Session, worker_count
+from penult.pipeline.runtime.session import Session
 from penult.pipeline.samples.rows import Samples, TrainingRows
 from penult.store import Space, Store
 

@@ -1,6 +1,5 @@
 """Reading rows, in threads: what is returned has passed a checksum that is bound to its key."""
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
+from penult.cores import usable_cores
 from penult.store.keys import KEY_BYTES, Keys, halves
 from penult.store.shards.cast import widening
 from penult.store.shards.checksums import Stored
@@ -132,11 +132,6 @@ TASK_BYTES = 1 << 24
 THREADS_LIMIT = 8
 
 
-def processors() -> int:
-    """Returns how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Reader:
     """Fills ``out`` with the rows of ``keys``; the number of threads changes the time that it takes, and no bit."""
 
@@ -147,7 +142,7 @@ class Reader:
     def read(self, positions: Positions) -> None:
         """Reads the rows that lie at ``positions``, one for each key."""
         tasks = list(self._tasks(positions))
-        workers = min(processors(), THREADS_LIMIT, len(tasks))
+        workers = min(usable_cores(), THREADS_LIMIT, len(tasks))
         if workers <= 1:
             for task in tasks:
                 self._run(*task)

@@ -1,8 +1,10 @@
-"""How many cores this process may use: what the system grants it, and not what the machine has."""
+"""How many cores this process may use, which can be fewer than the machine has."""
 
 import math
 import os
 from pathlib import Path
+
+__all__ = ["allowed_cores", "usable_cores", "worker_count"]
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -15,7 +17,7 @@ def usable_cores() -> int:
 
 
 def allowed_cores() -> float:
-    """Returns of how many cores this process may use the time; a container may be granted less than it sees."""
+    """Returns how many cores' worth of time this process gets: a container may get less than it sees."""
     try:
         quota, period = QUOTA.read_text().split()
         return min(usable_cores(), int(quota) / int(period))
@@ -26,6 +28,6 @@ def allowed_cores() -> float:
 def worker_count() -> int:
     """Returns how many workers keep all cores busy.
 
-    More than the quota's share would be stopped for a part of each period, all of them at once.
+    With more workers than the quota allows, the system pauses all of them for a part of each period.
     """
     return max(1, math.ceil(allowed_cores()))
