@@ -2,13 +2,27 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-architectures check clean
+.PHONY: demo quick test test-integration test-slow test-architectures check clean
 
 demo: .venv/run.stamp
 	$(BIN)/penult demo
 
-test: .venv/dev.stamp .venv/torch.stamp .venv/ray.stamp .venv/browser.stamp
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
+# Each worker runs whole files, so that fixtures of a module or package are built once.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Tests of logic that need neither a network of real size nor another process: for the inner loop.
+QUICK := tests/house/test_structure.py tests/house/test_errors.py tests/pipeline/samples tests/pipeline/evaluation \
+	tests/pipeline/images/test_images.py tests/pipeline/images/test_sources.py tests/pipeline/test_progress.py \
+	tests/store/test_splits.py tests/store/test_space.py tests/store/test_tables.py tests/store/test_datasets.py
+
+quick: .venv/dev.stamp
+	$(PYTEST) -q -m "not slow and not integration" $(QUICK)
+
+test: .venv/dev.stamp .venv/torch.stamp .venv/ray.stamp
+	$(PYTEST) -m "not slow and not integration" --doctest-modules src/penult tests
+
+test-integration: .venv/dev.stamp .venv/torch.stamp .venv/ray.stamp .venv/browser.stamp
+	$(PYTEST) -m "integration and not slow" tests
 
 test-slow: .venv/dev.stamp .venv/torch.stamp .venv/ray.stamp .venv/browser.stamp
 	$(BIN)/python -m pytest -m "slow and not hours"
@@ -57,3 +71,11 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 clean:
 	rm -rf docs/browser/node_modules .venv build dist *.egg-info src/*.egg-info
+
+# Writes constraints.txt with the versions in .venv, without penult itself and without local version suffixes.
+.PHONY: constraints
+constraints: .venv/dev.stamp .venv/torch.stamp .venv/ray.stamp
+	grep '^#' constraints.txt > .venv/constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable | sed -e '/^penult[ =]/d' -e '/^#/d' -e 's/+.*//' \
+	-e '/^onnxruntime-gpu==/{p;s/-gpu//;}' >> .venv/constraints.txt
+	mv .venv/constraints.txt constraints.txt

@@ -1,12 +1,12 @@
-"""The engine on Ray beside the local one: what it costs on one node, how it grows with nodes, what follows for many.
+"""Compares the Ray engine with the local one: its overhead on one node, how it scales, and what many images cost.
 
-    python -m benchmarks.distributed --write                   some twenty-five minutes on two quiet cores
+    python -m benchmarks.distributed --write                   some twenty-five minutes on two idle cores
     python -m benchmarks.distributed --count 200 --rounds 1    a small trial, two minutes
 
-On one node, both engines have the same cores and the same images, in turns; Ray's cluster runs before, as a cluster
-does. A job of one image tells what is paid once, and the difference what an image costs. Then nodes of one core each
-carry the same images, as far as there are cores. The table of many images is computed from these rates and from those
-of `benchmarks/scale.json`, with the formulas that stand in `planned`.
+On one node, both engines process the same images on the same cores, in turn. Ray's cluster is already running, as a
+real cluster is. A job of one image measures the start-up time, and the difference to the whole job measures the time
+per image. Then several nodes of one core each process the same images, up to the number of cores. The table of many
+images is computed by `planned` from these rates and from those in `benchmarks/scale.json`.
 """
 
 import argparse
@@ -61,9 +61,9 @@ def seconds_of(images: list[str], options: Any) -> float:
 
 
 def measured(images: list[str], kinds: dict[str, Any], rounds: int) -> dict[str, dict[str, float]]:
-    """Returns what a job of each kind takes before it has done anything, and its images a second after that.
+    """Returns the start-up time of a job of each kind, and its images per second after that.
 
-    The kinds take turns, so that a machine that slows down slows all of them.
+    The kinds take turns, so that a slower machine affects all of them.
     """
     seconds: dict[tuple[str, int], list[float]] = {}
     for number in range(1, rounds + 1):
@@ -85,7 +85,7 @@ def on_one_node(images: list[str], rounds: int) -> dict[str, dict[str, float]]:
     with cluster(1, CORES) as made:
         ray = ExtractOptions(engine="ray", address=made.address, workers=CORES, actors=1)
         local = ExtractOptions(workers=CORES)
-        seconds_of(images[:50], local)  # what is loaded once in this process
+        seconds_of(images[:50], local)  # loads what this process loads only once
         return measured(images, {"local": local, "ray": ray}, rounds)
 
 
@@ -102,22 +102,22 @@ def on_nodes(images: list[str], rounds: int) -> dict[str, dict[str, float]]:
 
 @dataclass(frozen=True)
 class Rates:
-    """What was measured, and is computed with."""
+    """The measured rates that the plans are computed from."""
 
     images_per_core_second: float
     recorded_per_second: float  # by the driver, into the catalog
     found_per_second: float  # in the catalog
-    looked_up_per_second: float  # of keys, in the largest space that was measured
+    looked_up_per_second: float  # keys, in the largest space measured
     catalog_bytes: float
     listed_bytes: float
     index_bytes: float = 24.0
 
 
 def planned(images: int, cores: int, rates: Rates) -> dict[str, Any]:
-    """Returns what so many new images cost on so many cores, with four to an actor.
+    """Returns what ``images`` new images cost on ``cores`` cores, with four cores per actor.
 
-    The driver looks each up in the catalog before (twice, for others may have been quicker) and records it while actors
-    work; then it looks for each key itself, while they rest.
+    While actors work, the driver looks up each image in the catalog and records it. It looks up twice, because another
+    job may have been faster. After the actors have finished, it looks up each key itself.
     """
     carrying = images / (rates.images_per_core_second * cores)
     driving = images * (2 / rates.found_per_second + 1 / rates.recorded_per_second)
@@ -141,7 +141,7 @@ def planned(images: int, cores: int, rates: Rates) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=3000, help="images of 500 x 375")
-    parser.add_argument("--rounds", type=int, default=3, help="the median of so many")
+    parser.add_argument("--rounds", type=int, default=3, help="the number of rounds, of which the median is used")
     parser.add_argument("--photos", type=Path, default=PHOTOS, help="the photos that the images are made of")
     parser.add_argument("--write", action="store_true", help="write benchmarks/distributed.md")
     asked = parser.parse_args()
@@ -162,19 +162,19 @@ def page(one: dict[str, dict[str, float]], several: dict[str, dict[str, float]],
     lines = [
         "# The engine on Ray",
         "",
-        "Written by `python -m benchmarks.distributed --write`; what is measured stands at the top of "
-        "`benchmarks/distributed.py`.",
+        "`python -m benchmarks.distributed --write` wrote this page. The top of `benchmarks/distributed.py` explains "
+        "what it measures.",
         "",
         f"{CORES} cores, {platform.machine()}, Python {platform.python_version()}, {count:,} images of 500 x 375, the "
-        f"built-in backbone; {took:,.0f} s in all.",
+        f"built-in backbone; {took:,.0f} s in total.",
         "",
-        "| engine, one node | paid once, s | images/s |",
+        "| engine, one node | start-up, s | images/s |",
         "|---|---|---|",
         *(f"| {name}, {CORES} cores | {each['once_s']} | {each['images_per_s']} |" for name, each in one.items()),
         "",
-        f"Ray's engine takes {overhead:+.1%} for an image, at the same cores.",
+        f"Time per image on Ray compared with the local engine, on the same cores: {overhead:+.1%}.",
         "",
-        "| nodes of one core | paid once, s | images/s | beside one node |",
+        "| nodes of one core | start-up, s | images/s | relative to one node |",
         "|---|---|---|---|",
         *(
             f"| {nodes} | {each['once_s']} | {each['images_per_s']} | "
@@ -200,12 +200,12 @@ def table(scale: dict[str, Any], images_per_core_second: float) -> list[str]:
     )
     plans = [planned(images, cores, rates) for images in (10**7, 10**8, 10**9) for cores in (64, 1024)]
     return [
-        "## Many images, computed",
+        "## Computed: many images",
         "",
-        f"From {images_per_core_second:.1f} images a second and core, and the rates of [scale.md](scale.md): "
-        f"the driver records {rates.recorded_per_second:,.0f} files a second, finds {rates.found_per_second:,.0f} in "
-        f"the catalog, and looks up {rates.looked_up_per_second:,.0f} keys in a space of "
-        f"{scale['probe']['rows']:,} rows. Rows of 1,280 float16.",
+        f"Computed from {images_per_core_second:.1f} images per second and core, and from the rates in "
+        f"[scale.md](scale.md). Per second, the driver records {rates.recorded_per_second:,.0f} files, finds "
+        f"{rates.found_per_second:,.0f} in the catalog, and looks up {rates.looked_up_per_second:,.0f} keys in a space "
+        f"of {scale['probe']['rows']:,} rows. Rows have 1,280 float16 numbers.",
         "",
         "| " + " | ".join(plans[0]) + " |",
         "|" + "---|" * len(plans[0]),

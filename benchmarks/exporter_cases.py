@@ -1,4 +1,4 @@
-"""Which architectures are exported: one of each family first, then the rest."""
+"""The architectures to export: one of each family first, then the rest."""
 
 # fmt: off
 _TORCHVISION_FIRST = """
@@ -55,5 +55,5 @@ LARGE = _named(
 
 SKIPPED = dict.fromkeys(
     ("torchvision:vit_h_14", "torchvision:regnet_y_128gf"),
-    "its weights (2.5 GB) are larger than the 2 GiB that one ONNX file holds: the export refuses it",
+    "its weights (2.5 GB) exceed 2 GiB, the most that one ONNX file can contain, so the export raises an error",
 )

@@ -1,4 +1,4 @@
-"""Weights for networks of every source, drawn so that no branch is silent and no layer's numbers are far from 1."""
+"""Random weights for networks of every source, with no silent branch and no layer's values far from 1."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def draw_torch(network: Any, side: int, path: Path) -> Path:
-    """Writes a state dict in which nothing is silent, and no layer's numbers are far from 1."""
+    """Writes a state dict with no silent branch, and no layer's values far from 1."""
     import torch
 
     from penult.exporters.sources.drawn_norms import batch_of, settle_torch

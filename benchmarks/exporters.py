@@ -1,10 +1,10 @@
-"""Exports every architecture that the sources know, with random weights, and writes what was proven to a table.
+"""Exports every architecture of the sources with random weights, and writes a table of what was proven.
 
-``python -m benchmarks.exporters`` runs all of them one after another, each in a process of its own with a bound on its
-memory, and keeps what it has found in a file of JSON lines, so that it goes on where it was stopped. The weights are
-drawn so that no branch of a network is silent: BatchNorm's statistics and gains, and the gains of residual branches,
-are far from 0 and 1. BatchNorm's statistics are then settled, as those of random weights are, so that numbers neither
-grow nor fade from layer to layer. The table is written beside this program.
+``python -m benchmarks.exporters`` runs all of them one after another, each in a separate process with a memory limit.
+It keeps the results in a JSON lines file, so that it can continue where it stopped. Random weights are chosen so that
+no branch of a network is silent: BatchNorm's statistics and gains, and the gains of residual branches, are far from 0
+and 1. Then BatchNorm's statistics are scaled, as `penult export` does for random weights, so that values neither grow
+nor shrink from layer to layer. The table is written next to this program.
 """
 
 import argparse
@@ -28,18 +28,20 @@ from tests.exporters.torchvision_shim import import_torchvision
 
 GIB = 6
 SECONDS = 900
-TWICE_SECONDS = 12  # of computing: a second export of what takes longer is left out
+TWICE_SECONDS = 12  # CPU seconds; networks that take longer are not exported a second time
 TABLE = Path(__file__).with_suffix(".md")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--one", help="export this source alone, and print what was found as JSON")
+    parser.add_argument("--one", help="export only this source, and print the result as JSON")
     parser.add_argument("--only", choices=["torchvision", "timm", "keras"], help="run the sources of one prefix only")
     parser.add_argument("--first", action="store_true", help="run one architecture of each family only")
-    parser.add_argument("--large", action="store_true", help="also run the largest, which want --gib 14")
+    parser.add_argument("--large", action="store_true", help="also run the largest, which need --gib 14")
     parser.add_argument("--gib", type=int, default=GIB, help="stop an export that takes more memory")
-    parser.add_argument("--results", type=Path, default=Path("exporters.jsonl"), help="what was found so far")
+    parser.add_argument(
+        "--results", type=Path, default=Path("exporters.jsonl"), help="the file with the results so far"
+    )
     parser.add_argument("--table", type=Path, default=TABLE, help="where the table is written")
     parser.add_argument("--again", action="store_true", help="also run what failed before")
     asked = parser.parse_args()
@@ -61,7 +63,7 @@ def main() -> None:
         result = in_a_process(source, gib=asked.gib)
         found[source] = result
         with asked.results.open("a") as stream:
-            stream.write("\n" + json.dumps(result) + "\n")  # the last line may have been cut off
+            stream.write("\n" + json.dumps(result) + "\n")  # the last line may be incomplete
         print(f"{source:50} {result['seconds']:6.1f} s  {result['verdict']}", flush=True)
         asked.table.write_text(table(found))
     asked.table.write_text(table(found))
@@ -70,14 +72,14 @@ def main() -> None:
 def read(path: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for line in path.read_text().splitlines() if path.is_file() else []:
-        with contextlib.suppress(json.JSONDecodeError):  # a line that was cut off is run again
+        with contextlib.suppress(json.JSONDecodeError):  # an incomplete line is run again
             result = json.loads(line)
             found[result["source"]] = result
     return found
 
 
 def in_a_process(source: str, *, gib: int = GIB) -> dict[str, Any]:
-    """Runs one export in a process whose memory and time are watched, forked so that nothing is imported twice."""
+    """Runs one export in a process with limits on memory and time, forked so that nothing is imported twice."""
     start = time.perf_counter()
     ours, theirs = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("fork").Process(target=_send, args=(theirs, source))
@@ -94,15 +96,15 @@ def in_a_process(source: str, *, gib: int = GIB) -> dict[str, Any]:
     try:
         result = {"verdict": verdict} if verdict else ours.recv()
     except EOFError:
-        result = {"verdict": "the process ended without a word"}
+        result = {"verdict": "the process ended without a result"}
     process.join()
-    return {**result, "source": source, "weights": "settled", "seconds": time.perf_counter() - start}
+    return {**result, "source": source, "weights": "scaled", "seconds": time.perf_counter() - start}
 
 
 def _send(pipe: Any, source: str) -> None:
     try:
         pipe.send(one(source))
-    except Exception as reason:  # noqa: BLE001 - whatever it is belongs into the table
+    except Exception as reason:  # noqa: BLE001 - every error belongs in the table
         pipe.send({"verdict": f"{type(reason).__name__}: {reason}"[:400]})
 
 
@@ -115,7 +117,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def one(source: str) -> dict[str, Any]:
-    """Exports one network twice from a file of drawn weights."""
+    """Exports one network twice from a file of random weights."""
     from penult.errors import PenultError
     from penult.exporters.export import export, export_network
     from penult.exporters.sources.finding import find_source
@@ -160,7 +162,7 @@ def found_of(backbone: Any, twice: bool | None) -> dict[str, Any]:
 
 
 def _penultimate_alone(backbone: Any) -> str:
-    """Gives the fingerprint of a second export, made alike from the first."""
+    """Returns the fingerprint of the first export, reduced to the outputs of a second one."""
     from penult.exporters import Backbone
 
     outputs = ["penultimate", *(["logits"] if "logits" in backbone.outputs else [])]
@@ -169,7 +171,7 @@ def _penultimate_alone(backbone: Any) -> str:
 
 
 _NOT_REACHED = "not reached by this run"
-_LARGE = "left out for its size and the time that it takes (`--large` runs it)"
+_LARGE = "left out, because it is large and takes long (`--large` runs it)"
 TWICE = {True: "yes", False: "NO", None: "not run"}
 
 
@@ -180,30 +182,30 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     skipped |= {source: _LARGE for source in LARGE if source not in found} | stopped
     same = [result for result in done if result["verdict"] == "the same"]
     lines = [
-        "# Exports of every architecture, with drawn weights",
+        "# Exports of every architecture, with random weights",
         "",
-        f"{len(same)} of {len(done)} run agree with their source; {len(skipped)} were not run, with reasons below. "
-        "Written by `python -m benchmarks.exporters`.",
+        f"{len(same)} of {len(done)} exported networks agree with their source. {len(skipped)} were not run, for the "
+        "reasons below. `python -m benchmarks.exporters` wrote this page.",
         "",
         f"On {platform.machine()} with {os.cpu_count()} processors; "
         + ", ".join(f"{name} {_version(name)}" for name in ("torch", "torchvision", "timm", "keras", "onnx"))
         + f", onnxruntime {importlib.import_module('onnxruntime').__version__}"
         + ".",
         "",
-        "**Taps** are width/reduction of `stage1` and on, then the width of `penultimate`. **Worst** is the largest "
-        "relative error over six images, end to end from the files, of any output that the source can give; "
-        "`unproven` names taps that stand on a value which is no part's output in the source. **Twice** tells whether "
-        "a second export from the same file has the same fingerprint.",
-        "",
-        "Weights are drawn so that no branch is silent. **Weights** tells of BatchNorm's statistics: `settled` are "
-        "scaled so that the numbers of every layer are near 1; `as drawn` is from an earlier run in which they were "
-        "not, and numbers grew or faded from layer to layer. For networks without BatchNorm, the two are the same.",
+        "- **Taps** are width/reduction of `stage1` and later stages, then the width of `penultimate`.",
+        "- **Worst** is the largest relative error over six images, end to end from the files, of any output that the "
+        "source can return. **Of** names that output. `unproven` lists taps whose value is not the output of a module "
+        "in the source.",
+        "- **Twice** says whether a second export from the same file has the same fingerprint.",
+        "- **Weights** are random, and chosen so that no branch is silent. `scaled`: BatchNorm's statistics are scaled "
+        "so that the values of every layer are near 1. `unscaled`: an earlier run without this step, in which values "
+        "grew or shrank from layer to layer. For networks without BatchNorm, both are the same.",
         "",
         "| architecture | pixels | taps | penultimate | worst | of | twice | weights | verdict |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for result in done:
-        weights = result.get("weights", "as drawn")
+        weights = result.get("weights", "unscaled")
         if result["verdict"] == "the same":
             taps = " ".join(result["taps"])
             unproven = f" (unproven: {', '.join(result['unproven'])})" if result["unproven"] else ""

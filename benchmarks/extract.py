@@ -1,18 +1,18 @@
-"""Extraction from JPEG files to committed features, beside other people's ways and beside what this machine allows.
+"""Compares extraction, from JPEG files to committed features, with other libraries and with this machine's limits.
 
-    python -m benchmarks.extract --peers PYTHON --write      the whole table, some 20 minutes on two quiet cores
+    python -m benchmarks.extract --peers PYTHON --write      the whole table, some 20 minutes on two idle cores
     python -m benchmarks.extract --peers PYTHON --scale 0.1  a small trial
     python -m benchmarks.extract --only mobilenet_v2         one of the networks
 
-PYTHON is an interpreter that has torch, torchvision and timm, and perhaps keras, img2vec_pytorch, fastembed and
-thingsvision; the option may be given several times, and each peer runs in the first interpreter that has it. Peers that
-none has are left out, and the table says so. Without any, penult runs its built-in backbone beside the limits.
+PYTHON is an interpreter with torch, torchvision and timm, and optionally keras, img2vec_pytorch, fastembed and
+thingsvision. You can repeat the option; each peer runs in the first interpreter that has it. The table lists peers that
+no interpreter has. Without the option, penult runs its built-in backbone and the limits only.
 
-Every contender runs in a process of its own, in turn, for some rounds; its best round counts. Importing libraries and
-loading weights is not counted; opening penult's session and committing its rows is. Each peer first tries its settings
-on a few images and takes the best. The limits are a bare session on ready tensors and bare decoding of bytes in memory,
-each in as many threads as cores; because both need the same cores, a second of each image's work allows
-1 / (1 / session + 1 / decode) images a second. Features of the DataLoader loop and of penult are compared.
+Every contender runs in a separate process, in turn, for some rounds, and its best round counts. The time includes
+opening penult's session and committing its rows, but not importing libraries and loading weights. Each peer first tries
+its settings on a few images and uses the best. The limits are a bare session on ready tensors, and bare decoding of
+bytes in memory, each with as many threads as cores. Both need the same cores, so the limit for both together is
+1 / (1 / session + 1 / decode) images per second. The features of the DataLoader and of penult are compared.
 """
 
 import argparse
@@ -42,7 +42,7 @@ NETWORKS = {
     "mobilenet_v2": ("torchvision:mobilenet_v2", 2000, 120),
     "efficientnet_lite0": ("timm:efficientnet_lite0", 2000, 120),
 }
-"""Each network's source, and how many images of each size it is measured on."""
+"""Each network's source, and the number of images of each size."""
 
 LIMIT_SECONDS = 5.0
 BATCH_SECONDS = 1.5
@@ -72,7 +72,7 @@ def run_penult(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def difference_from_torch(spec: dict[str, Any], room: Path) -> float | None:
-    """Gives how far penult's features are from the DataLoader's, relative to their spread."""
+    """Returns the relative difference (in norm) of penult's features from the DataLoader's."""
     from penult.store import key_of, open_store
 
     theirs = room / "torch.npy"
@@ -102,7 +102,7 @@ def run_limits(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def choices(backbone: Any, pixels: np.ndarray) -> dict[str, float]:
-    """Gives the rates of a session by its batch, and of the other way: one caller, and all cores for its session."""
+    """Returns the rates of a session by batch size, also for one caller whose session uses all cores."""
     import onnxruntime
 
     from penult.pipeline.runtime.providers import open_session
@@ -122,7 +122,7 @@ def choices(backbone: Any, pixels: np.ndarray) -> dict[str, float]:
 
 
 def rate_of(action: Any, seconds: float = LIMIT_SECONDS, threads: int = CORES) -> float:
-    """Gives how many images a second ``action(number)`` comes to, in so many threads."""
+    """Returns the images per second of ``action(number)`` in ``threads`` threads."""
     action(0)
     begin = time.perf_counter()
 
@@ -139,7 +139,7 @@ def rate_of(action: Any, seconds: float = LIMIT_SECONDS, threads: int = CORES) -
 
 
 def contend(name: str, pythons: dict[str, str], spec: dict[str, Any], room: Path) -> dict[str, Any]:
-    """Runs one contender in a process of its own."""
+    """Runs one contender in a separate process."""
     told = room / "spec.json"
     told.write_text(json.dumps(spec))
     if name in OURS:
@@ -149,7 +149,7 @@ def contend(name: str, pythons: dict[str, str], spec: dict[str, Any], room: Path
     done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent, check=False)
     found = re.findall(r"^RESULT (.*)$", done.stdout, re.MULTILINE)
     if not found:
-        lines = done.stderr.strip().splitlines() or ["it said nothing"]
+        lines = done.stderr.strip().splitlines() or ["it printed nothing"]
         return {"left_out": f"it failed: {lines[-1][:200]}"}
     if name == "PyTorch DataLoader":
         shutil.move(room / "features.npy", room / "torch.npy")
@@ -157,7 +157,7 @@ def contend(name: str, pythons: dict[str, str], spec: dict[str, Any], room: Path
 
 
 def measure(network: str, images: list[str], spec: dict[str, Any], pythons: dict[str, str], rounds: int) -> Any:
-    """Runs all contenders in turn, and gives the best round of each."""
+    """Runs all contenders in turn, and returns the best round of each."""
     best: dict[str, dict[str, Any]] = {}
     room = Path(spec["room"])
     (room / "torch.npy").unlink(missing_ok=True)
@@ -184,7 +184,7 @@ def summary(found: dict[str, Any], count: int) -> str:
 
 
 def find_peers(pythons: list[str]) -> dict[str, str]:
-    """Gives for each peer the first interpreter that has its library."""
+    """Returns for each peer the first interpreter that has its library."""
     found = {}
     for name, (library, _) in PEERS.items():
         test = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({library!r}) is None)"
@@ -196,7 +196,7 @@ def find_peers(pythons: list[str]) -> dict[str, str]:
 
 
 def write_networks(names: list[str], python: str | None, folder: Path, photos: Path) -> dict[str, dict[str, Any]]:
-    """Writes each network's weights and backbone; without an interpreter with torch, the built-in backbone alone."""
+    """Writes each network's weights and backbone; without torch, only the built-in backbone."""
     from penult.exporters import load_backbone
 
     if python is None:
@@ -230,10 +230,12 @@ def main() -> None:
     parser.add_argument("--peers", action="append", default=[], metavar="PYTHON", help="an interpreter with peers")
     parser.add_argument("--photos", type=Path, default=PHOTOS, help="the photos that the images are made of")
     parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--scale", type=float, default=1.0, help="more or fewer images than the table's")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="scale of the number of images; 1 is the size of the committed table"
+    )
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--room", type=Path, help="where images and backbones are kept for the next time")
-    parser.add_argument("--write", action="store_true", help=f"put the tables into {TABLE.name}")
+    parser.add_argument("--room", type=Path, help="a folder that keeps images and backbones for the next run")
+    parser.add_argument("--write", action="store_true", help=f"write the tables into {TABLE.name}")
     parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.run:

@@ -1,11 +1,11 @@
-"""Runs over a collection that the store knows already: what an unchanged one costs, and what new images among it cost.
+"""Measures runs over a collection that is already in the store: unchanged, and with some new images in it.
 
     python -m benchmarks.extract_again                 100,000 images, and 1,000 new ones; some three minutes
     python -m benchmarks.extract_again --count 10000   a small trial
 
-The known images are tiny files whose keys and rows are put into the store directly: a run that finds them unchanged
-opens none, so what is in them plays no part. The new ones are photos of 500 x 375 for the built-in backbone. Each run
-is `penult extract` in a process of its own, with all that it loads.
+The known images are tiny files whose keys and rows are written into the store directly. A run that finds them unchanged
+opens none, so their content does not matter. The new images are photos of 500 x 375, for the built-in backbone. Each
+run is `penult extract` in a separate process, including its start-up.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from benchmarks.extract_data import make_small, photos_of
 
 
 def fill(folder: Path, store_path: Path, count: int) -> None:
-    """Makes a collection of ``count`` files and a store that knows them all."""
+    """Makes a collection of ``count`` files, and a store that contains them all."""
     from penult.exporters import load_backbone
     from penult.pipeline.extraction.extract import open_spaces
     from penult.pipeline.images.listing import list_images
@@ -48,7 +48,7 @@ def fill(folder: Path, store_path: Path, count: int) -> None:
 
 
 def run(images: Path, store: Path) -> tuple[float, str]:
-    """Runs the verb, and gives its seconds and the first line of its receipt."""
+    """Runs the verb, and returns its seconds and the first line of its receipt."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "penult", "extract", str(images), "--store", str(store)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -57,9 +57,9 @@ def run(images: Path, store: Path) -> tuple[float, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=100_000, help="images that the store knows")
-    parser.add_argument("--new", type=int, default=1_000, help="images that it does not know")
-    parser.add_argument("--photos", type=Path, default=PHOTOS, help="the photos that the new images are made of")
+    parser.add_argument("--count", type=int, default=100_000, help="images that are already in the store")
+    parser.add_argument("--new", type=int, default=1_000, help="new images")
+    parser.add_argument("--photos", type=Path, default=PHOTOS, help="the photos that the new images are made from")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         room = Path(temporary)
@@ -72,8 +72,8 @@ def main() -> None:
         among = run(room / "images", room / "store")
     for what, (seconds, told) in (("unchanged", unchanged), ("new alone", alone), ("new among them", among)):
         print(f"{what:15} {seconds:7.2f} s   {told}")
-    print(f"the most memory that a run took: {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3:,.0f} MB")
-    print(f"new among them, beyond new alone and unchanged: {among[0] - alone[0] - unchanged[0]:+.2f} s")
+    print(f"peak memory of a run: {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3:,.0f} MB")
+    print(f"new among them, minus new alone and unchanged: {among[0] - alone[0] - unchanged[0]:+.2f} s")
 
 
 if __name__ == "__main__":

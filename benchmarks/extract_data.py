@@ -1,8 +1,8 @@
-"""What the benchmark of extraction works on: JPEG files of two sizes made of real photos, and backbones.
+"""The inputs of the extraction benchmark: JPEG files of two sizes made from real photos, and backbones.
 
     PYTHONPATH=src:. python benchmarks/extract_data.py NETWORK FOLDER PHOTOS    writes a network's weights and backbone
 
-The second is run in an interpreter that has the network's library.
+Run this command in an interpreter that has the network's library.
 """
 
 import importlib
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 SMALL = (500, 375)
-MOSAIC = 8  # by 8 photos of the small size are 4000 x 3000 pixels, as detailed as photos are
+MOSAIC = 8  # by 8 small photos are 4000 x 3000 pixels, with the detail of real photos
 
 
 def make_small(photos: list[Path], folder: Path, count: int) -> list[str]:
@@ -48,7 +48,7 @@ def _photo(photos, number):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN
 
     with Image.open(photos[number % len(photos)]) as image:
         turn = number // len(photos)
-        # Another crop of the same photo is another image.
+        # Another crop of the same photo counts as another image.
         edge = turn % 16
         fitted = ImageOps.fit(image.convert("RGB"), (SMALL[0] + edge, SMALL[1] + edge)).crop(
             (edge, edge, edge + SMALL[0], edge + SMALL[1])
@@ -57,7 +57,7 @@ def _photo(photos, number):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN
 
 
 def photos_of(folder: Path) -> list[Path]:
-    """Gives the photos below a folder that can be read."""
+    """Returns the readable photos in a folder."""
     from PIL import Image
 
     found = []
@@ -65,14 +65,14 @@ def photos_of(folder: Path) -> list[Path]:
         try:
             with Image.open(path) as image:
                 image.verify()
-        except Exception:  # noqa: BLE001 - one that cannot be read is no photo to make images of
+        except Exception:  # noqa: BLE001 - an unreadable file is not used
             continue
         found.append(path)
     return found
 
 
 def settle(model, photos):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201 - torch is imported late
-    """Lets BatchNorm see photos, or the values of random weights would fade to numbers too small to compute with."""
+    """Sets BatchNorm's statistics from photos; otherwise values would shrink too much with random weights."""
     import numpy as np
     import torch
     from PIL import Image, ImageOps
@@ -84,7 +84,7 @@ def settle(model, photos):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN2
     batch = torch.from_numpy((np.stack(pixels) / 255 - 0.45) / 0.225).permute(0, 3, 1, 2)
     for part in model.modules():
         if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
-            part.momentum = None  # the mean of all that it sees
+            part.momentum = None  # the mean over all inputs
     with torch.no_grad():
         model.train()(batch)
     return model.eval()

@@ -1,12 +1,12 @@
-"""The memory that an extraction takes while it goes through a large collection, every image of which is decoded.
+"""Measures the memory of an extraction over a large collection in which every image is decoded.
 
-    python -m benchmarks.extract_memory --write          100,000 images; some ten minutes on two quiet cores
+    python -m benchmarks.extract_memory --write          100,000 images; some ten minutes on two idle cores
     python -m benchmarks.extract_memory --count 3000     a small trial
 
-The images are small photos, and a large one among each forty, each with a comment of its own among its bytes, so that
-no two are the same sample; one in five hundred is cut off in its middle. `penult extract` runs in a process of its own.
-Twice a second it is looked how much memory it takes: its resident set, and with its decoders (of which memory that
-several share counts once). Linux alone tells that.
+The images are small photos, and one in forty is large. Each contains a different comment, so that no two are the same
+sample. One in five hundred is truncated. `penult extract` runs in a separate process. Twice a second, this program
+measures its resident set, and the memory of the process together with its decoders, where shared memory counts once.
+Only Linux provides these figures.
 """
 
 import argparse
@@ -32,7 +32,7 @@ SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen at one moment: how many images were done, and the megabytes of the process and of all."""
+    """One measurement: images done, and the megabytes of the process alone and with its decoders."""
 
     done: int
     own: float
@@ -40,13 +40,13 @@ class Look:
 
 
 def commented(jpeg: bytes, text: str) -> bytes:
-    """Gives the same picture with a comment after its first marker."""
+    """Returns the same picture with a comment after its first marker."""
     content = text.encode()
     return jpeg[:2] + b"\xff\xfe" + (len(content) + 2).to_bytes(2, "big") + content + jpeg[2:]
 
 
 def make(folder: Path, count: int, small: list[bytes], large: list[bytes]) -> int:
-    """Writes the collection, a thousand images to a folder, and gives how many of them are cut off."""
+    """Writes the collection, a thousand images per folder, and returns how many of them are truncated."""
     cut = 0
     for number in range(count):
         path = folder / f"{number // 1000:04d}" / f"{number:07d}.jpg"
@@ -61,7 +61,7 @@ def make(folder: Path, count: int, small: list[bytes], large: list[bytes]) -> in
 
 
 def jpegs_of(folder: Path, most: int = 2_000) -> list[bytes]:
-    """Gives the bytes of the JPEG files below a folder."""
+    """Returns the bytes of the JPEG files in a folder."""
     found = (path.read_bytes() for path in sorted(folder.rglob("*.jpg")))
     return [
         data for _, data in zip(range(most), (each for each in found if each.startswith(b"\xff\xd8\xff")), strict=False)
@@ -69,12 +69,12 @@ def jpegs_of(folder: Path, most: int = 2_000) -> list[bytes]:
 
 
 def resident(process: int) -> float:
-    """Gives the megabytes of a process's resident set."""
+    """Returns the megabytes of a process's resident set."""
     return float(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())[0]) / 1e3
 
 
 def proportional(process: int) -> float:
-    """Gives the megabytes of a process and of those that it has started, each shared page in parts."""
+    """Returns the megabytes of a process and its children; a shared page is divided among them."""
     total = 0.0
     for each in [process, *children(process)]:
         try:
@@ -96,7 +96,7 @@ def children(process: int) -> list[int]:
 
 
 def done_of(metrics: Path) -> int:
-    """Gives how many images the job says are done."""
+    """Returns how many images are done, according to the job's metrics."""
     try:
         text = metrics.read_text()
     except OSError:
@@ -107,7 +107,7 @@ def done_of(metrics: Path) -> int:
 
 
 def watch(images: Path, room: Path, backbone: str) -> tuple[list[Look], str]:
-    """Runs the job, and gives what was seen of it and its receipt."""
+    """Runs the job, and returns the measurements and its receipt."""
     metrics = room / "job.prom"
     command = [sys.executable, "-m", "penult", "extract", str(images), "--store", str(room / "store")]
     command += ["--backbone", backbone, "--metrics", str(metrics)]
@@ -129,7 +129,7 @@ def watch(images: Path, room: Path, backbone: str) -> tuple[list[Look], str]:
 
 
 def table(looks: list[Look], count: int) -> list[str]:
-    """Gives the largest figures in each part of the job, by the images that were done."""
+    """Returns the peak in each part of the job, by images done."""
     lines = ["| images done | resident, MB | with decoders, MB |", "|---|---|---|"]
     for part in range(PARTS):
         among = [look for look in looks if part * count <= look.done * PARTS < (part + 1) * count]
@@ -141,7 +141,7 @@ def table(looks: list[Look], count: int) -> list[str]:
 
 
 def growth(looks: list[Look], count: int) -> float:
-    """Gives the megabytes that the resident set grows by with 100,000 images, once a fifth is done."""
+    """Returns the growth of the resident set in megabytes per 100,000 images, after the first fifth."""
     late = [look for look in looks if look.done > count / 5]
     if len({look.done for look in late}) < 2:
         return float("nan")
@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--small", type=Path, default=SHARED / "flowers5", help="a folder of small JPEG files")
     parser.add_argument("--large", type=Path, default=SHARED / "hymenoptera", help="a folder of larger ones")
     parser.add_argument("--backbone", default="efficientnet-lite0")
-    parser.add_argument("--room", type=Path, help="where the collection is made  [default: the temporary folder]")
+    parser.add_argument("--room", type=Path, help="where to write the collection  [default: a temporary folder]")
     parser.add_argument("--write", action="store_true", help=f"write {TABLE.name}")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.room) as temporary:
@@ -167,7 +167,7 @@ def main() -> None:
     peak, whole = max(look.own for look in looks), max(look.whole for look in looks)
     how = (
         f"`python -m benchmarks.extract_memory --count {asked.count}`: {asked.count:,} different JPEG files, of which "
-        f"{cut:,} are cut off, in {seconds:,.0f} s with {os.cpu_count()} cores and {asked.backbone}"
+        f"{cut:,} are truncated, in {seconds:,.0f} s with {os.cpu_count()} cores and {Path(asked.backbone).name}"
     )
     grown = growth(looks, asked.count)
     lines = [
@@ -177,8 +177,8 @@ def main() -> None:
         "",
         *table(looks, asked.count),
         "",
-        f"At most {peak:,.0f} MB resident, and {whole:,.0f} MB with decoders.",
-        f"Once a fifth is done, the resident set grows by {grown:+,.1f} MB with 100,000 images.",
+        f"Peak: {peak:,.0f} MB resident; {whole:,.0f} MB with decoders, with shared memory counted once.",
+        f"Growth of the resident set after the first fifth: {grown:+,.1f} MB per 100,000 images.",
     ]
     print("\n".join(lines))
     if asked.write:

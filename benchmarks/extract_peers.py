@@ -1,7 +1,7 @@
-"""Other people's ways from JPEG files to features, each as its users would run it, at its best setting.
+"""Other libraries' ways from JPEG files to features, each as its users would run it, at its best setting.
 
-Run by `benchmarks.extract` in an interpreter that has the peer's library, and in a process of its own: it gets a JSON
-file that says which images, network and weights, and prints one JSON line. It imports nothing of penult.
+`benchmarks.extract` runs this file in a separate process, in an interpreter that has the peer's library. It reads a
+JSON file with the images, network and weights, and prints one JSON line. It imports nothing from penult.
 """
 
 import importlib
@@ -21,7 +21,7 @@ import numpy as np
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-# A run gets the paths of images and gives their features; a peer is a way to make a run of one of its settings.
+# A run maps paths of images to features. A peer has a list of settings, and a function that makes a run from one.
 Run = Callable[[list[str]], np.ndarray]
 Setting = dict[str, Any]
 Peer = tuple[list[Setting], Callable[[Setting], Run]]
@@ -32,7 +32,7 @@ class LeftOutError(Exception):
 
 
 def torchvision_of() -> Any:
-    """Imports torchvision also where its compiled operators, which no classifier uses, belong to another torch."""
+    """Imports torchvision even if its compiled operators, which no classifier uses, belong to another torch."""
     torch = importlib.import_module("torch")
     register = torch.library.register_fake
 
@@ -46,7 +46,7 @@ def torchvision_of() -> Any:
 
 
 def torch_network(spec: dict[str, Any]) -> Any:
-    """Gives the network of the same weights that penult's backbone was exported from, without its classifier."""
+    """Returns the network that penult's backbone was exported from, with the same weights, without its classifier."""
     import torch
 
     library, name = spec["network"].split(":")
@@ -66,7 +66,7 @@ def torch_network(spec: dict[str, Any]) -> Any:
 
 
 class Photos:
-    """The images as a PyTorch data set."""
+    """The images as a PyTorch dataset."""
 
     def __init__(self, paths: list[str], transform: Any) -> None:
         self.paths, self.transform = paths, transform
@@ -130,11 +130,11 @@ KERAS_NAMES = {"torchvision:resnet50": "ResNet50", "torchvision:mobilenet_v2": "
 
 
 def keras_predict(spec: dict[str, Any]) -> Peer:
-    """The network of Keras of the same name, with weights of its own, and ``predict`` over a data set."""
+    """Keras's network of the same name, with its own random weights, and ``predict`` over a dataset."""
     import torch
 
     if spec["network"] not in KERAS_NAMES:
-        raise LeftOutError("it has no such network")
+        raise LeftOutError("it does not have this network")
     os.environ.setdefault("KERAS_BACKEND", "torch")
     keras = importlib.import_module("keras")
     name = KERAS_NAMES[spec["network"]]
@@ -171,17 +171,17 @@ def keras_predict(spec: dict[str, Any]) -> Peer:
 
 
 def img2vec(spec: dict[str, Any]) -> Peer:
-    """``Img2Vec.get_vec`` over lists of images; its resize knows no crop, so its pixels are not quite the same."""
+    """``Img2Vec.get_vec`` over lists of images; it resizes without a crop, so its pixels differ slightly."""
     import torch
     from PIL import Image
 
     if spec["network"] != "torchvision:resnet50":
-        raise LeftOutError("it has no such network")
+        raise LeftOutError("it does not have this network")
     torchvision = torchvision_of()
     network = torchvision.models.resnet50(weights=None)
     network.load_state_dict(torch.load(spec["weights"], weights_only=True))
     library = importlib.import_module("img2vec_pytorch.img_to_vec")
-    with mock.patch.object(library, "resnet50", return_value=network):  # its own way is to download
+    with mock.patch.object(library, "resnet50", return_value=network):  # by default it downloads the weights
         vectors = library.Img2Vec(cuda=False, model="resnet50", layer_output_size=2048)
 
     def make(setting: Setting) -> Run:
@@ -199,9 +199,9 @@ def img2vec(spec: dict[str, Any]) -> Peer:
 
 
 def fastembed(spec: dict[str, Any]) -> Peer:
-    """``ImageEmbedding`` with the same graph before penult's changes to it, in a folder as it downloads them."""
+    """``ImageEmbedding`` with the same graph before penult's changes, in a folder like those that it downloads."""
     if spec["network"] != "torchvision:resnet50":
-        raise LeftOutError("it has no such network")
+        raise LeftOutError("it does not have this network")
     library = importlib.import_module("fastembed")
     settings: list[Setting] = [
         {"threads": threads, "batch": batch} for threads, batch in ((CORES, 1), (CORES, 8), (CORES, 32))
@@ -221,7 +221,7 @@ def fastembed(spec: dict[str, Any]) -> Peer:
 
 
 def thingsvision(spec: dict[str, Any]) -> Peer:
-    """The extractor for torchvision's networks, with its own loader."""
+    """Its extractor for torchvision's networks, with its own loader."""
     import torch
 
     if not spec["network"].startswith("torchvision:"):
@@ -260,7 +260,7 @@ PEERS: dict[str, tuple[str, Callable[[dict[str, Any]], Peer]]] = {
     "fastembed": ("fastembed", fastembed),
     "thingsvision": ("thingsvision", thingsvision),
 }
-"""Each peer's name, and the library that an interpreter must have for it."""
+"""Each peer's name, and the library that it needs."""
 
 
 def spent_cpu() -> float:
@@ -269,7 +269,7 @@ def spent_cpu() -> float:
 
 
 def peak_bytes() -> int:
-    """Gives this process's peak and that of its largest child, which is less than all of them took."""
+    """Returns the peak of this process plus that of its largest child; all children together may have used more."""
     peaks = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return 1024 * sum(peaks)
 
@@ -290,12 +290,12 @@ def main() -> None:
         return
     paths = spec["images"]
     setting = spec.get("setting")
-    if setting is None:  # its best one, by a trial of each
+    if setting is None:  # try each setting, and use the best
         few = paths[: spec["trial"]]
         make(settings[0])(few[:2])
         setting = min(settings, key=lambda tried: measured(make(tried), few)[0])
     run = make(setting)
-    run(paths[:2])  # what a library does once, it does before the clock starts
+    run(paths[:2])  # first-use work happens before the clock starts
     wall, cpu, features = measured(run, paths)
     np.save(Path(spec["room"]) / "features.npy", features.astype(np.float16))
     print("RESULT " + json.dumps({"seconds": wall, "cpu": cpu, "peak_bytes": peak_bytes(), "setting": setting}))

@@ -1,12 +1,12 @@
-"""What another precision does to features, and to the heads that are trained on them.
+"""Measures the effect of bfloat16 on features, and on the heads that are trained on them.
 
     python -m benchmarks.extract_precision --write                      efficientnet-lite0, some five minutes
-    python -m benchmarks.extract_precision --backbone mobilenet.onnx    any other backbone; may be given several times
+    python -m benchmarks.extract_precision --backbone mobilenet.onnx    any other backbone; can be repeated
     python -m benchmarks.extract_precision --images 100                 a small trial
 
-The same photos go through ONNX Runtime and OpenVINO in float32, and through OpenVINO in bfloat16. A CPU with AVX-512
-and without bfloat16 imitates it: the roundings are the same, and only the time is another. Each set is split at random
-some times, four fifths for training; heads are penult's own, on rows rounded to float16 as a store keeps them.
+ONNX Runtime and OpenVINO process the same photos in float32, and OpenVINO also in bfloat16. A CPU with AVX-512 but
+without bfloat16 emulates it: the rounding is the same, and only the time differs. Each set is split at random several
+times, with four fifths for training. Heads are penult's own, on rows rounded to float16 as in a store.
 """
 
 import argparse
@@ -25,7 +25,7 @@ HEAD = "logistic"
 
 
 def decoded(folder: Path, preprocessing: Any, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gives the pixels and labels of images evenly over a folder."""
+    """Returns the pixels and labels of images spread evenly over a folder."""
     from penult.errors import ImageError
     from penult.pipeline.images.decode import decode
     from penult.pipeline.images.listing import list_images
@@ -43,7 +43,7 @@ def decoded(folder: Path, preprocessing: Any, most: int) -> tuple[np.ndarray, np
 
 
 def features(backbone: Any, pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """Gives the penultimate features in each of the three ways."""
+    """Returns the penultimate features in each of the three ways."""
     from penult.pipeline.runtime.openvino_session import OpenVinoSession
     from penult.pipeline.runtime.providers import open_session
 
@@ -54,7 +54,7 @@ def features(backbone: Any, pixels: np.ndarray) -> dict[str, np.ndarray]:
         "bf16": OpenVinoSession(graph, "bf16"),
     }
     whole = [start for start in range(0, len(pixels), LOAD) if start + LOAD <= len(pixels)]
-    pixels = pixels[: len(whole) * LOAD]  # one shape, or the rest would be compiled anew
+    pixels = pixels[: len(whole) * LOAD]  # one shape, so that nothing is compiled again
     return {
         name: np.concatenate([session.run(["penultimate"], {"pixels": pixels[s : s + LOAD]})[0] for s in whole])
         for name, session in sessions.items()
@@ -62,13 +62,13 @@ def features(backbone: Any, pixels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def drift(rows: np.ndarray, wanted: np.ndarray) -> tuple[float, float]:
-    """Gives the median and the largest relative error of the rows."""
+    """Returns the median and the maximum relative error of the rows."""
     apart = np.linalg.norm(rows - wanted, axis=1) / np.linalg.norm(wanted, axis=1)
     return float(np.median(apart)), float(apart.max())
 
 
 def heads(found: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, float]:
-    """Gives accuracies, as trained/tested, and how many test images get another label than with fp32/fp32."""
+    """Returns accuracies (trained/tested), and the share of test images with another label than with fp32/fp32."""
     from penult.pipeline.heads.recipe import HeadOptions
     from penult.pipeline.heads.registry import recipe_of
 
@@ -97,7 +97,7 @@ def heads(found: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, float]:
 
 
 def line(backbone: Any, folder: Path, most: int) -> str:
-    """Measures one backbone on one set, as a line of the table."""
+    """Measures one backbone on one set, and returns a line of the table."""
     pixels, labels = decoded(folder, backbone.card.preprocessing, most)
     found = features(backbone, pixels)
     count = len(found["fp32"])
@@ -115,17 +115,18 @@ def line(backbone: Any, folder: Path, most: int) -> str:
 
 
 HEADINGS = (
-    "| backbone | set, images | OpenVINO fp32: drift | bf16: drift | right fp32/fp32 | bf16/bf16 | bf16/fp32 "
+    "| backbone | set, images | OpenVINO fp32: drift | bf16: drift | accuracy fp32/fp32 | bf16/bf16 | bf16/fp32 "
     "| fp32/bf16 | other labels bf16/bf16 | bf16/fp32 |\n|---|---|---|---|---|---|---|---|---|---|"
 )
 
-INTRODUCTION = """# What another precision does to features and heads
+INTRODUCTION = """# The effect of bfloat16 on features and heads
 
-Written by `python -m benchmarks.extract_precision`. **Drift** is the relative error of penultimate features against \
-those of ONNX Runtime in float32, its median and its largest. **Right** is the accuracy of logistic heads over \
-{splits} random splits, trained/tested on features of these precisions; bf16/fp32 is a head of bfloat16 features that \
-runs in float32, as a model's file does. **Other labels** is the share of test images that get another label than \
-with fp32/fp32.
+`python -m benchmarks.extract_precision` wrote this page.
+
+- **Drift** is the relative error of penultimate features compared with ONNX Runtime in float32: median / maximum.
+- **Accuracy** is that of logistic heads over {splits} random splits, trained/tested on features of these precisions. \
+bf16/fp32 is a head trained on bfloat16 features that runs in float32, as a model file does.
+- **Other labels** is the share of test images that get another label than with fp32/fp32.
 
 bfloat16 was {how}. OpenVINO {openvino}, ONNX Runtime {onnxruntime}.
 """
@@ -141,13 +142,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", action="append", help="a name or a file  [default: efficientnet-lite0]")
     parser.add_argument("--sets", type=Path, default=SETS, help="the folder of the sets of images")
-    parser.add_argument("--images", type=int, default=1_000, help="of each set at most")
+    parser.add_argument("--images", type=int, default=1_000, help="the most images of each set")
     parser.add_argument("--write", action="store_true", help=f"write {TABLE.name}")
     asked = parser.parse_args()
     libraries = installed_versions()
     runtime = next(libraries[name] for name in ("onnxruntime-gpu", "onnxruntime") if name in libraries)
     obstacle = bfloat16_obstacle()
-    how = "imitated by OpenVINO, for the CPU lacks it" if obstacle else "the CPU's own"
+    how = "emulated by OpenVINO, because the CPU lacks it" if obstacle else "computed by the CPU"
     lines = [
         INTRODUCTION.format(splits=SPLITS, how=how, openvino=version("openvino"), onnxruntime=runtime),
         HEADINGS,

@@ -1,4 +1,4 @@
-"""The table of `benchmarks.extract`: each contender beside penult, and penult beside what the machine allows."""
+"""The table of `benchmarks.extract`: penult compared with each contender and with the machine's limits."""
 
 import platform
 import re
@@ -13,14 +13,14 @@ PENULT = "penult"
 
 
 def table(title: str, found: dict[str, Any], count: int) -> str:
-    """Writes one table, and under it how penult stands to the limits and to the best peer."""
+    """Returns one table with the contenders and the limits, and notes below it."""
     limits, ran = found["limits"], {name: one for name, one in found.items() if "cpu" in one}
     allowed = 1 / (1 / limits["session"] + 1 / limits["decode"])
     ours = count / found[PENULT]["seconds"]
     lines = [
         f"## {title}",
         "",
-        "| contender | images/s | penult is | CPU ms/image | peak MB | at its best with |",
+        "| contender | images/s | speed-up of penult | CPU ms/image | peak MB | best setting |",
         "|---|---|---|---|---|---|",
     ]
     for name, one in sorted(ran.items(), key=lambda item: item[1]["seconds"]):
@@ -37,7 +37,7 @@ def table(title: str, found: dict[str, Any], count: int) -> str:
     ]
     if limits["choices"]:
         rates = ", ".join(f"{how}: {rate:.1f}" for how, rate in limits["choices"].items())
-        lines += [f"The session alone, in images/s, by {rates}.", ""]
+        lines += [f"The session alone, in images/s: {rates}.", ""]
     spent = found[PENULT]["stages"]
     stages = ", ".join(f"{stage} {seconds / sum(spent.values()):.0%}" for stage, seconds in spent.items())
     lines.append(f"{count:,} images. Penult's busy time: {stages}.")
@@ -63,11 +63,11 @@ def heading(pythons: dict[str, str]) -> str:
     ]
     absent = [name for name in PEERS if name not in pythons]
     return (
-        "# Extraction, end to end\n\nWritten by `python -m benchmarks.extract`: from JPEG files in the page cache to "
-        "features on disk, float32, random weights (the same in penult and in PyTorch). How it is measured stands at "
-        f"the top of `benchmarks/extract.py`.\n\n{_processor()}, {CORES} cores, Python {platform.python_version()}; "
-        f"{ours}. Peers: {'; '.join(theirs) or 'none'}. "
-        f"Not installed and left out: {', '.join(absent) or 'none'}.\n"
+        "# Extraction, end to end\n\n`python -m benchmarks.extract` wrote this page. It measures the way from JPEG "
+        "files in the page cache to features on disk, in float32, with random weights (the same in penult and in "
+        "PyTorch). The top of `benchmarks/extract.py` explains the method.\n\n"
+        f"{_processor()}, {CORES} cores, Python {platform.python_version()}; {ours}. "
+        f"Peers: {'; '.join(theirs) or 'none'}. Left out, because not installed: {', '.join(absent) or 'none'}.\n"
     )
 
 

@@ -1,14 +1,15 @@
-"""Heads against the ways in which people train them otherwise: time, accuracy, log-loss and memory from one run.
+"""Compares heads with common alternatives: time, accuracy, log-loss and memory from one run.
 
-    python -m benchmarks.heads --images FOLDER --images FOLDER --write        all tables, 25 minutes on a quiet machine
+    python -m benchmarks.heads --images FOLDER --images FOLDER --write        all tables, 25 minutes on an idle machine
     python -m benchmarks.heads --rows 2000 --daily 3000                       a small trial
-    python -m benchmarks.heads --features FILE.npz --rows                     only what the file holds
+    python -m benchmarks.heads --features FILE.npz --rows                     only the rows of the file
 
-Each protocol runs in a process of its own, on one core, so that CPU seconds and peak memory are its own.
-Peers that take longest are run where the table has them; nothing is extrapolated.
+Each protocol runs in a separate process on one core, so that CPU seconds and peak memory are its own. The slowest peers
+run only on the smaller sets; nothing is extrapolated.
 """
 
 import argparse
+import inspect
 import json
 import os
 import platform
@@ -32,7 +33,7 @@ ROWS = (10_000, 45_000, 200_000)
 DAILY = 50_000
 MANY_BYTES = 1 << 27
 
-# Beyond so many rows these take too long to be run along; the last is there for what is too much for the others.
+# With more rows, these protocols take too long. FEWEST_ROWS has the one that replaces them there.
 MOST_ROWS = {
     "penult lightgbm": 20_000,
     "LogisticRegressionCV, 5 folds, 7 C": 20_000,
@@ -46,9 +47,9 @@ FEWEST_ROWS = {"StandardScaler + LogisticRegression, 1 C": 60_001}
 def run_one(name: str, folder: Path) -> dict[str, Any]:
     import warnings
 
-    import lightgbm  # noqa: F401 - so that no import falls into the time
+    import lightgbm  # noqa: F401 - so that the time includes no import
     import sklearn.linear_model
-    import sklearn.model_selection  # noqa: F401 - so that no import falls into the time
+    import sklearn.model_selection  # noqa: F401 - so that the time includes no import
 
     import penult.pipeline.heads.recipes  # noqa: F401 - so that no import falls into the time
     from penult.pipeline.evaluation.evaluation import evaluate
@@ -69,7 +70,7 @@ def run_one(name: str, folder: Path) -> dict[str, Any]:
         "name": name,
         "wall": wall,
         "cpu": cpu,
-        # Of few rows it would be the libraries' own memory that is told.
+        # With few rows, the libraries' own memory would dominate.
         "copies": ((peak - before) * 1024 - X_test.nbytes) / X.nbytes if X.nbytes > MANY_BYTES else None,
         "accuracy": found.accuracy.value,
         "low": found.accuracy.low,
@@ -79,7 +80,7 @@ def run_one(name: str, folder: Path) -> dict[str, Any]:
 
 
 def peak_kb() -> int:
-    """Returns this process's peak memory; what ``getrusage`` tells, a process begins with its parent's."""
+    """Returns the peak memory of this process; ``getrusage`` would include its parent's."""
     status = Path("/proc/self/status")
     if not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -118,7 +119,7 @@ def comparison(rows: Rows, results: list[dict[str, Any]]) -> str:
         f"**{rows.name}**: {len(rows.y):,} rows of {rows.X.shape[1]:,} features, {rows.classes} classes, "
         f"{len(rows.y_test):,} test rows",
         "",
-        "| protocol | CPU s | times the first | wall s | copies in memory | accuracy | log-loss | as good |",
+        "| protocol | CPU s | relative to the first | wall s | copies in memory | accuracy | log-loss | as good |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for r in results:
@@ -137,9 +138,9 @@ def daily(rows: int, kind: Kind) -> str:
     with tempfile.TemporaryDirectory() as room:
         results = measure_daily(Path(room), rows, kind)
     lines = [
-        f"**Every day**: the whole of `penult.train` on the store, {kind.apart} apart, all cores",
+        f"**Daily work**: all of `penult.train` on the store, {kind.apart} apart, all cores",
         "",
-        "| what | wall s | CPU s | passes over the rows | objective above that of a fit from nothing | accuracy |",
+        "| what | wall s | CPU s | passes over the rows | objective, relative excess over a cold start | accuracy |",
         "|---|---|---|---|---|---|",
     ]
     lines += [
@@ -153,24 +154,26 @@ def daily(rows: int, kind: Kind) -> str:
 def machine() -> str:
     libraries = ", ".join(f"{name} {version(name)}" for name in ("penult", "scikit-learn", "numpy", "lightgbm"))
     return (
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {libraries}. Each "
-        "protocol runs on one core. \u201cAs good\u201d: the accuracy lies within the first line's 95 % interval.\n"
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {libraries}. Each protocol "
+        "runs on one core. \u201cAs good\u201d means that the accuracy is within the first line's 95 % interval.\n"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="*", default=ROWS, help="sizes of the synthetic set")
-    parser.add_argument("--apart", type=float, default=Kind.apart, help="how far its classes lie apart")
+    parser.add_argument("--apart", type=float, default=Kind.apart, help="the distance of its classes")
     parser.add_argument("--classes", type=int, default=Kind.classes)
     parser.add_argument("--width", type=int, default=Kind.width)
     parser.add_argument(
-        "--daily", type=int, default=DAILY, help="rows of the store to relabel and to add to; 0 is none"
+        "--daily", type=int, default=DAILY, help="rows in the store to relabel and to add to; 0 skips this table"
     )
     parser.add_argument("--images", type=Path, action="append", default=[], help="a folder with a folder per class")
     parser.add_argument("--features", type=Path, action="append", default=[], help="an .npz with X and y")
-    parser.add_argument("--only", default="", help="protocols whose names hold this word, and the first")
-    parser.add_argument("--write", action="store_true", help=f"put the tables into {TABLE.name} too")
+    parser.add_argument(
+        "--only", default="", help="run only the first protocol, and those whose names contain this word"
+    )
+    parser.add_argument("--write", action="store_true", help=f"also write the tables into {TABLE.name}")
     parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--statistics", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -196,7 +199,7 @@ def main() -> None:
     text = "\n".join(parts)
     print(text)
     if options.write:
-        TABLE.write_text(f"# Heads against the usual ways\n\n{Kind.__doc__}\n{text}")
+        TABLE.write_text(f"# Heads compared with common alternatives\n\n{inspect.getdoc(Kind)}\n\n{text}")
 
 
 if __name__ == "__main__":

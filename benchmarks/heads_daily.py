@@ -1,4 +1,4 @@
-"""The two things that are done many times a day: labels are corrected, and images are added."""
+"""Measures the two daily tasks: correcting labels and adding images."""
 
 import time
 from pathlib import Path
@@ -11,10 +11,10 @@ TEST_ROWS = 5_000
 
 
 def measure_daily(folder: Path, rows: int, kind: Kind, *, changed: float = 0.01, added: int = 1_000) -> list[dict]:
-    """Trains on ``rows`` rows in a store; then on one per cent of other labels, and then on rows more.
+    """Trains on ``rows`` rows in a store, again after one per cent of the labels changed, and again with added rows.
 
-    Each retraining is the whole of ``penult.train``: the dataset is loaded, the rows are read, the head is fitted,
-    tested, saved and listed. The best of three counts; the first also brings the kept statistics up to date.
+    Each retraining is all of ``penult.train``: it loads the dataset, reads the rows, and fits, tests, saves and lists
+    the head. The better of two later runs counts. The first run is listed separately: it also updates the statistics.
     """
     from penult.pipeline.training.options import TrainOptions
     from penult.pipeline.training.train import train
@@ -60,7 +60,7 @@ def measure_daily(folder: Path, rows: int, kind: Kind, *, changed: float = 0.01,
     for dataset, name in (("relabelled", f"relabel {changed:.0%} and retrain"), ("added", f"add {added:,} rows")):
         runs = [once(dataset, dataset, start_from="first") for _ in range(3)]
         cold = once(dataset, "cold", params={"C": runs[0]["C"]})
-        runs[0]["name"] = f"{name}, the first time"
+        runs[0]["name"] = f"{name}, first time"
         best = min(runs[1:], key=lambda run: run["wall"]) | {"name": f"{name}, again"}
         for run in (runs[0], best):
             run["excess"] = run["objective"] / cold["objective"] - 1

@@ -1,4 +1,4 @@
-"""The rows that heads are measured on: a synthetic set of a stated kind, folders of images, or arrays in a file."""
+"""The rows for measuring heads: a synthetic set, folders of images, or arrays in a file."""
 
 import tempfile
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Rows:
-    """Training and test rows (n, D) with class codes, and what the tables call them."""
+    """Training and test rows (n, D) with class codes, and their name in the tables."""
 
     name: str
     X: np.ndarray
@@ -31,11 +31,11 @@ class Rows:
 
 @dataclass(frozen=True)
 class Kind:
-    """Student's t (6 degrees of freedom) about class means a distance ``apart``, seen through one covariance.
+    """Synthetic rows: Student's t noise (6 degrees of freedom) around class means that lie ``apart``, one covariance.
 
-    The covariance's spectrum falls as rank ** -1.2 in a random orthonormal basis; 0.05 is added and what is below 0
-    is cut off, as in features after a ReLU; stored as float16. ``apart`` 0.1 is about as hard as CIFAR-10 for a small
-    network (about .8 at 10,000 rows), 0.25 nearly separable (.98).
+    The covariance's spectrum falls as rank ** -1.2 in a random orthonormal basis. 0.05 is added, and negative values
+    become 0, as in features after a ReLU. Rows are stored as float16. With ``apart`` 0.1, the set is about as hard as
+    CIFAR-10 for a small network (accuracy about .8 at 10,000 rows). With 0.25, it is nearly separable (.98).
     """
 
     width: int = 1280
@@ -65,7 +65,7 @@ def synthetic_rows(rows: int, kind: Kind) -> Rows:
 
 
 def file_rows(file: Path) -> Rows:
-    """Reads arrays X (n, D) and y (n), and X_test and y_test or a fifth of the rows in their place."""
+    """Reads arrays X (n, D) and y (n), and X_test and y_test; without these, a fifth of the rows is the test."""
     with np.load(file) as held:
         arrays: dict[str, Any] = dict(held)
     y = np.unique(arrays["y"], return_inverse=True)[1]

@@ -1,11 +1,12 @@
-"""What heads of a hundred classes and more cost, and what they are worth: a table for docs/heads.md.
+"""Measures the time and accuracy of heads for a hundred classes and more: a table for docs/heads.md.
 
-    python -m benchmarks.heads_many                             20,000 synthetic rows, ten minutes on a quiet machine
-    python -m benchmarks.heads_many --photos FOLDER             each photo is a class, and crops of it its images
+    python -m benchmarks.heads_many                             20,000 synthetic rows, ten minutes on an idle machine
+    python -m benchmarks.heads_many --photos FOLDER             each photo is a class, and its crops are the images
     python -m benchmarks.heads_many --rows 2000 --width 64 --classes 120      a small trial
 
-Each head is fitted on one core with nothing kept. Crops cover 6 to 40 % of their photo, mirrored and recoloured at
-random; 20 of each photo are trained on and 5 tested. They are features of a real network, and classes that look alike.
+Each head is fitted on one core, without kept statistics. Crops cover 6 to 40 % of their photo, and are mirrored and
+recoloured at random. 20 crops of each photo are for training and 5 for testing. So the features come from a real
+network, and the classes look alike.
 """
 
 import argparse
@@ -52,7 +53,7 @@ def photo_rows(folder: Path, most: int) -> Rows:
 
 
 def first_classes(rows: Rows, count: int) -> Rows:
-    """Returns the rows of ``count`` classes, evenly out of all of them."""
+    """Returns the rows of ``count`` classes, spread evenly over all of them."""
     chosen = np.linspace(0, rows.classes - 1, count).round().astype(int)
     parts = []
     for X, y in ((rows.X, rows.y), (rows.X_test, rows.y_test)):
@@ -82,9 +83,9 @@ def measured(name: str, rows: Rows) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--classes", type=int, nargs="+", default=CLASSES)
-    parser.add_argument("--rows", type=int, default=20_000, help="of the synthetic set")
+    parser.add_argument("--rows", type=int, default=20_000, help="rows of the synthetic set")
     parser.add_argument("--width", type=int, default=Kind.width)
-    parser.add_argument("--apart", type=float, default=0.25, help="how far the synthetic classes lie apart")
+    parser.add_argument("--apart", type=float, default=0.25, help="the distance of the synthetic classes")
     parser.add_argument("--photos", type=Path, help="a folder of photos, instead of the synthetic set")
     parser.add_argument("--heads", nargs="+", default=HEADS)
     options = parser.parse_args()

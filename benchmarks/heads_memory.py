@@ -1,10 +1,10 @@
-"""Heads on more rows than the memory would hold: what `penult.train` takes where it may use 8 GB.
+"""Measures `penult.train` on more rows than fit into memory, with a limit of 8 GB.
 
     python -m benchmarks.heads_memory                       a million rows: ten minutes, 6 GB of disk
     python -m benchmarks.heads_memory --rows 20000          a small trial
 
-Each head is trained in a process of its own that is told of so much memory, and is refused any more of its own: the
-file that the rows are read from is the system's to keep in memory or not.
+Each head is trained in a separate process. Training sees the limit as the machine's memory, and cannot allocate more.
+The file that the rows are read from does not count: the system decides whether to keep it in memory.
 """
 
 import argparse
@@ -25,7 +25,7 @@ CLASSES, WIDTH, TEST_ROWS, PART = 10, 1280, 10_000, 16_000
 
 
 def build(folder: Path, rows: int) -> None:
-    """Fills a store with rows that differ little from a few thousand drawn ones, since drawing a million takes long."""
+    """Fills a store with variations of a few thousand random rows, because drawing a million takes long."""
     from penult.store import SpaceSpec, key_of, open_store
     from penult.store.tables.table import Table
 

@@ -1,4 +1,4 @@
-"""The ways in which people train a classifier on features, each from rows and labels to probabilities."""
+"""Common ways to train a classifier on features, each from rows and labels to probabilities."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 
 CAREFUL = 10.0 ** np.arange(-4, 3)
-"""What a careful user searches: seven values of C."""
+"""The seven values of C that a careful user searches."""
 
 Predict = Callable[[np.ndarray], np.ndarray]
 Fit = Callable[[np.ndarray, np.ndarray], Predict]
 
 KEPT = "kept.npz"
-"""The file with the statistics that a store would hold."""
+"""The file with the statistics that a store would keep."""
 
 
 def keep_statistics(folder: Path) -> None:
-    """Finds what the store keeps of the rows in ``folder``, beside them."""
+    """Computes the statistics that a store keeps of the rows in ``folder``, and saves them there."""
     from penult.pipeline.heads.numerics.basis import Basis
 
     basis = Basis.of(np.load(folder / "X.npy"))
@@ -46,7 +46,7 @@ def penult_head(name: str, **known: Any) -> Fit:
 
 
 def logistic(C: float) -> Any:
-    """scikit-learn's, scaled, as a careful user has it."""
+    """scikit-learn's logistic regression on scaled features, as a careful user sets it up."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -55,7 +55,7 @@ def logistic(C: float) -> Any:
 
 
 def careful(X: np.ndarray, y: np.ndarray) -> Predict:
-    """A fit per value of C on nine tenths, the best by accuracy on the tenth, and once more on all."""
+    """One fit per value of C on nine tenths; the best by accuracy on the last tenth is fitted again on all rows."""
     from sklearn.model_selection import train_test_split
 
     X_in, X_out, y_in, y_out = train_test_split(X, y, test_size=0.1, stratify=y, random_state=0)

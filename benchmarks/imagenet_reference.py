@@ -1,8 +1,9 @@
-"""Measures the feature statistics of photos of ImageNet, and how far known sets of images lie from them.
+"""Measures the feature statistics of ImageNet photos, and the distances of known image sets from them.
 
 ``python -m benchmarks.imagenet_reference PHOTOS --photographs NAME=FOLDER… --unlike NAME=FOLDER…`` extracts all of them
-by the built-in backbone, prints the distances and writes what `penult advise` holds images against. PHOTOS is a folder
-with photos of ImageNet: the committed file was made of a hundred, one of every tenth class, probably training photos.
+with the built-in backbone, prints the distances, and writes the file that `penult advise` compares images with. PHOTOS
+is a folder with ImageNet photos. The committed file was made from a hundred photos, one of every tenth class, probably
+training photos.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.exporters import load_backbone
-from penult.pipeline.advising.likeness import SIZES, distances
+from penult.pipeline.advising.imagenet_distance import SIZES, distances
 from penult.pipeline.extraction.extract import extract, find_images
 from penult.pipeline.progress import Progress, Silent
 from penult.store import Store, open_store
@@ -27,10 +28,10 @@ FILE = Path(__file__).parents[1] / "pipeline" / "advising" / "imagenet_reference
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("photos", type=Path, help="a folder with photos of ImageNet")
+    parser.add_argument("photos", type=Path, help="a folder with ImageNet photos")
     parser.add_argument("--photographs", nargs="+", required=True, help="folders of natural photographs, NAME=FOLDER")
     parser.add_argument("--unlike", nargs="+", required=True, help="folders of other images, NAME=FOLDER")
-    parser.add_argument("--store", type=Path, help="keep the features in this store; by default they are thrown away")
+    parser.add_argument("--store", type=Path, help="keep the features in this store; by default they are deleted")
     parser.add_argument("--file", type=Path, default=FILE, help="where the statistics are written")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as room:
@@ -78,7 +79,7 @@ def reference_of(store: Store, photos: Path, folders: dict[str, dict[str, Path]]
 
 
 def rows_of(store: Store, folder: Path, progress: Progress) -> NDArray[np.float32]:
-    """Extracts the images of a folder, and returns their features in the order of their keys."""
+    """Extracts the images of a folder, and returns their features in key order."""
     files = find_images(folder, progress)
     extract(files, store, backbone=BACKBONE, taps=[TAP], progress=progress)
     known = {key for key in store.catalog.files.known(files) if key is not None}

@@ -1,14 +1,13 @@
-"""A store of many narrow rows, really built, opened, searched, compacted and searched again, and a catalog beside it.
+"""Builds a store of many narrow rows, opens, searches and compacts it, searches it again, and measures a catalog.
 
     python -m benchmarks.scale                      100 million rows: 14 GB of disk, 6 of memory, 15 minutes
     python -m benchmarks.scale --rows 2000000       a small trial
     python -m benchmarks.scale --write              writes the table into benchmarks/scale.md
 
-Each step tells how far it is, and how long it will take still; `--rows` and `--files` make all of it shorter in
-proportion.
+Each step prints its progress and the time left. `--rows` and `--files` shorten everything in proportion.
 
-What limits a store in its number of rows are keys, shards, manifests and the index, and none of them knows how wide a
-row is. Each step runs in a process of its own, whose time and peak memory are shown.
+Keys, shards, manifests and the index limit the number of rows of a store. None of them depends on the width of a row,
+so narrow rows are enough. Each step runs in a separate process, and the table shows its time and peak memory.
 """
 
 import argparse
@@ -30,15 +29,15 @@ import numpy as np
 
 WIDTH = 8
 SHARD_ROWS = 16_384
-FEW_KEYS, MANY_KEYS = 8_192, 262_144  # what a job looks up at once, at first and later
+FEW_KEYS, MANY_KEYS = 8_192, 262_144  # keys that a job looks up at once, first and later
 CHECKPOINT_SHARDS = 64
 TELL_SECONDS = 10.0
-DISK_BYTES = 140  # that a row takes at most: twice while shards are merged, and its place in two indexes
+DISK_BYTES = 140  # per row at most: twice the row while shards are merged, and its entries in two indexes
 HERE = Path(__file__).parent
 
 
 def keys_of(shard: int, rows: int = SHARD_ROWS) -> np.ndarray:
-    """Returns the keys of a shard: as evenly spread as those of real files."""
+    """Returns the keys of a shard, spread as evenly as those of real files."""
     return np.random.default_rng(shard).integers(0, 256, (rows, 16), dtype=np.uint8)
 
 
@@ -49,7 +48,7 @@ def space_of(room: Path) -> Any:
 
 
 class Course:
-    """Tells now and then how much of a step is done, how fast it goes, and how long it will take still."""
+    """Prints the progress, the speed and the time left of a step at intervals."""
 
     def __init__(self, name: str, total: int) -> None:
         self._name, self._total = name, total
@@ -80,8 +79,8 @@ def build(room: Path, rows: int) -> dict[str, Any]:
 
 
 def probe(room: Path, rows: int) -> dict[str, Any]:
-    """Opens the store, asks for few keys as a job does at first, for many as it does later, and reads some rows."""
-    chance = np.random.default_rng([7, 7])  # of none of the shards
+    """Opens the store, looks up few keys and then many, as a job does, and reads some rows."""
+    chance = np.random.default_rng([7, 7])  # a seed that no shard uses
     shards = -(-rows // SHARD_ROWS)
     known = np.concatenate([keys_of(int(shard))[:256] for shard in chance.integers(0, shards, FEW_KEYS // 256)])
     unknown = chance.integers(0, 256, (FEW_KEYS, 16), dtype=np.uint8)
@@ -134,7 +133,7 @@ def compact(room: Path, rows: int) -> dict[str, Any]:
 
 
 def catalog(room: Path, rows: int) -> dict[str, Any]:
-    """Records files as a driver does, commit by commit in the order of a listing, and looks them up again."""
+    """Records files as a driver does, commit by commit in listing order, and looks them up again."""
     from penult.store import open_store
     from penult.store.catalog.files import SeenFile
 
@@ -166,7 +165,7 @@ def catalog(room: Path, rows: int) -> dict[str, Any]:
 
 
 def listing(room: Path, rows: int) -> dict[str, Any]:
-    """Holds the listing of so many files as a driver does."""
+    """Keeps a list of ``rows`` files in memory, as a driver does."""
     from penult.pipeline.images.image_file import ImageFile
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -204,7 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000_000)
     parser.add_argument("--files", type=int, default=5_000_000, help="files in the catalog")
-    parser.add_argument("--room", type=Path, help="where to build; a folder of the system's by default")
+    parser.add_argument("--room", type=Path, help="where to build; by default a temporary folder")
     parser.add_argument("--write", action="store_true", help="write benchmarks/scale.md and scale.json")
     asked = parser.parse_args()
     room = Path(tempfile.mkdtemp(dir=asked.room))
@@ -212,7 +211,7 @@ def main() -> None:
     if free < needed:
         room.rmdir()
         parser.error(
-            f"this takes {needed / 1e9:.0f} GB of disk, and {free / 1e9:.0f} are free: fewer --rows, or --room"
+            f"this needs {needed / 1e9:.0f} GB of disk, and {free / 1e9:.0f} GB are free: use fewer --rows, or --room"
         )
     began = time.monotonic()
     found: dict[str, Any] = {}
@@ -245,9 +244,9 @@ def _page(found: dict[str, Any]) -> str:
     ]
     head = ["| step | rows or files | seconds | peak MB | found |", "|---|---|---|---|---|"]
     return (
-        "# A store of many narrow rows\n\nWritten by `python -m benchmarks.scale --write`; what it does stands at the "
-        f"top of `benchmarks/scale.py`.\n\nPython {platform.python_version()}, {platform.machine()}, rows of {WIDTH} "
-        "float16.\n\n" + "\n".join([*head, *rows]) + "\n"
+        "# A store of many narrow rows\n\n`python -m benchmarks.scale --write` wrote this page. The top of "
+        f"`benchmarks/scale.py` explains what it does.\n\nPython {platform.python_version()}, {platform.machine()}, "
+        f"rows of {WIDTH} float16.\n\n" + "\n".join([*head, *rows]) + "\n"
     )
 
 

@@ -1,10 +1,10 @@
-"""How many images a second a server answers, and how long a client waits, by the number of clients.
+"""Measures the throughput of a server and the latency of its clients, by the number of clients.
 
     .venv/bin/python -m benchmarks.serve [--seconds 10] [--images FOLDER] [--model model.onnx]
 
-Without a model, one is made of the built-in backbone and the images of the demo. Server and clients share this machine
-and its cores: the clients send the same files over and over, each over one connection that stays open. Beside it stands
-what `penult predict` does with as many files from the disk, which is the most that the server could reach.
+Without ``--model``, the program makes one from the built-in backbone and the demo's images. Server and clients share
+this machine and its cores. The clients send the same files repeatedly, each over one open connection. For comparison,
+the program measures `penult predict` on the same files from the disk, which is the limit for the server.
 """
 
 import argparse
@@ -39,7 +39,7 @@ EDGE = "penult-load-test"
 
 @dataclass
 class Round:
-    """What one number of clients saw."""
+    """The measurements for one number of clients."""
 
     clients: int
     images_per_request: int
@@ -106,7 +106,7 @@ def load(address: str, files: Sequence[bytes], clients: int, per_request: int, s
 
 
 def from_disk(model: Path, paths: Sequence[str], seconds: float) -> float:
-    """Goes over all the images as often as the time allows, once at least."""
+    """Predicts all images repeatedly until the time is over, at least once."""
     loaded = Model.load(model)
     next(predict(loaded, paths))
     began, passes = time.perf_counter(), 0
@@ -146,7 +146,7 @@ def report(model: Path, paths: Sequence[str], files: Sequence[bytes], chosen: ar
     print(
         f"{platform.machine()}, {worker_count()} cores, Python {platform.python_version()}, ONNX Runtime "
         f"{onnxruntime.__version__}; {len(files)} images of {statistics.mean(map(len, files)) / 1000:,.0f} kB on "
-        f"average; {chosen.seconds:g} s a row\n"
+        f"average; {chosen.seconds:g} s per row\n"
     )
     ceiling = from_disk(model, paths, chosen.seconds)
     command = [sys.executable, "-m", "penult", "serve", str(model), "--port", "0", "--json"]
@@ -160,7 +160,7 @@ def report(model: Path, paths: Sequence[str], files: Sequence[bytes], chosen: ar
         finally:
             process.terminate()
             process.wait(60)
-    head = ("clients", "images a request", "requests/s", "images/s", "p50 ms", "p95 ms", "p99 ms", "refused")
+    head = ("clients", "images per request", "requests/s", "images/s", "p50 ms", "p95 ms", "p99 ms", "refused")
     print_table([head, *(told.row() for told in rounds)])
     print(f"\npenult predict, from the disk: {ceiling:,.1f} images/s")
 

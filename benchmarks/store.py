@@ -1,12 +1,12 @@
-"""Measures the store beside other ways to keep features: reading all, reading some, adding, opening and finding.
+"""Compares the store with other ways to keep features: reading all, reading some, adding, opening and finding.
 
     python -m benchmarks.store                        all tables, an hour at most, some 20 GB of disk
     python -m benchmarks.store --scale 0.05           a small trial
     python -m benchmarks.store --only load pick       some of the tables
     python -m benchmarks.store --write                all tables, also into benchmarks/store.md
 
-Each contender is measured in a process of its own, in turn, for some rounds; the best round counts. Files are read
-from the page cache, for that is where features are that are read many times a day.
+Each contender runs in a separate process, in turn, for some rounds, and its best round counts. Files are read from the
+page cache, because features that are read many times a day are there.
 """
 
 import argparse
@@ -44,7 +44,7 @@ WIDTH = 1280
 
 
 def best(action: Callable[[], object], times: int = 3) -> float:
-    """Returns the shortest time that an action took."""
+    """Returns the shortest time of an action."""
     seconds = []
     for _ in range(times):
         start = time.perf_counter()
@@ -158,7 +158,7 @@ Writer = Callable[[Path, int, int], None]
 
 
 def plan(scale: float) -> list[tuple[str, str, int, int, dict[str, Writer | None]]]:
-    """Lists the tables: name, title, rows, width, and the contenders with how their files are made."""
+    """Lists the tables: name, title, rows, width, and each contender with the function that writes its files."""
     known = {name: contender for name, contender in CONTENDERS.items() if contender.version != "absent"}
     loads: dict[str, Writer | None] = {"cast from memory": write_npy, **{n: c.write for n, c in known.items()}}
     memmaps: dict[str, Writer | None] = {"memmap": write_npy, "memmap, left as float16": write_npy}
@@ -184,13 +184,13 @@ def plan(scale: float) -> list[tuple[str, str, int, int, dict[str, Writer | None
 
 
 def peak_megabytes() -> float:
-    """Returns the most memory that this process ever had; what getrusage says includes its parent's."""
+    """Returns the peak memory of this process; getrusage would include its parent's."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(found[1]) / 1024 if found else float("nan")
 
 
 def in_a_process(kind: str, name: str, path: Path, count: int) -> dict[str, float]:
-    """Measures a contender in a process of its own."""
+    """Measures a contender in a separate process."""
     command = [sys.executable, "-m", "benchmarks.store", "--measure", kind, name, str(path), str(count)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
@@ -200,12 +200,12 @@ def in_a_process(kind: str, name: str, path: Path, count: int) -> dict[str, floa
 
 
 def table(kind: str, title: str, names: list[str], found: dict[str, dict[str, float]]) -> str:
-    """Writes one table; the first contender is what the others are divided by."""
+    """Returns one table; the times are divided by those of the first contender."""
     first = found[names[0]]["seconds"]
     lines = [
         f"## {title}",
         "",
-        "| | milliseconds | of the first | opening, ms | peak memory, MB |",
+        "| | milliseconds | relative to the first | opening, ms | peak memory, MB |",
         "|---|--:|--:|--:|--:|",
     ]
     for name in names:
@@ -219,7 +219,7 @@ def table(kind: str, title: str, names: list[str], found: dict[str, dict[str, fl
 
 
 def machine(folder: Path) -> str:
-    """Tells what this ran on."""
+    """Describes the machine."""
     cpu = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         platform.processor(),
@@ -227,7 +227,7 @@ def machine(folder: Path) -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     libraries = ", ".join(f"{name} {version(name)}" for name in ("numpy", "h5py", "xxhash"))
     absent = [name for name, contender in CONTENDERS.items() if contender.version == "absent"]
-    left_out = f" Absent, and so left out: {', '.join(absent)}." if absent else ""
+    left_out = f" Left out, because not installed: {', '.join(absent)}." if absent else ""
     load = os.getloadavg()[0]
     return (
         f"{cpu}, {os.cpu_count()} processors, {memory:.0f} GB, Linux {platform.release()}, {_file_system(folder)}; "
@@ -265,16 +265,18 @@ def run(only: list[str], scale: float, rounds: int, folder: Path) -> str:
         parts.append(table(kind, title, list(contenders), found))
         for path in files.values():
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    return f"# The store beside other formats\n\n{machine(folder)}\n\n" + "\n".join(parts)
+    return f"# The store compared with other formats\n\n{machine(folder)}\n\n" + "\n".join(parts)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(MEASURES), default=list(MEASURES))
-    parser.add_argument("--scale", type=float, default=1.0, help="of the number of rows; 1 is the size of the bars")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="scale of the number of rows; 1 is the size of the committed table"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where the files go; by default a temporary folder")
-    parser.add_argument("--write", action="store_true", help=f"write the result to {TABLE.name} beside this program")
+    parser.add_argument("--write", action="store_true", help=f"write the result to {TABLE.name} next to this program")
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:

@@ -1,4 +1,4 @@
-"""The ways to keep a matrix of features that benchmarks/store.py compares: each writes it, loads it, and picks rows."""
+"""The formats that benchmarks/store.py compares: each can write a matrix of features, load it, and pick rows."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -21,12 +21,12 @@ Matrix = NDArray[Any]
 
 
 def keys_for(count: int) -> NDArray[np.uint8]:
-    """Returns keys as hashes would be: one for each row, in no order."""
+    """Returns one key per row, in random order, as hashes are."""
     return np.random.default_rng(1).integers(0, 256, (count, 16), dtype=np.uint8)
 
 
 def features_for(first: int, count: int, width: int) -> NDArray[np.float16]:
-    """Returns rows as a network gives them: many zeros, no negatives."""
+    """Returns rows like those of a network: many zeros, no negatives."""
     noise = np.random.default_rng(first).standard_normal((count, width), dtype=np.float32)
     return np.maximum(noise, 0).astype(np.float16)
 
@@ -39,7 +39,7 @@ def pieces(count: int, width: int) -> Iterator[tuple[int, NDArray[np.float16]]]:
 
 @dataclass(frozen=True)
 class Contender:
-    """A way to keep a matrix: ``write`` makes it, ``load`` gives all of it as float32, ``pick`` some rows of it."""
+    """A format: ``write`` creates the file, ``load`` returns all rows as float32, ``pick`` returns some rows."""
 
     name: str
     write: Callable[[Path, int, int], None]
@@ -131,7 +131,7 @@ def arrow_tables(count: int, width: int) -> Iterator[Any]:
 
 
 def as_matrix(column: Any) -> Matrix:
-    """Returns a column of lists of one length as a matrix, copying it once if it is in one piece."""
+    """Returns a column of equally long lists as a matrix; a column in one piece is copied once."""
     array = column.combine_chunks()
     chunks = array.chunks if hasattr(array, "chunks") else [array]
     parts = [chunk.flatten().to_numpy().reshape(len(chunk), -1) for chunk in chunks]
@@ -174,7 +174,7 @@ def pick_lance(path: Path, rows: NDArray[np.int64]) -> Matrix:
 
 
 def cast_limit(path: Path) -> Callable[[], Matrix]:
-    """Returns what no store can beat: the quick cast from memory to new memory, in all processors."""
+    """Returns what no store can beat: the fast cast from memory to new memory, on all cores."""
     source = np.load(path).reshape(-1)
 
     def cast() -> Matrix:

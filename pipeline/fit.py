@@ -1,4 +1,4 @@
-"""The main job in one call: extract, label, split, train, evaluate, report, and write the model."""
+"""The main job in one call: extract, label, split, train, test, write the report and the model."""
 
 import os
 import re
@@ -20,33 +20,37 @@ from penult.pipeline.images.image_file import ImageFile
 from penult.pipeline.images.views import IDENTITY, parse_views
 from penult.pipeline.models.bundle import bundle
 from penult.pipeline.progress import Progress, Silent
-from penult.pipeline.report import Report, write_report
+from penult.pipeline.report import ReportContent, write_report
 from penult.pipeline.report.insights import insights_of
-from penult.pipeline.report.reporting import report_of, spread, with_insights
+from penult.pipeline.report.reporting import report_of, with_insights
 from penult.pipeline.samples.labelling import Labelling, check_trainable, label_images
+from penult.pipeline.samples.relabelling import splits_of
+from penult.pipeline.samples.rows import pick_evenly
 from penult.pipeline.training.options import TrainOptions
 from penult.pipeline.training.planning import check_choices
 from penult.pipeline.training.recording import Trained
 from penult.pipeline.training.train import train
-from penult.store import Store, open_store
+from penult.store import Store, as_store
 from penult.store.catalog.datasets import Dataset
 from penult.store.keys import key_array
 from penult.store.tables.splits import split_by_key
 from penult.store.tables.table import Table
 
-# How many real images the model's file is checked on against the head, before it is written.
+REPORT, MODEL = "report.html", "model.onnx"
+
+# The number of real images on which the model's file is compared with the head.
 CHECK_IMAGES = 16
 
-# Up to how many images the labels are reviewed by the way, which takes seconds; for more, `penult report` does it.
+# Labels are reviewed for at most this many images, which takes seconds; `penult report` reviews any number.
 REVIEW_IMAGES = 5_000
 
-# Up to how many images times features times classes it is advised by the way: the learning curve takes some dozen fits.
+# Advice is given for at most this many images * features * classes; the learning curve takes about twelve fits.
 ADVISED_WORK = 1.5e8
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """Where the report and the model lie."""
+    """The paths of the report and the model."""
 
     report: Path
     model: Path
@@ -57,7 +61,7 @@ class Delivery:
 
 
 def make_output_folder(folder: Path) -> None:
-    """Makes the folder for the report and the model where there is none, or says why they cannot be written there."""
+    """Creates the folder for the report and the model, or raises an error if they cannot be written there."""
     reason = ""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +69,7 @@ def make_output_folder(folder: Path) -> None:
         reason = error.strerror or str(error)
     if reason or not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(
-            f"Nothing can be written into the folder {str(folder)!r}: {reason or 'you may not write there'}",
+            f"The folder {str(folder)!r} is not writable: {reason or 'permission denied'}",
             expected="a folder for the report and the model",
             remedy="name another one with --output",
         )
@@ -85,36 +89,36 @@ def deliver(
     make_output_folder(folder)
     delivery = Delivery(folder / REPORT, folder / MODEL)
     backbone = backbone_of(store, trained.head)
-    # The report comes first: some heads cannot be written as a model, and what they are worth is known all the same.
+    # The report comes first, because some heads cannot be written as a model.
     with progress.task("Report and model", total=2, unit="files") as task:
         content = report_of(trained, store, backbone, labelling=labelling, receipt=receipt)
         write_report(delivery.report, _reviewed(content, trained, store))
         task.advance()
-        bundle(trained.head, backbone, delivery.model, check_images=spread(trained.test_paths, CHECK_IMAGES))
+        bundle(trained.head, backbone, delivery.model, check_images=pick_evenly(trained.test_paths, CHECK_IMAGES))
         task.advance()
     return delivery
 
 
-def _reviewed(content: Report, trained: Trained, store: Store) -> Report:
-    """Returns the report with doubtful labels and near copies, or with a note of why they were not looked for."""
+def _reviewed(content: ReportContent, trained: Trained, store: Store) -> ReportContent:
+    """Returns the report with doubtful labels, near duplicates and advice, or with a note why they are missing."""
     card = trained.head.card
     if card.n_train + card.n_test > REVIEW_IMAGES:
-        reason = f"there are more than {REVIEW_IMAGES:,} images; 'penult report {card.name}' does it"
+        reason = f"there are more than {REVIEW_IMAGES:,} images; run 'penult report {card.name}'"
     else:
         advises = card.n_train * card.width * len(card.classes) <= ADVISED_WORK
         if not advises:
-            note = f"What to do next was not looked for: it takes minutes here; 'penult report {card.name}' does it"
+            note = f"No advice was computed, because it takes minutes here; run 'penult report {card.name}'"
             content = replace(content, notes=[*content.notes, note])
         try:
             return with_insights(content, insights_of(trained.head, store, advises=advises))
-        except InputError as error:  # such as one of a class with too few images to hold any out
+        except InputError as error:  # for example if a class has too few images to hold any out
             reason = str(error)
-    return replace(content, notes=[*content.notes, f"Labels and copies were not reviewed: {reason}"])
+    return replace(content, notes=[*content.notes, f"Labels and near duplicates were not reviewed: {reason}"])
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """All that came of one `fit`."""
+    """Everything that one `fit` made."""
 
     receipt: Receipt
     dataset: Dataset
@@ -148,22 +152,22 @@ def fit(  # noqa: PLR0913 - two jobs in one call, each with its own options
 ) -> Fitted:
     """Trains a classifier on a folder with one folder per class, or on a table with the columns path and label.
 
-    Writes ``report.html`` and ``model.onnx`` into ``output``. What the store holds already is not extracted again.
-    The split is the folders' or the table's own; where there is none, a fifth of the images is held out for the test,
-    chosen by their keys alone, so that images added later move no earlier one. ``options`` are those of `extract`, and
-    ``training`` those of `train`; the views of either are extracted and trained on.
+    Writes ``report.html`` and ``model.onnx`` into ``output``. Features that are in the store are not extracted again.
+    The split is that of the folders or the table. Otherwise a fifth of the images is held out for the test, chosen by
+    their keys, so that images added later do not move earlier ones. ``options`` are for `extract`, ``training`` for
+    `train`. The views of either are extracted and trained on.
     """
     began = time.perf_counter()
     progress = progress or Silent()
-    check_head(head)  # an unknown head is an error now and not after an hour of extraction
+    check_head(head)  # before an hour of extraction
     options, training = _with_views(options or ExtractOptions(), training or TrainOptions())
     check_choices(head, training)
     network = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
-    own = {str(Path(output).absolute() / name) for name in (REPORT, MODEL)}  # of an earlier fit into the same folder
+    own = {str(Path(output).absolute() / name) for name in (REPORT, MODEL)}  # files of an earlier fit
     files = [file for file in find_images(images, progress) if file.path not in own]
     check_trainable(sorted({file.label for file in files if file.label is not None}), str(images))
-    make_output_folder(Path(output))  # a folder that cannot be written is an error now, likewise
-    opened = store if isinstance(store, Store) else open_store(store)
+    make_output_folder(Path(output))  # before the extraction, too
+    opened = as_store(store, create=True)
     taps = [tap.strip() for tap in features.split(",")]
     receipt = extract(files, opened, backbone=network, taps=taps, options=options, progress=progress)
     labelling, dataset = save_dataset(opened, dataset_name(images), files, str(images))
@@ -174,7 +178,7 @@ def fit(  # noqa: PLR0913 - two jobs in one call, each with its own options
 
 
 def _with_views(options: ExtractOptions, training: TrainOptions) -> tuple[ExtractOptions, TrainOptions]:
-    """Returns both with the views that either asks for; the image as it is, on which a head is tested, is extracted."""
+    """Returns both options with the views of either. The identity view is always extracted, because tests use it."""
     asked = training.views or parse_views(options.views)
     if asked == (IDENTITY,):
         return options, training
@@ -183,7 +187,7 @@ def _with_views(options: ExtractOptions, training: TrainOptions) -> tuple[Extrac
 
 
 def dataset_name(images: str | Path) -> str:
-    """Returns the name under which the images' dataset is kept: that of the folder or table.
+    """Returns the name of the dataset for these images: that of the folder or table.
 
     >>> dataset_name("photos/My cats (2024)/")
     'My-cats-2024'
@@ -193,7 +197,7 @@ def dataset_name(images: str | Path) -> str:
 
 
 def save_dataset(store: Store, name: str, files: Sequence[ImageFile], source: str) -> tuple[Labelling, Dataset]:
-    """Makes a dataset of the files whose features are in the store, with a split made where none is given."""
+    """Saves a dataset of the files whose features are in the store; it is split if no split is given."""
     labelling = label_images(files, store.catalog.files.known(files))
     samples = labelling.samples
     _check_usable(labelling, files, source)
@@ -204,7 +208,7 @@ def save_dataset(store: Store, name: str, files: Sequence[ImageFile], source: st
     elif "train" not in splits:
         raise InputError(
             f"No image of {source!r} is for training; the splits are {', '.join(sorted(set(map(str, splits))))}",
-            expected="a folder (or a value of the column 'split') called train",
+            expected="a folder named train, or the value train in the column 'split'",
         )
     table = Table(
         keys=key_array([sample.key for sample in samples]),
@@ -222,20 +226,12 @@ def _check_usable(labelling: Labelling, files: Sequence[ImageFile], source: str)
         raise InputError(
             f"Of the {len(labelled)} classes in {source!r}, only {len(usable)} have images that could be used",
             expected="at least two classes",
-            remedy="'penult store failures' lists the images that could not be used and why; a limit leaves images out",
+            remedy="run 'penult store failures' to see why images could not be used; --limit leaves images out, too",
         )
 
 
 def _made_split(store: Store, name: str, labelling: Labelling) -> list[str]:
-    """Splits by key; samples of the dataset's newest version keep their side."""
-    previous = {}
-    if name in store.catalog.datasets.names():
-        newest = store.catalog.datasets.load(name)
-        if newest.splits is not None:
-            previous = dict(zip((key.tobytes() for key in newest.keys), newest.splits, strict=True))
+    """Splits by key. Samples in the newest version of the dataset keep their split."""
     keys = key_array([sample.key for sample in labelling.samples])
     labels = [sample.label for sample in labelling.samples]
-    return [str(split) for split in split_by_key(keys, labels, previous=previous)]
-
-
-REPORT, MODEL = "report.html", "model.onnx"
+    return [str(split) for split in split_by_key(keys, labels, previous=splits_of(store, name))]

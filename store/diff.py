@@ -1,4 +1,4 @@
-"""What differs between two stores: spaces, keys and rows; how they came, and lie in shards, does not count."""
+"""Compares the spaces, keys and rows of two stores; their history and their shards do not matter."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from penult.store.stores import Store
 BLOCK_BYTES = 32 << 20
 
 Progress = Callable[[int, int], None]
-"""Is told how many rows are compared, and of how many."""
+"""Receives the number of compared rows and the total."""
 
 
 @dataclass(frozen=True, eq=False)
 class SpaceDiff:
-    """What differs in one space: keys that only one store holds, and keys under which both hold different rows."""
+    """The differences in one space: keys that only one store contains, and keys with different rows."""
 
     spec: SpaceSpec
     same: int
@@ -30,12 +30,12 @@ class SpaceDiff:
 
     @property
     def is_empty(self) -> bool:
-        """Whether both stores hold the same rows."""
+        """Whether both stores contain the same rows."""
         return not (len(self.only_in_first) or len(self.only_in_second) or len(self.different))
 
 
 def diff_stores(first: Store, second: Store, *, progress: Progress | None = None) -> list[SpaceDiff]:
-    """Compares all rows, bit for bit, in blocks; a space that one store lacks counts as an empty one."""
+    """Compares all rows bit for bit, in blocks; a space that is missing in one store counts as empty."""
     ours, theirs = ({space.spec.id: space for space in store.spaces()} for store in (first, second))
     pairs = [(ours.get(name), theirs.get(name)) for name in sorted(ours.keys() | theirs.keys())]
     total = sum(len(space) for pair in pairs for space in pair if space is not None)

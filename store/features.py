@@ -1,7 +1,8 @@
-"""Which spaces of a store are meant by a word like ``penultimate,stage3``, and their rows side by side."""
+"""Finds the spaces that a text like ``penultimate,stage3`` names, and reads their rows as one matrix."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,14 +10,14 @@ from numpy.typing import NDArray
 from penult.errors import InputError, UnknownNameError
 from penult.store import Space, Store
 
-__all__ = ["choose_spaces", "gather", "precision_notes"]
+__all__ = ["choose_spaces", "features_text", "gather", "precision_notes"]
 
 
 def choose_spaces(store: Store, features: str, backbone: str | None = None) -> list[Space]:
-    """Returns the spaces that ``features`` names, in its order: taps, or backbone:tap, or backbone:tap:view.
+    """Returns the spaces that ``features`` names, in its order: tap, backbone:tap or backbone:tap:view.
 
-    Parts are separated by commas or plus signs. ``backbone`` (a name, or the start of a fingerprint) says whose taps
-    are meant where a part does not.
+    Commas or plus signs separate the parts. ``backbone`` (a name, or the start of a fingerprint) applies to parts
+    without a backbone.
     """
     parts = [part.strip() for part in re.split(r"[,+]", features) if part.strip()]
     if not parts:
@@ -29,8 +30,26 @@ def choose_spaces(store: Store, features: str, backbone: str | None = None) -> l
     return chosen
 
 
+class _SpaceName(Protocol):
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def tap(self) -> str: ...
+    @property
+    def view(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+
+
+def features_text(specs: Iterable[_SpaceName], *, digits: int | None = None) -> str:
+    """Returns the words that make `choose_spaces` return exactly these spaces, with ``digits`` of each fingerprint."""
+    return ",".join(
+        ":".join([spec.fingerprint[:digits], spec.tap, *({spec.view} - {"identity"}), spec.dtype]) for spec in specs
+    )
+
+
 def gather(spaces: Sequence[Space], keys: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Reads the rows of ``keys`` in all ``spaces``, (n, sum of widths), in the order of the keys."""
+    """Reads the rows of ``keys`` in all ``spaces`` as one matrix (n, sum of widths), in the order of the keys."""
     _check_present(spaces, keys)
     if len(spaces) == 1:
         return spaces[0].gather(keys)
@@ -43,11 +62,11 @@ def gather(spaces: Sequence[Space], keys: NDArray[np.uint8]) -> NDArray[np.float
 
 
 def precision_notes(spaces: Sequence[Space]) -> tuple[str, ...]:
-    """Returns a sentence on spaces whose features a model's file will compute in another precision, if there are."""
+    """Returns a note if the features were computed in another precision than a model file will use."""
     names = dict.fromkeys(space.spec.backbone for space in spaces if space.spec.card.get("precision") == "bf16")
     if not names:
         return ()
-    return (f"Features of {', '.join(names)} are computed in bfloat16; a model's file computes them in float32.",)
+    return (f"Features of {', '.join(names)} are computed in bfloat16; a model file computes them in float32.",)
 
 
 def _one(known: Sequence[Space], part: str, backbone: str | None) -> Space:
@@ -61,16 +80,16 @@ def _one(known: Sequence[Space], part: str, backbone: str | None) -> Space:
     if not found:
         whose = f" of {backbone}" if backbone and ":" not in part else ""
         raise UnknownNameError(
-            f"the store holds no features called {part!r}{whose}",
-            expected=f"one of {', '.join(names)}" if names else "features, and the store has none yet",
+            f"the store contains no features called {part!r}{whose}",
+            expected=f"one of {', '.join(names)}" if names else "features, but the store has none yet",
             remedy="name one of these, or run 'penult extract' with that backbone and tap first",
         )
     if len(found) > 1:
         raise InputError(
-            f"{len(found)} spaces of the store are meant by {part!r}: "
+            f"{part!r} matches {len(found)} spaces of the store: "
             + ", ".join(f"{space.spec.name} ({space.spec.fingerprint[:12]})" for space in found),
             expected="one",
-            remedy="say which, as in backbone:tap with the backbone's name or the start of its fingerprint",
+            remedy="write backbone:tap, with the name of the backbone or the start of its fingerprint",
         )
     return found[0]
 

@@ -1,4 +1,4 @@
-"""Sample keys: which image a row belongs to, whatever its file is called."""
+"""Keys: the hash of an image file's content, which identifies a row whatever the file is called."""
 
 from collections.abc import Iterable
 from hashlib import sha256
@@ -12,10 +12,10 @@ from penult.errors import InputError
 KEY_BYTES = 16
 
 Keys: TypeAlias = NDArray[np.uint8]
-"""Many keys: an array (n, 16) of uint8."""
+"""Keys as an array (n, 16) of uint8."""
 
 Halves: TypeAlias = NDArray[np.uint64]
-"""The first or the last eight bytes of many keys, each as an integer."""
+"""The first or last eight bytes of keys, as integers."""
 
 NO_KEYS: Halves = np.empty(0, dtype=np.uint64)
 
@@ -30,7 +30,7 @@ def key_of(data: bytes) -> bytes:
 
 
 def key_array(keys: Iterable[bytes] | Keys) -> Keys:
-    """Returns many keys as one contiguous array (n, 16) of uint8, in the order given.
+    """Returns keys as one contiguous array (n, 16) of uint8, in their order.
 
     >>> key_array([key_of(b"a"), key_of(b"b")]).shape
     (2, 16)
@@ -44,18 +44,18 @@ def key_array(keys: Iterable[bytes] | Keys) -> Keys:
     listed = [bytes(key) for key in keys]
     if any(len(key) != KEY_BYTES for key in listed):
         wrong = next(key for key in listed if len(key) != KEY_BYTES)
-        raise InputError(f"A key has {len(wrong)} bytes", expected=f"{KEY_BYTES} bytes, as key_of() gives them")
+        raise InputError(f"A key has {len(wrong)} bytes", expected=f"{KEY_BYTES} bytes, as from key_of()")
     return np.frombuffer(b"".join(listed), dtype=np.uint8).reshape(-1, KEY_BYTES)
 
 
 def halves(keys: Keys) -> tuple[Halves, Halves]:
-    """Returns the keys as two integers each, whose order is the order of the bytes."""
+    """Returns each key as two integers that sort like its bytes."""
     pairs = keys.view(">u8")
     return pairs[:, 0].astype(np.uint64), pairs[:, 1].astype(np.uint64)
 
 
 def joined(high: Halves, low: Halves) -> Keys:
-    """Returns the keys that ``halves`` took apart.
+    """Returns the keys of two halves, the inverse of ``halves``.
 
     >>> keys = key_array([key_of(b"a"), key_of(b"b")])
     >>> bool((joined(*halves(keys)) == keys).all())
@@ -67,7 +67,7 @@ def joined(high: Halves, low: Halves) -> Keys:
 
 
 def order_of(high: Halves, low: Halves) -> NDArray[np.intp]:
-    """Returns the order that sorts keys bytewise; equal ones keep no particular order."""
+    """Returns the order that sorts keys bytewise; it is not stable."""
     order = np.argsort(high)
     ordered = high[order]
     if (ordered[1:] == ordered[:-1]).any():
@@ -76,14 +76,14 @@ def order_of(high: Halves, low: Halves) -> NDArray[np.intp]:
 
 
 def repeats(high: Halves, low: Halves) -> NDArray[np.bool_]:
-    """Marks each of the sorted keys that equals the one before it."""
+    """Returns the mask of the sorted keys that equal the key before them."""
     marks = np.zeros(len(high), dtype=np.bool_)
     marks[1:] = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
     return marks
 
 
 def distinct(keys: Keys) -> Keys:
-    """Returns the keys, each once, in the order in which they first come."""
+    """Returns the distinct keys, in the order of their first occurrence."""
     high, low = halves(keys)
     order = order_of(high, low)
     if not repeats(high[order], low[order]).any():
@@ -94,5 +94,5 @@ def distinct(keys: Keys) -> Keys:
 
 
 def no_keys() -> Keys:
-    """Returns an array of no keys."""
+    """Returns an empty array of keys."""
     return np.empty((0, KEY_BYTES), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Opens a store: a folder on this machine, or a place in object storage."""
+"""Opens a store: a local folder, or an address in object storage."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ from penult.store.objects.stores import open_remote
 from penult.store.store_folder import open_folder, url_of
 from penult.store.stores import Store
 
-__all__ = ["open_store"]
+__all__ = ["as_store", "open_store"]
 
 
 def open_store(path: str | Path, *, create: bool = True) -> Store:
-    """Opens the store in a folder, and with ``create`` makes one where there is none or nothing yet.
+    """Opens the store in a folder; ``create`` makes one if the folder is missing or empty.
 
-    It may be the URL of a place in object storage, such as ``s3://bucket/features``.
+    ``path`` may be an address in object storage, such as ``s3://bucket/features``.
 
     >>> import tempfile
     >>> folder = tempfile.TemporaryDirectory()
@@ -23,3 +23,8 @@ def open_store(path: str | Path, *, create: bool = True) -> Store:
     if url := url_of(path):
         return open_remote(url, create=create)
     return Store(*open_folder(path, create=create))
+
+
+def as_store(store: Store | str | Path, *, create: bool = False) -> Store:
+    """Returns an open store unchanged, or opens the store at a path."""
+    return store if isinstance(store, Store) else open_store(store, create=create)

@@ -1,4 +1,4 @@
-"""What a space is: everything that two rows must share before they may be compared."""
+"""The specification of a space: everything that two rows must share to be comparable."""
 
 import json
 import re
@@ -21,9 +21,9 @@ NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 
 @dataclass(frozen=True)
 class SpaceSpec:
-    """Names a space: a backbone's tap, seen through a view, stored as a dtype.
+    """The specification of a space: the tap of a backbone, a view and a dtype.
 
-    The fingerprint, tap, view, width and dtype are its identity; the backbone's name and card only describe it.
+    The fingerprint, tap, view, width and dtype identify it; the backbone's name and card only describe it.
 
     >>> spec = SpaceSpec("lite0", "0" * 64, "penultimate", 1280)
     >>> spec.id, spec.dtype, spec.view
@@ -53,7 +53,7 @@ class SpaceSpec:
 
     @property
     def identity(self) -> dict[str, str | int]:
-        """What tells this space from any other."""
+        """The fields that identify the space."""
         return {
             "fingerprint": self.fingerprint,
             "tap": self.tap,
@@ -64,13 +64,13 @@ class SpaceSpec:
 
     @cached_property
     def id(self) -> str:
-        """The space's name on disk: 16 hexadecimal digits of the SHA-256 of its identity as canonical JSON."""
+        """The name of the space's folder: 16 hexadecimal digits of the SHA-256 of its identity as canonical JSON."""
         canonical = json.dumps(self.identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return sha256(canonical.encode()).hexdigest()[:16]
 
     @property
     def name(self) -> str:
-        """The space for people to read, as in ``lite0:penultimate``."""
+        """The name of the space for people, such as ``lite0:penultimate``."""
         parts = [self.backbone, self.tap]
         if self.view != "identity":
             parts.append(self.view)
@@ -80,21 +80,21 @@ class SpaceSpec:
 
     @cached_property
     def stored_type(self) -> "np.dtype[np.floating[Any]]":
-        """The little-endian type of the numbers on disk."""
+        """The little-endian dtype on disk."""
         return np.dtype("<f2" if self.dtype == "float16" else "<f4")
 
     @cached_property
     def row_bytes(self) -> int:
-        """The bytes of one row on disk."""
+        """The size of one row on disk, in bytes."""
         return self.width * self.stored_type.itemsize
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the space as plain data."""
+        """Returns the specification as plain data."""
         return {"backbone": self.backbone, **self.identity, "card": dict(self.card)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Reads what ``to_json`` wrote; words that this version does not know are left aside."""
+        """Reads the output of ``to_json``; ignores unknown fields."""
         try:
             words = {word: data[word] for word in ("backbone", "fingerprint", "tap", "view", "dtype")}
             width, card = data["width"], data.get("card", {})

@@ -1,4 +1,4 @@
-"""A store: a folder of spaces, the backbones that made them, and the catalog."""
+"""A store: a folder of spaces, the backbones that produced them, and the catalog."""
 
 import re
 from pathlib import Path
@@ -6,9 +6,8 @@ from urllib.parse import quote
 
 from penult.errors import InputError, StoreDamagedError, StoreFormatError, UnknownNameError
 from penult.store.catalog import Catalog
-from penult.store.files.durable import make_folder, publish, temporary_name, write_new
-from penult.store.files.folders import names_in
-from penult.store.files.places import Place
+from penult.store.files.local import LocalPath, temporary_name, write_new
+from penult.store.files.protocol import Place
 from penult.store.spaces.space import Space
 from penult.store.spaces.space_folder import PARTS, SpaceFolder
 from penult.store.spec import SpaceSpec
@@ -20,14 +19,14 @@ SPACE_ID = re.compile(r"[0-9a-f]{16}")
 
 
 class Store:
-    """An open store; any number of threads and processes may have it open, and none locks it.
+    """An open store. Any number of threads and processes may have it open, and none locks it.
 
-    ``path`` is its folder, or of one in object storage the folder of this machine where it works.
+    ``path`` is its folder; for a store in object storage it is the local folder for copies.
     """
 
     def __init__(self, path: Path, refusal: str = "", *, root: Place | None = None) -> None:
-        self.path = path
-        self._root: Place = path if root is None else root
+        self.path = Path(path)
+        self._root: Place = LocalPath(path) if root is None else root
         self._refusal = refusal
         self._catalog: Catalog | None = None
 
@@ -36,18 +35,18 @@ class Store:
 
     @property
     def address(self) -> str:
-        """What ``open_store`` takes to open it."""
+        """The path or URL that ``open_store`` takes."""
         return str(self._root)
 
     @property
-    def spelt(self) -> str:
-        """What names it on a command line that is given here."""
+    def short_address(self) -> str:
+        """The address for a command line, relative to the current folder where possible."""
         here = Path.cwd()
         return str(self.path.relative_to(here)) if self._root.is_relative_to(here) else self.address
 
     @property
     def catalog(self) -> Catalog:
-        """The catalog: files seen, failed images, datasets, jobs and heads."""
+        """The catalog of files, failed images, datasets, jobs and heads."""
         if self._catalog is None:
             self._catalog = Catalog(self.path / "catalog.sqlite")
         return self._catalog
@@ -58,12 +57,12 @@ class Store:
         return self.path / "heads"
 
     def space(self, spec: SpaceSpec) -> Space:
-        """Returns a space, and makes it where there is none."""
+        """Returns a space; makes it if it is new."""
         folder = self._root / "spaces" / spec.id
         if not (folder / SPACE_FILE).exists():
             self._require_writable()
             for part in PARTS:
-                make_folder(folder / part)
+                (folder / part).make_folder()
             put_json(folder / SPACE_FILE, SPACE_FORMAT, {"space": spec.to_json()})
         return self._open_space(folder)
 
@@ -73,25 +72,27 @@ class Store:
         content, refusal = read_json(path / SPACE_FILE, SPACE_FORMAT)
         spec = SpaceSpec.from_json(content.get("space", {}))
         if spec.id != path.name:
-            raise StoreFormatError(f"{path} holds the space {spec.id}", expected="the space that the folder names")
+            raise StoreFormatError(
+                f"{path} contains the space {spec.id}", expected="the space in the name of the folder"
+            )
         return Space(SpaceFolder(path, spec, self._refusal or refusal, cache=self.path / "indexes" / spec.id))
 
     def spaces(self) -> list[Space]:
         """Lists the spaces, sorted by name."""
         folder = self._root / "spaces"
-        paths = [folder / name for name in names_in(folder) if SPACE_ID.fullmatch(name)]
-        whole = [path for path in paths if (path / SPACE_FILE).exists()]
-        for path in set(paths).difference(whole):
-            if names_in(path / "shards"):
+        paths = [folder / name for name in folder.names() if SPACE_ID.fullmatch(name)]
+        complete = [path for path in paths if (path / SPACE_FILE).exists()]
+        for path in set(paths).difference(complete):
+            if (path / "shards").names():
                 raise StoreDamagedError(
-                    f"{path} holds rows, but no {SPACE_FILE}",
-                    expected="a whole space",
-                    remedy="copy the store again, or run `penult extract` with the same backbone, which makes it",
+                    f"{path} contains rows, but no {SPACE_FILE}",
+                    expected="a complete space",
+                    remedy="copy the store again, or run `penult extract` with the same backbone to make this file",
                 )
-        return sorted(map(self._open_space, whole), key=lambda space: (space.spec.name, space.spec.id))
+        return sorted(map(self._open_space, complete), key=lambda space: (space.spec.name, space.spec.id))
 
     def find_space(self, backbone: str, tap: str = "penultimate", *, view: str = "identity") -> Space:
-        """Returns the one space with this tap and view of a backbone, given by its name or its fingerprint."""
+        """Returns the one space of a tap and a view; ``backbone`` is a name or a fingerprint."""
         spaces = self.spaces()
         found = [
             space
@@ -106,12 +107,12 @@ class Store:
             raise InputError(
                 f"{len(found)} spaces are called {backbone}:{tap}",
                 expected="one",
-                remedy="name the backbone by its fingerprint, or open the space by its whole spec",
+                remedy="give the fingerprint of the backbone, or open the space with `Store.space` and its full spec",
             )
         return found[0]
 
     def backbone_path(self, name: str, fingerprint: str) -> Path:
-        """Returns where a backbone's file is kept, whether it is there or not."""
+        """Returns the path of a backbone's file, which may be missing."""
         return self.path / "backbones" / f"{quote(name, safe='')}@{fingerprint[:16]}.onnx"
 
     def backbone_files(self) -> list[Path]:
@@ -119,14 +120,14 @@ class Store:
         return sorted((self.path / "backbones").glob("*.onnx"))
 
     def add_backbone(self, name: str, fingerprint: str, data: bytes) -> Path:
-        """Keeps a backbone's file with the rows that it makes, in place of a damaged one, and returns its path."""
-        path = self.backbone_path(name, fingerprint)
+        """Saves a backbone's file next to its rows, replaces a damaged one, and returns its path."""
+        path = LocalPath(self.backbone_path(name, fingerprint))
         if not path.is_file() or path.read_bytes() != data:
             self._require_writable()
-            make_folder(path.parent)
+            path.parent.make_folder()
             temporary = temporary_name(path.parent, ".tmp")
             write_new(temporary, [(0, data)])
-            publish(temporary, path)
+            path.publish(temporary)
         return path
 
     def _require_writable(self) -> None:

@@ -1,18 +1,29 @@
-"""What all tests share: real images where they are to be had, and a home of their own for everything else."""
+"""What all tests share: real images where they are available, and the group of integration tests."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-# Numerical libraries start a thread for each core, and those that wait spin. Where several processes share the tests,
-# each keeps to its share of the cores. It is read when a library is loaded, so it must stand here.
+# Numerical libraries start one thread per core, and waiting threads spin. Each test process uses its share of cores.
+# The libraries read this variable when they are loaded, so it is set here.
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     cores = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
 
 PROJECT = Path(__file__).parents[1]
 SHARED_DATA = PROJECT.parent / "shared" / "data"
+
+
+# Tests that use one of these fixtures are integration tests.
+INTEGRATION_FIXTURES = {"browser", "torchvision", "wheel_venv"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the integration tests."""
+    for item in items:
+        if INTEGRATION_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.integration)
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +34,7 @@ def project() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real images and real weights, kept beside the repository."""
+    """Real images and weights, stored next to the repository."""
     if not SHARED_DATA.is_dir():
         pytest.skip(f"the real images and weights are not at {SHARED_DATA}")
     return SHARED_DATA

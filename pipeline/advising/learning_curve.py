@@ -1,6 +1,6 @@
-"""The learning curve: what a head is worth when it is fitted on growing parts of the training images."""
+"""The learning curve of a head on growing parts of the training images, and its extrapolation."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -8,33 +8,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import InputError
-from penult.pipeline.comparing.cache import KeptResults
+from penult.pipeline.comparing.held_out import HeldOutCache
 from penult.pipeline.evaluation.intervals import Interval, wilson
-from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut, fitted_parts, hold_out
+from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut, fitted_parts
 from penult.pipeline.heads.scoring import said_of
-from penult.pipeline.samples.rows import Samples
-from penult.store import Space, Store
+from penult.store import Space
 from penult.store.features import gather
 
 if TYPE_CHECKING:
     from penult.pipeline.heads.numerics.basis import Basis
 
-__all__ = ["LEAST_POINTS", "SHARES", "LearningCurve", "Outlook", "learning_curve", "outlook"]
+__all__ = ["SHARES", "CurvePoint", "Extrapolation", "LearningCurve", "extrapolate", "learning_curve"]
 
-
+# The shares of the training images that the head is fitted on.
 SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
-"""The parts of the training images that the head is fitted on."""
 
+# With fewer training images the curve would be noise.
 LEAST_IMAGES = 50
-"""With fewer training images the curve would be noise."""
 
-LEAST_A_CLASS = 3
-"""A part with fewer images a class (or groups, where there are any) says nothing of the curve's shape."""
+# A part with fewer images (or groups) per class does not show the shape of the curve.
+LEAST_PER_CLASS = 3
+
+# A power law with a floor has three parameters.
+LEAST_POINTS = 3
+
+# No learning curve is exactly a power law, however many images it was measured on.
+INEXACT = 0.002
+
+# The grid of power laws: exponents, floors as a share of the last error, and last errors in standard deviations.
+POWERS = np.linspace(0.1, 1.5, 15)
+FLOORS = np.linspace(0, 1, 21)
+LEVELS = np.linspace(-4, 4, 17)
+
+# The prior weight of laws without a floor, compared with those of one floor: a third of all laws have none.
+NO_FLOOR = 10
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """The accuracy that ``n`` training images reach, and its interval."""
+    """The accuracy with ``n`` training images, and its interval."""
 
     n: int
     accuracy: float
@@ -48,10 +60,10 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """The points, the smallest part first; each judges the same ``tested`` held-out training images.
+    """The points, the smallest part first. All are measured on the same ``tested`` held-out training images.
 
-    ``params`` were chosen once, on all training images. ``fitted`` is the accuracy of the head that was fitted on all
-    images on these same; ``whole`` is what was said of them held out for the last point.
+    ``params`` were chosen once, on all training images. ``fitted`` is the accuracy on all images of a head that was
+    fitted on them, and ``whole`` the held-out predictions of the last point.
     """
 
     head: str
@@ -63,95 +75,71 @@ class LearningCurve:
 
 
 def learning_curve(
-    store: Store,
+    cache: HeldOutCache,
     spaces: Sequence[Space],
-    train: Samples,
     plan: HeadPlan,
     *,
     advance: Callable[[], None] = lambda: None,
 ) -> LearningCurve:
-    """Measures the head of ``plan`` at growing parts of the training images, every image held out once for each.
+    """Measures the head of ``plan`` on growing parts of the training images; each point holds out every image once.
 
-    The parts are stratified by class, groups stay together as far as that goes, and each part holds the smaller ones.
-    Of few images there is only the last point. `logistic` chooses its C once, on all training images, and knows the
-    axes of their features, which no label is needed for: anew for each part they would take nine tenths of the time.
+    The parts are stratified by class, keep groups together as far as possible, and contain the smaller parts. With few
+    images there is only the last point. `logistic` chooses C once, and uses the eigenbasis of all training images,
+    which needs no labels. Computing both again for each part would take nine tenths of the time.
     """
     from penult.pipeline.heads.recipe import HeadOptions
     from penult.pipeline.heads.registry import recipe_of
 
-    names, codes = np.unique(train.labels.astype(str), return_inverse=True)
-    X = gather(spaces, train.keys)
-    recipe = recipe_of(plan.head, HeadOptions(len(codes), len(names), X.shape[1], plan.seed), plan.params)
-    descends = "start" in recipe.takes  # others would be wrong with axes that are not those of their very rows
-    basis = _basis(store, spaces, train, X) if descends else None
-    fitted = recipe.fit(X, codes, groups=train.groups, seed=plan.seed, basis=basis)
-    right = said_of(fitted.estimator.predict_proba, X).argmax(axis=1) == codes
-    if descends:  # parts are too small for threads to be worth it
+    codes, groups = cache.codes, cache.train.groups
+    X = cache.features(spaces)
+    recipe = recipe_of(plan.head, HeadOptions(len(codes), len(cache.names), X.shape[1], plan.seed), plan.params)
+    descends = "start" in recipe.takes  # other heads need a basis of exactly the rows that they are fitted on
+    basis = _basis(cache, spaces, X) if descends else None
+    fitted = recipe.fit(X, codes, groups=groups, seed=plan.seed, basis=basis)
+    correct = said_of(fitted.estimator.predict_proba, X).argmax(axis=1) == codes
+    if descends:  # the parts are too small for threads
         plan = replace(plan, params={"n_jobs": 1, **plan.params, "C": fitted.params["C_"]})
-    kept, results, sizes = KeptResults(store.path, train), [], _sizes(codes, train, plan)
-    for one, _ in sizes:
-        path = kept.path(spaces, one)
-        result = kept.read(path, len(train), len(names))
-        if result is None:
-            result = hold_out(X, codes, train.groups, one, basis=basis)
-            kept.keep(path, result)
-        results.append(result)
+    points = []
+    for part, n_images in _parts(codes, groups, plan):
+        whole = cache.predictions(spaces, part, basis=basis)
+        points.append(_point(whole, codes, n_images))
         advance()
-    points = [_point(result, codes, rows) for result, (_, rows) in zip(results, sizes, strict=True)]
-    whole = results[-1]
-    return LearningCurve(plan.head, plan.params, tuple(points), int(whole.told.sum()), float(right.mean()), whole)
+    return LearningCurve(plan.head, plan.params, tuple(points), int(whole.told.sum()), float(correct.mean()), whole)
 
 
-def _basis(store: Store, spaces: Sequence[Space], train: Samples, X: NDArray[np.float32]) -> "Basis | None":
-    """Returns the axes of the rows, which training keeps; None where they are not of full rank."""
+def _basis(cache: HeldOutCache, spaces: Sequence[Space], X: NDArray[np.float32]) -> "Basis | None":
+    """Returns the eigenbasis of the rows, which training caches; None if it does not have full rank."""
     from penult.pipeline.heads.kept_basis import StatisticsShelf
 
     if len(X) <= X.shape[1]:
         return None
-    shelf = StatisticsShelf(store.path, [space.spec.id for space in spaces])
-    basis = shelf.basis(train.keys, X, lambda keys: gather(spaces, keys), exact=True)
+    shelf = StatisticsShelf(cache.store.path, [space.spec.id for space in spaces])
+    basis = shelf.basis(cache.train.keys, X, lambda keys: gather(spaces, keys), exact=True)
     return basis if basis.rank == X.shape[1] else None
 
 
-def _sizes(codes: NDArray[np.intp], train: Samples, plan: HeadPlan) -> list[tuple[HeadPlan, int]]:
-    """Returns the parts that say something, each with the mean number of images that are fitted on."""
-    sizes = []
-    for share in SHARES if len(train) >= LEAST_IMAGES else SHARES[-1:]:
-        one = replace(plan, share=share)
-        parts = fitted_parts(codes, train.groups, one)
-        rows = round(sum(map(len, parts)) / max(1, len(parts)))
-        units = min((len(part if train.groups is None else set(train.groups[part])) for part in parts), default=0)
-        if share == 1 or units >= LEAST_A_CLASS * (int(codes.max()) + 1):
-            sizes.append((one, rows))
-    return sizes
+def _parts(codes: NDArray[np.intp], groups: NDArray[Any] | None, plan: HeadPlan) -> Iterator[tuple[HeadPlan, int]]:
+    """Yields a plan for each part that is large enough, with the mean number of images that the head is fitted on."""
+    for share in SHARES if len(codes) >= LEAST_IMAGES else SHARES[-1:]:
+        part = replace(plan, share=share)
+        folds = fitted_parts(codes, groups, part)
+        n_units = min((len(rows if groups is None else set(groups[rows])) for rows in folds), default=0)
+        if share == 1 or n_units >= LEAST_PER_CLASS * (int(codes.max()) + 1):
+            yield part, round(sum(map(len, folds)) / max(1, len(folds)))
 
 
-def _point(result: HeldOut, codes: NDArray[np.intp], rows: int) -> CurvePoint:
-    told = result.told
-    right = int((result.probabilities[told].argmax(axis=1) == codes[told]).sum())
-    accuracy = wilson(right, int(told.sum()))
-    return CurvePoint(rows, accuracy.value, accuracy.low, accuracy.high)
-
-
-LEAST_POINTS = 3
-"""A power law with a floor has three parameters."""
-
-INEXACT = 0.002
-"""No learning curve is quite a power law, however many images it was measured on."""
-
-POWERS = np.linspace(0.1, 1.5, 15)
-FLOORS = np.linspace(0, 1, 21)
-NO_FLOOR = 10
-"""How much more a law without a floor is believed beforehand than one with any single floor: a third of all laws."""
-
-LEVELS = np.linspace(-4, 4, 17)
+def _point(result: HeldOut, codes: NDArray[np.intp], n_images: int) -> CurvePoint:
+    held = result.told
+    n_correct = int((result.probabilities[held].argmax(axis=1) == codes[held]).sum())
+    accuracy = wilson(n_correct, int(held.sum()))
+    return CurvePoint(n_images, accuracy.value, accuracy.low, accuracy.high)
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """The accuracy that ``n`` training images would reach, how much more that is than now, and what none surpass.
+class Extrapolation:
+    """The accuracy with ``n`` training images, its gain over now, and its limit with endless labels.
 
-    Each is the median of the power laws that the points allow, with the bounds of 95 % of them.
+    Each is the weighted median over power laws that fit the points, with the bounds of 95 % of their weight.
     """
 
     n: int
@@ -161,16 +149,15 @@ class Outlook:
 
     @property
     def is_sure(self) -> bool:
-        """Whether the gain is known to two points either way."""
+        """Whether the gain is known to within two percentage points."""
         return self.gain.high - self.gain.low <= 0.04
 
 
-def outlook(points: Sequence[CurvePoint], tested: int, *, factor: float = 2) -> Outlook | None:
-    """Follows the curve to ``factor`` times its last number of images; None where it has fewer than three points.
+def extrapolate(points: Sequence[CurvePoint], tested: int, *, factor: float = 2) -> Extrapolation | None:
+    """Extrapolates the curve to ``factor`` times its last number of images; None if it has fewer than three points.
 
-    The error is taken to be a floor and a power of the number of images that falls: floor + b * n ** -c. Every c from
-    0.1 to 1.5, every floor from 0 to the last error and every last error near the measured one is weighed by how well
-    it explains all points, each of which judged ``tested`` images.
+    The error is modelled as floor + b * n ** -c. Laws on a grid (c from 0.1 to 1.5, floors from 0 to the last error,
+    last errors near the measured one) are weighted by how well they fit all points, each measured on ``tested`` images.
     """
     if len(points) < LEAST_POINTS or not tested:
         return None
@@ -183,11 +170,11 @@ def outlook(points: Sequence[CurvePoint], tested: int, *, factor: float = 2) -> 
     floor = floor * level
     fall = level - floor
     ratios = np.array([point.n / last.n for point in points])
-    told = floor + fall * ratios[:, np.newaxis] ** -power
-    misfit = (((told - errors[:, np.newaxis]) / spreads[:, np.newaxis]) ** 2).sum(axis=0)
+    modelled = floor + fall * ratios[:, np.newaxis] ** -power
+    misfit = (((modelled - errors[:, np.newaxis]) / spreads[:, np.newaxis]) ** 2).sum(axis=0)
     weight = np.exp(-(misfit - misfit.min()) / 2) * np.where(floor > 0, 1, NO_FLOOR)
     ahead = floor + fall * factor**-power
-    return Outlook(
+    return Extrapolation(
         round(last.n * factor),
         _interval(1 - ahead, weight),
         _interval(level - ahead, weight),
@@ -196,7 +183,7 @@ def outlook(points: Sequence[CurvePoint], tested: int, *, factor: float = 2) -> 
 
 
 def _smoothed(errors: NDArray[np.float64], tested: int) -> NDArray[np.float64]:
-    """Returns the errors with one mistake and one hit more, so that none is sure to the last image."""
+    """Returns the errors with one mistake and one correct image added, so that no error is exactly 0 or 1."""
     smoothed: NDArray[np.float64] = (errors * tested + 1) / (tested + 2)
     return smoothed
 

@@ -1,4 +1,4 @@
-"""The command line: each verb is one call of the Python API, for people by default and for machines with --json."""
+"""The command line: each verb is one call of the Python API. It prints text by default, and JSON with --json."""
 
 from penult.pipeline.cli.app import main
 

@@ -1,4 +1,4 @@
-"""The verbs by name, and what becomes of an error: one message, one exit code, no traceback."""
+"""The verbs by name, and the exit code and the one-line message for each error."""
 
 import importlib
 import json
@@ -18,76 +18,76 @@ from penult.pipeline.extraction.interrupts import WORKERS
 
 DONE, FAILED, USAGE, NEW_FAILURES, OUT_OF_TIME, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
-# Each verb's module is loaded when the verb is called, so that `penult --version` loads none.
-VERBS = {
-    "demo": "penult.pipeline.cli.demo:demo",
-    "fit": "penult.pipeline.cli.fit:fit",
-    "extract": "penult.pipeline.cli.extract:extract",
-    "train": "penult.pipeline.cli.train:train",
-    "compare": "penult.pipeline.cli.compare:compare",
-    "review": "penult.pipeline.cli.review:review",
-    "advise": "penult.pipeline.cli.advise:advise",
-    "predict": "penult.pipeline.cli.predict:predict",
-    "bundle": "penult.pipeline.cli.bundle:bundle",
-    "serve": "penult.pipeline.cli.serve:serve",
-    "report": "penult.pipeline.cli.report:report",
-    "export": "penult.pipeline.cli.export:export",
-    "backbones": "penult.pipeline.cli.backbones:backbones",
-    "heads": "penult.pipeline.cli.heads:heads",
-    "dataset": "penult.pipeline.cli.dataset:dataset",
-    "store": "penult.pipeline.cli.store:store",
-    "doctor": "penult.pipeline.cli.doctor:doctor",
-}
+# The module of a verb is imported when the verb is used. The modules import numerical libraries only to do work.
+VERBS = (
+    "demo",
+    "fit",
+    "extract",
+    "train",
+    "compare",
+    "review",
+    "advise",
+    "predict",
+    "bundle",
+    "serve",
+    "report",
+    "export",
+    "backbones",
+    "heads",
+    "dataset",
+    "store",
+    "doctor",
+)
 
 
 class Verbs(click.Group):
-    """Finds a verb in `VERBS`, and advises the nearest one on a typo."""
+    """Imports a verb when it is used, and suggests the closest one after a typo."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Returns the verbs in the order of the work, not of the alphabet."""
+        """Returns the verbs in the order in which a user needs them."""
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Loads the verb."""
+        """Imports the verb."""
         if cmd_name not in VERBS:
             return None
-        module, _, name = VERBS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
+        command: click.Command = getattr(importlib.import_module(f"penult.pipeline.cli.{cmd_name}"), cmd_name)
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Finds the verb, or says which one may have been meant."""
+        """Finds the verb, or raises an error with the closest one."""
         if args and not args[0].startswith("-") and args[0] not in VERBS:
             raise click.UsageError(str(UnknownNameError.among("verb", args[0], VERBS)), ctx)
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the verb; a reader that has seen enough, such as `head`, ends it well."""
+        """Runs the verb. A closed pipe, as after ``| head``, is a success."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # left to click, it would be a failure
+        except BrokenPipeError:  # click itself would exit with 1
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return DONE
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Every verb takes --json. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but some images could not be "
+    "used, 4 stopped by extract --max-seconds, 130 interrupted.",
+)
 @click.version_option(penult.__version__, prog_name="penult")
 def app() -> None:
-    r"""Folders of images become a durable store of CNN embeddings, and labels on them a classifier.
-
-    \b
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but some images could not be used, 130 interrupted.
-    """
+    """Turn folders of images into a durable store of CNN embeddings, and labels into a classifier."""
 
 
 def main() -> NoReturn:
     """Runs the verb that the command line names, and exits."""
-    # What Pillow and scikit-learn warn of is in the ledger and in the notes, in words meant for the user.
+    # The ledger and the notes report what Pillow and scikit-learn warn about.
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGTERM, _interrupt)
-    # A name that is not UTF-8 must not stop the output that tells of it.
+    # File names may contain bytes that are not UTF-8. They must not stop the output.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # both are text streams here
     try:
@@ -96,7 +96,7 @@ def main() -> NoReturn:
         error.show()
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("penult: stopped. What was done is committed; the same command goes on from here.", err=True)
+        click.echo("penult: stopped. All finished work is saved; run the same command again to continue.", err=True)
         code = INTERRUPTED
     except PenultError as error:
         code = _report(error, USAGE if isinstance(error, UnknownNameError | MissingFileError) else FAILED)
@@ -106,10 +106,11 @@ def main() -> NoReturn:
 
 
 def _exit(code: int) -> NoReturn:
+    """Exits without waiting for worker threads that are blocked, for example by a hung decoder."""
     if any(thread.name.startswith(WORKERS) for thread in threading.enumerate()):
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        os._exit(code)  # for Python itself would wait for them
+        os._exit(code)  # sys.exit would wait for these threads
     sys.exit(code)
 
 
@@ -118,12 +119,12 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _explained(error: OSError) -> PenultError:
-    """Says what the operating system refused, in the words of all other errors."""
+    """Returns an error of the operating system in the form of all other errors."""
     where = f"{os.fsdecode(error.filename)!r}: " if isinstance(error.filename, str | bytes) else ""
     return PenultError(
         f"{where}{error.strerror or error}",
-        expected="a place that can be read and written",
-        remedy="check the path, who may write there, and the space that is left",
+        expected="a path that can be read and written",
+        remedy="check the path, its permissions, and the free space on the disk",
     )
 
 

@@ -1,17 +1,29 @@
-"""`penult backbones`: which pretrained networks can be named, and what each of them gives."""
+"""`penult backbones`: the built-in backbones, what each contains, and faster variants of a backbone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from penult.exporters import Backbone, Card, builtin_names, in_bfloat16, load_backbone
-from penult.exporters.sources.finding import source_names
-from penult.pipeline.backbones import with_draft_decoding
-from penult.pipeline.cli.options import json_option
+import penult
+from penult.pipeline.cli.options import Verb, json_option
 from penult.pipeline.cli.output import print_json, print_table
-from penult.pipeline.images.listing import list_images
+
+if TYPE_CHECKING:
+    from penult.exporters import Backbone, Card
+
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="ONNX file to write.  [default: the name of the backbone, with .onnx]",
+)
+
+
+def photos_option(what: str) -> Callable[[Verb], Verb]:
+    """Returns the option that names images to check a backbone on."""
+    return click.option("--photos", type=click.Path(path_type=Path), help=what)
 
 
 @click.group(invoke_without_command=True)
@@ -21,6 +33,8 @@ def backbones(ctx: click.Context, as_json: bool) -> None:
     """List the built-in backbones, or show one with its taps."""
     if ctx.invoked_subcommand:
         return
+    from penult.exporters import builtin_names, load_backbone, source_names
+
     loaded = [load_backbone(name) for name in builtin_names()]
     if as_json:
         print_json([_summary(backbone) for backbone in loaded])
@@ -30,15 +44,18 @@ def backbones(ctx: click.Context, as_json: bool) -> None:
         for backbone in loaded
     ]
     print_table(("backbone", "input", "taps"), rows)
-    click.echo(f"networks of other sources become backbones: penult export {':…, '.join(source_names())}:…")
+    click.echo(f"other networks can be exported from these sources: penult export {':…, '.join(source_names())}:…")
 
 
 @backbones.command()
 @click.argument("backbone")
 @json_option
 def show(backbone: str, as_json: bool) -> None:
-    """Show one backbone, built in or a file: where it came from, and every tap with its width and cost."""
-    loaded = load_backbone(backbone)
+    """Show the origin and the taps of one backbone.
+
+    BACKBONE is the name of a built-in one, or an ONNX file.
+    """
+    loaded = penult.load_backbone(backbone)
     card = loaded.card
     if as_json:
         print_json(_summary(loaded) | {"card": card.to_json()})
@@ -56,18 +73,21 @@ def show(backbone: str, as_json: bool) -> None:
 
 @backbones.command()
 @click.argument("backbone")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The file.  [default: its name, .onnx]"
-)
-@click.option("--photos", type=click.Path(path_type=Path), help="Images on which the drift is measured as well.")
+@output_option
+@photos_option("Images to measure the change of the features on, in addition to those that penult includes.")
 @json_option
 def draft(backbone: str, output: Path | None, photos: Path | None, as_json: bool) -> None:
-    """Make a backbone for which large JPEGs are decoded at a reduced scale, several times faster.
+    """Make a variant that decodes large JPEGs several times faster.
 
-    Its features differ a little from those of BACKBONE, so they are a space of their own; how much is measured here
-    and stands on its card.
+    It decodes them at a reduced scale. Its features differ a little from those of BACKBONE, so they form their own
+    space. This verb measures the difference and records it on the card.
     """
-    made = with_draft_decoding(load_backbone(backbone), [file.path for file in list_images(photos)] if photos else [])
+    from penult.pipeline.backbones import with_draft_decoding
+    from penult.pipeline.images.listing import list_images
+
+    made = with_draft_decoding(
+        penult.load_backbone(backbone), [file.path for file in list_images(photos)] if photos else []
+    )
     path = output or Path(f"{made.name}.onnx")
     made.save(path)
     if as_json:
@@ -80,17 +100,17 @@ def draft(backbone: str, output: Path | None, photos: Path | None, as_json: bool
 
 @backbones.command()
 @click.argument("backbone")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The file.  [default: its name, .onnx]"
-)
+@output_option
 @json_option
 def bfloat16(backbone: str, output: Path | None, as_json: bool) -> None:
-    """Make a backbone that is computed in bfloat16, faster on CPUs which have it.
+    """Make a variant that is faster on CPUs with bfloat16.
 
-    It runs with OpenVINO alone (pip install 'penult[openvino]'), and only where the CPU has bfloat16; 'penult doctor'
-    tells. Its features differ a little from those of BACKBONE, so they are a space of their own.
+    It runs only with OpenVINO (pip install 'penult[openvino]'), on a CPU that supports bfloat16; 'penult doctor'
+    reports this. Its features differ a little from those of BACKBONE, so they form their own space.
     """
-    made = in_bfloat16(load_backbone(backbone))
+    from penult.exporters import in_bfloat16
+
+    made = in_bfloat16(penult.load_backbone(backbone))
     path = output or Path(f"{made.name}.onnx")
     made.save(path)
     if as_json:
@@ -100,20 +120,20 @@ def bfloat16(backbone: str, output: Path | None, as_json: bool) -> None:
     click.echo(f"extract with it: penult extract IMAGES --backbone {path}")
 
 
-def draft_line(card: Card) -> str:
-    """Tells how far the features of JPEGs at a reduced scale lie from those at full scale, where that was measured."""
+def draft_line(card: "Card") -> str:
+    """Returns how much the features of JPEGs at a reduced scale differ from those at full scale, if known."""
     outputs = card.proof.get("draft", {}).get("outputs")
     if not outputs:
         return ""
     worst = max(outputs, key=lambda name: float(outputs[name]["relative_error"]))
     cosine = min(float(each["cosine"]) for each in outputs.values())
     return (
-        f"reduced against whole, {card.proof['draft']['images']} large JPEGs: relative error up to "
+        f"reduced against full scale, {card.proof['draft']['images']} large JPEGs: relative error up to "
         f"{outputs[worst]['relative_error']:.3f} ({worst}), cosine from {cosine:.4f}"
     )
 
 
-def _facts(backbone: Backbone) -> Iterator[tuple[str, str]]:
+def _facts(backbone: "Backbone") -> Iterator[tuple[str, str]]:
     card = backbone.card
     pixels = card.normalisation
     yield "fingerprint", backbone.fingerprint
@@ -122,12 +142,12 @@ def _facts(backbone: Backbone) -> Iterator[tuple[str, str]]:
     yield "licence", card.licence
     yield "resize", f"{card.preprocessing.resize}, {card.preprocessing.interpolation}"
     yield "crop", "{} x {} from the centre".format(*card.preprocessing.crop)
-    yield "pixels", f"{pixels.channels.upper()}, less {_few(pixels.mean)}, divided by {_few(pixels.std)}"
+    yield "pixels", f"{pixels.channels.upper()}, minus {_few(pixels.mean)}, divided by {_few(pixels.std)}"
     yield "precision", card.precision
-    if told := proof_line(card):
-        yield "proof", told
+    if proof := proof_line(card):
+        yield "proof", proof
     if card.preprocessing.decoding.draft:
-        yield "decoding", f"large JPEGs at a reduced scale; {draft_line(card) or 'its effect was not measured'}"
+        yield "decoding", f"large JPEGs at a reduced scale; {draft_line(card) or 'the effect was not measured'}"
     for note in card.notes:
         yield "note", note
 
@@ -136,22 +156,22 @@ def _few(numbers: tuple[float, ...]) -> str:
     return ", ".join(f"{number:g}" for number in (numbers if len(set(numbers)) > 1 else numbers[:1]))
 
 
-def proof_line(card: Card) -> str:
-    """Tells what a backbone was compared with when it was exported, and how far it was off."""
+def proof_line(card: "Card") -> str:
+    """Returns what a backbone was compared with at export, and the largest error; empty if it was not."""
     outputs = card.proof.get("outputs")
     if not outputs:
         return ""
     worst = max(outputs, key=lambda name: float(outputs[name]["relative_error"]))
     cosine = min(float(each["cosine"]) for each in outputs.values())
     left = card.proof.get("unproven")
-    rest = f"; not compared, for the source does not give it: {', '.join(left)}" if left else ""
+    rest = f"; not compared, because the source does not return it: {', '.join(left)}" if left else ""
     return (
         f"{card.proof['images']} images through {card.proof['against']}: relative error up to "
         f"{outputs[worst]['relative_error']:.1e} ({worst}), cosine from {cosine:.6f}{rest}"
     )
 
 
-def _summary(backbone: Backbone) -> dict[str, Any]:
+def _summary(backbone: "Backbone") -> dict[str, Any]:
     return {
         "name": backbone.name,
         "fingerprint": backbone.fingerprint,

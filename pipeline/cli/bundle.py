@@ -4,12 +4,9 @@ from pathlib import Path
 
 import click
 
+import penult
 from penult.pipeline.cli.options import json_option, store_option
 from penult.pipeline.cli.output import print_json
-from penult.pipeline.heads.saved_heads import backbone_of, saved_head
-from penult.pipeline.models.bundle import bundle as run_bundle
-from penult.pipeline.models.bundle import check_images_of
-from penult.store import open_store
 
 
 @click.command()
@@ -20,26 +17,30 @@ from penult.store import open_store
     type=click.Path(path_type=Path),
     default="model.onnx",
     show_default=True,
-    help="The file to write.",
+    help="ONNX file to write.",
 )
 @store_option
 @json_option
 def bundle(head: str, output: Path, store: Path, as_json: bool) -> None:
-    """Write a head of the store and its backbone as one ONNX file, from pixels to label and probabilities.
+    """Write a head and its backbone as one ONNX model.
 
-    Images of the head's dataset, and random ones, go through both first: nothing is written unless they agree.
+    The model maps pixels to a label and probabilities. It is compared with the head on images of the dataset and on
+    random images first; the file is written only if they agree.
     """
-    opened = open_store(store, create=False)
+    from penult.pipeline.heads.saved_heads import backbone_of, saved_head
+    from penult.pipeline.models.bundle import check_images_of
+
+    opened = penult.open_store(store, create=False)
     found = saved_head(opened, head)
-    model = run_bundle(found, backbone_of(opened, found), output, check_images=check_images_of(found, opened))
+    model = penult.bundle(found, backbone_of(opened, found), output, check_images=check_images_of(found, opened))
     size_bytes, proof = output.stat().st_size, model.proof
     if as_json:
         print_json({"model": str(output), "head": head, "classes": model.classes, "bytes": size_bytes, "proof": proof})
         return
     click.echo(f"{output}: {size_bytes / 1e6:,.1f} MB, {len(model.classes)} classes, input {model.preprocessing.crop}")
     click.echo(
-        f"Agrees with its head on {proof['real_images']} images of its dataset and {proof['random_images']} random "
-        f"ones: no label differs, and the largest difference of a probability is {proof['largest_difference']:.1g}."
+        f"Compared with its head on {proof['real_images']} images of its dataset and {proof['random_images']} random "
+        f"images: all labels are equal; the largest difference of a probability is {proof['largest_difference']:.1g}."
     )
     if proof["unreadable_images"]:
         click.echo(f"{proof['unreadable_images']} images of the dataset could not be read for this check.", err=True)

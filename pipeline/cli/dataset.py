@@ -1,24 +1,27 @@
-"""`penult dataset`: labels and splits, which live apart from the features and change without them."""
+"""`penult dataset`: labels and splits, which are stored separately from the features."""
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+import penult
+from penult.defaults import TEST_SHARE
 from penult.pipeline.cli.options import json_option, store_option
 from penult.pipeline.cli.output import print_json, print_table
-from penult.pipeline.samples.relabelling import SplitRule, import_labels, split_dataset
-from penult.store import open_store
-from penult.store.catalog.datasets import Dataset
-from penult.store.tables.formats import write_table
-from penult.store.tables.leaks import find_contradictions, find_leaks
 
-version_option = click.option("--version", type=click.IntRange(1), help="Which version.  [default: the newest]")
+if TYPE_CHECKING:
+    from penult.store.catalog.datasets import Dataset
+
+version_option = click.option("--version", type=click.IntRange(1), help="Version of the dataset.  [default: newest]")
+
+MOST_SHOWN = 10
 
 
 @click.group()
 def dataset() -> None:
-    """Look into datasets, and bring labels in and out."""
+    """Show datasets, and import or export labels."""
 
 
 @dataset.command(name="list")
@@ -26,7 +29,7 @@ def dataset() -> None:
 @json_option
 def list_(store: Path, as_json: bool) -> None:
     """List the datasets of a store."""
-    datasets = open_store(store, create=False).catalog.datasets
+    datasets = penult.open_store(store, create=False).catalog.datasets
     newest = [(name, datasets.versions(name)[-1]) for name in datasets.names()]
     if as_json:
         print_json({name: {"version": last.version, "rows": last.rows} for name, last in newest})
@@ -41,8 +44,13 @@ def list_(store: Path, as_json: bool) -> None:
 @store_option
 @json_option
 def show(name: str, version: int | None, store: Path, as_json: bool) -> None:
-    """Show what a dataset holds: classes by split, and images that stand in two splits or under two labels."""
-    table = open_store(store, create=False).catalog.datasets.load(name, version)
+    """Show the classes and splits of a dataset.
+
+    Also lists images that are in two splits or have two labels.
+    """
+    from penult.store.tables.leaks import find_contradictions, find_leaks
+
+    table = penult.open_store(store, create=False).catalog.datasets.load(name, version)
     counts = _counts(table)
     leaks = [] if table.splits is None else find_leaks(table.keys, table.splits)
     contradictions = [] if table.labels is None else find_contradictions(table.keys, table.labels)
@@ -63,14 +71,14 @@ def show(name: str, version: int | None, store: Path, as_json: bool) -> None:
     splits = sorted({split for _, split in counts})
     labels = sorted({label for label, _ in counts})
     print_table(("label", *splits), [(label, *(counts.get((label, split), 0) for split in splits)) for label in labels])
-    for what, conflicts in (("stand in several splits", leaks), ("have several labels", contradictions)):
+    for what, conflicts in (("are in several splits", leaks), ("have several labels", contradictions)):
         if conflicts:
             click.echo(f"{len(conflicts):,} images {what}:")
-        for conflict in conflicts[:10]:
+        for conflict in conflicts[:MOST_SHOWN]:
             click.echo("  " + " = ".join(table.paths[row] for row in conflict.rows))
 
 
-def _counts(table: Dataset) -> Counter[tuple[str, str]]:
+def _counts(table: "Dataset") -> Counter[tuple[str, str]]:
     absent = ["-"] * len(table)
     labels = absent if table.labels is None else [str(label) for label in table.labels]
     splits = absent if table.splits is None else [str(split) for split in table.splits]
@@ -79,14 +87,21 @@ def _counts(table: Dataset) -> Counter[tuple[str, str]]:
 
 @dataset.command(name="import")
 @click.argument("table", type=click.Path(path_type=Path))
-@click.option("--name", help="The dataset's name.  [default: the table's]")
-@click.option("--base", type=click.Path(path_type=Path), help="The folder of the paths.  [default: the table's own]")
+@click.option("--name", help="Name of the dataset.  [default: the name of the table's file]")
+@click.option(
+    "--base", type=click.Path(path_type=Path), help="Folder that paths are relative to.  [default: the table's folder]"
+)
 @store_option
 @json_option
 def import_(table: Path, name: str | None, base: Path | None, store: Path, as_json: bool) -> None:
-    """Make a CSV or Parquet table the newest version of a dataset: path or key, label, split, and what else it has."""
-    done = import_labels(open_store(store, create=False), table, name=name or table.stem, base=base)
-    _tell(done.dataset, done.notes, as_json)
+    """Import a CSV or Parquet table as the newest version of a dataset.
+
+    The table has a column path or key. It may have label, split and any further columns.
+    """
+    from penult.pipeline.samples.relabelling import import_labels
+
+    done = import_labels(penult.open_store(store, create=False), table, name=name or table.stem, base=base)
+    _print_version(done.dataset, done.notes, as_json)
 
 
 @dataset.command(name="export")
@@ -94,25 +109,47 @@ def import_(table: Path, name: str | None, base: Path | None, store: Path, as_js
 @click.argument("table", type=click.Path(path_type=Path))
 @version_option
 @store_option
-def export(name: str, table: Path, version: int | None, store: Path) -> None:
-    """Write a dataset as CSV or Parquet, by the end of the file's name."""
-    write_table(table, open_store(store, create=False).catalog.datasets.load(name, version))
-    click.echo(f"{table}")
+@json_option
+def export(name: str, table: Path, version: int | None, store: Path, as_json: bool) -> None:
+    """Write a dataset to a .csv or .parquet file."""
+    from penult.store.tables.formats import write_table
+
+    found = penult.open_store(store, create=False).catalog.datasets.load(name, version)
+    write_table(table, found)
+    if as_json:
+        print_json({"dataset": name, "version": found.version, "rows": len(found), "path": str(table)})
+    else:
+        click.echo(f"{table}")
 
 
 @dataset.command()
 @click.argument("name")
-@click.option("--test", type=click.FloatRange(0, 1), default=SplitRule.test, show_default=True, help="Its share.")
-@click.option("--val", type=click.FloatRange(0, 1), default=SplitRule.val, show_default=True, help="Its share.")
-@click.option("--group", help="A column: all rows of one of its values stay on one side.")
-@click.option("--column", help="A column of times: what lies before --cut is for training.")
-@click.option("--cut", help="The time to cut at.")
-@click.option("--salt", default=SplitRule.salt, show_default=True, help="Another word gives another split.")
+@click.option(
+    "--test",
+    type=click.FloatRange(0, 1),
+    default=TEST_SHARE,
+    show_default=True,
+    help="Share of the images in the test split.",
+)
+@click.option(
+    "--val",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of the images in the validation split.",
+)
+@click.option("--group", help="Column whose values are kept together: all rows with one value are in one split.")
+@click.option("--column", help="Column of times to split by: rows before --cut are for training, the others for test.")
+@click.option("--cut", help="Time to split at, with --column; for example 2024-06-01.")
+@click.option("--salt", default="penult", show_default=True, help="Seed of the split; another word, another split.")
 @store_option
 @json_option
 def split(name: str, store: Path, as_json: bool, **rule: float | str | None) -> None:
-    """Split a dataset anew, by the images' keys, by groups or by time."""
-    _tell(split_dataset(open_store(store, create=False), name, SplitRule(**rule)), (), as_json)  # type: ignore[arg-type]  # click gives each its type
+    """Split a dataset again, by image keys, groups or time."""
+    from penult.pipeline.samples.relabelling import SplitRule, split_dataset
+
+    made = split_dataset(penult.open_store(store, create=False), name, SplitRule(**rule))  # type: ignore[arg-type]  # click gives each its type
+    _print_version(made, (), as_json)
 
 
 @dataset.command()
@@ -122,22 +159,22 @@ def split(name: str, store: Path, as_json: bool, **rule: float | str | None) -> 
 @store_option
 @json_option
 def diff(name: str, old: int, new: int, store: Path, as_json: bool) -> None:
-    """Tell what changed from one version of a dataset to another."""
-    found = open_store(store, create=False).catalog.datasets.diff(name, old, new)
+    """List what changed between two versions of a dataset."""
+    found = penult.open_store(store, create=False).catalog.datasets.diff(name, old, new)
     if as_json:
         print_json(found.summary())
         return
     for what, count in found.summary().items():
         named = [f"{count[name]:,} of {name}" for name in count] if isinstance(count, dict) else count
-        told = ", ".join(named) if isinstance(named, list) else f"{named:,}" if named else ""
-        click.echo(f"{what.replace('_', ' ')}: {told or 'none'}")
+        text = ", ".join(named) if isinstance(named, list) else f"{named:,}" if named else ""
+        click.echo(f"{what.replace('_', ' ')}: {text or 'none'}")
     for column, rows in found.changed.items():
-        for before, after in rows[:10].tolist():
+        for before, after in rows[:MOST_SHOWN].tolist():
             values = f"{found.old.columns[column][before]} → {found.new.columns[column][after]}"
             click.echo(f"  {column}: {values}  {found.new.paths[after]}")
 
 
-def _tell(saved: Dataset, notes: tuple[str, ...], as_json: bool) -> None:
+def _print_version(saved: "Dataset", notes: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         print_json({"dataset": saved.name, "version": saved.version, "rows": len(saved), "notes": list(notes)})
         return

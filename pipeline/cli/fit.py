@@ -1,25 +1,24 @@
-"""`penult fit`: the main job in one line."""
+"""`penult fit`: the main job in one command."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
+import penult
+from penult.defaults import FEATURES, VIEWS
 from penult.pipeline.cli.options import (
     AUTO_HELP,
     backbone_option,
-    default_of,
     extract_options,
     images_argument,
     json_option,
-    made_options,
-    made_training,
     store_option,
+    take_extract_options,
+    take_train_options,
     training_options,
 )
 from penult.pipeline.cli.output import exit_code_of, print_json, print_trained, progress
-from penult.pipeline.extraction.options import ExtractOptions
-from penult.pipeline.fit import fit as run_fit
 
 
 @click.command()
@@ -28,44 +27,45 @@ from penult.pipeline.fit import fit as run_fit
 @backbone_option
 @click.option(
     "--head",
-    default=default_of(run_fit, "head"),
+    default="logistic",
     show_default=True,
-    help=f"The kind of classifier; {AUTO_HELP}. See 'penult heads kinds'.",
+    help=f"Kind of classifier; {AUTO_HELP}. See 'penult heads kinds'.",
 )
 @click.option(
     "--features",
-    default=default_of(run_fit, "features"),
+    default=FEATURES,
     show_default=True,
-    help="The taps that the head is trained on, separated by commas.",
+    help="Taps to train the head on, separated by commas.",
 )
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    default=default_of(run_fit, "output"),
+    default=".",
     show_default=True,
-    help="The folder for report.html and model.onnx.",
+    help="Folder for report.html and model.onnx.",
 )
 @click.option(
     "--views",
-    default=ExtractOptions.views,
+    default=VIEWS,
     show_default=True,
-    help="What the backbone sees of each image and the head is trained on, separated by commas, as in "
-    "identity,hflip,affine-1. See 'penult extract --help'.",
+    help="Views of each image to extract and train on, separated by commas, for example identity,hflip,affine-1. "
+    "See 'penult extract --help'.",
 )
-@click.option("--average-views", is_flag=True, help="Judge each test image by the mean over --views.")
+@click.option("--average-views", is_flag=True, help="Predict each test image by the mean over --views.")
 @training_options
 @extract_options
 @json_option
 @click.pass_context
 def fit(ctx: click.Context, /, images: str, as_json: bool, **values: Any) -> None:
-    """Train a classifier on a folder with one folder per class, or on a CSV with the columns path and label.
+    """Train a classifier on a folder of images.
 
-    Folders called train, val or test above the class folders (or a column 'split') are taken for the split; without
-    any, a fifth of the images is held out for the test.
+    IMAGES is a folder with one folder per class, or a table with the columns path and label. Folders named train, val
+    or test above the class folders (or a column 'split') define the split. Otherwise a fifth of the images is held out
+    for the test. Writes report.html and model.onnx.
     """
-    extraction = made_options(values)
-    training = made_training(values, average_views=values.pop("average_views"))
-    fitted = run_fit(images, options=extraction, training=training, progress=progress(), **values)
+    extraction = take_extract_options(values)
+    training = take_train_options(values, average_views=values.pop("average_views"))
+    fitted = penult.fit(images, options=extraction, training=training, progress=progress(), **values)
     if as_json:
         print_json(fitted.to_json())
     else:

@@ -8,17 +8,18 @@ from typing import Any
 
 import click
 
+import penult
+from penult.defaults import QUICK_HEADS
 from penult.errors import InputError
 from penult.pipeline.cli.options import json_option, store_option
 from penult.pipeline.cli.output import print_json, print_table
 from penult.pipeline.words import shortlist
-from penult.store import open_store
 
-# By which figure the heads of each task are known.
-WORTHS = ("accuracy", "r2", "mean_average_precision")
+# The main metric of each task.
+MAIN_METRICS = ("accuracy", "r2", "mean_average_precision")
 
-# So many of a head's classes are shown; --json gives all.
-CLASSES = 40
+# The number of classes to show; --json prints all.
+MOST_CLASSES = 40
 
 
 @click.group(invoke_without_command=True)
@@ -26,11 +27,11 @@ CLASSES = 40
 @json_option
 @click.pass_context
 def heads(ctx: click.Context, store: Path, as_json: bool) -> None:
-    """List the heads of a store with what they are worth, show or remove one, or list the kinds."""
+    """List, show or remove heads, or list the kinds of heads."""
     if ctx.invoked_subcommand:
-        ctx.default_map = {ctx.invoked_subcommand: {"store": store}}  # named before the verb, it counts all the same
+        ctx.default_map = {ctx.invoked_subcommand: {"store": store}}  # --store may come before the verb
         return
-    cards = open_store(store, create=False).catalog.heads.all()
+    cards = penult.open_store(store, create=False).catalog.heads.all()
     if as_json:
         print_json(cards)
         return
@@ -54,20 +55,20 @@ def heads(ctx: click.Context, store: Path, as_json: bool) -> None:
 @store_option
 @json_option
 def show(head: str, store: Path, as_json: bool) -> None:
-    """Show all that is known of one head: what it was trained on, and how well it does."""
-    opened = open_store(store, create=False)
+    """Show one head: its training data, parameters and results."""
+    opened = penult.open_store(store, create=False)
     card = opened.catalog.heads.get(head)
     folder = opened.heads_path / head
     if as_json:
         print_json(card | {"path": str(folder)})
         return
     spaces = ", ".join("{backbone}:{tap} ({dtype}, {fingerprint:.12})".format(**space) for space in card["spaces"])
-    told = {
+    facts = {
         "kind": card["kind"],
-        "tells": f"{card.get('task', 'classification')} of {', '.join(card.get('target', ['label']))}",
+        "predicts": f"{card.get('task', 'classification')} of {', '.join(card.get('target', ['label']))}",
         "dataset": f"{card['dataset']}, version {card['dataset_version']}",
         "features": spaces,
-        "classes": f"{len(card['classes']):,}: {shortlist(card['classes'], CLASSES)}",
+        "classes": f"{len(card['classes']):,}: {shortlist(card['classes'], MOST_CLASSES)}",
         "trained on": f"{card['n_train']:,} images ({', '.join(card['trained_on'])}) in {card['seconds']:.1f} s",
         "tested on": f"{card['n_test']:,} images ({card['evaluated_on']})",
         **{name.replace("_", " "): _figure(value) for name, value in _joined(card["metrics"]).items() if name != "n"},
@@ -75,38 +76,48 @@ def show(head: str, store: Path, as_json: bool) -> None:
         **_chosen(card),
         "versions": ", ".join(f"{library} {number}" for library, number in card["versions"].items()),
         "created": card["created"],
-        "folder": str(folder) if folder.is_dir() else f"{folder}, which is not there any more",
+        "folder": str(folder) if folder.is_dir() else f"{folder}, which no longer exists",
     }
-    width = max(map(len, told))
+    width = max(map(len, facts))
     click.echo(head)
-    for name, value in told.items():
+    for name, value in facts.items():
         click.echo(f"  {name:<{width}}  {value}")
 
 
 @heads.command()
 @click.argument("names", metavar="HEAD...", nargs=-1, required=True)
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @store_option
-def remove(names: tuple[str, ...], yes: bool, store: Path) -> None:
-    """Remove heads for good, with their folders. Features, datasets and bundled models elsewhere stay."""
+@json_option
+def remove(names: tuple[str, ...], yes: bool, store: Path, as_json: bool) -> None:
+    """Delete heads and their folders.
+
+    Features, datasets and models outside of these folders are kept.
+    """
     from penult.pipeline.heads.saved_heads import check_removable, remove_head
 
-    opened = open_store(store, create=False)
+    opened = penult.open_store(store, create=False)
     for name in names:
         check_removable(opened, name)
     if not yes:
-        _ask(names, opened.heads_path)
+        _confirm(names, opened.heads_path)
     for name in names:
         remove_head(opened, name)
-        click.echo(f"{name} is removed.")
+        if not as_json:
+            click.echo(f"{name} is removed.")
+    if as_json:
+        print_json({"removed": list(names)})
 
 
 @heads.command()
 @json_option
 def kinds(as_json: bool) -> None:
-    """List the kinds of heads that can be trained; any of scikit-learn can, as module:Class."""
+    """List the kinds of heads that can be trained.
+
+    Any estimator of scikit-learn can be trained too, as module:Class.
+    """
     registry = importlib.import_module("penult.pipeline.heads.registry")
-    told = {
+    kinds_of = {
         task: {
             name: (registry.head_maker(name, task).__doc__ or "").strip().partition("\n")[0]
             for name in registry.head_names(task)
@@ -114,17 +125,16 @@ def kinds(as_json: bool) -> None:
         for task in registry.GROUPS
     }
     if as_json:
-        print_json(told.pop("classification") | told)
+        print_json(kinds_of.pop("classification") | kinds_of)
         return
-    rows = [(name, task, what) for task, kinds in told.items() for name, what in kinds.items()]
+    rows = [(name, task, what) for task, kinds in kinds_of.items() for name, what in kinds.items()]
     print_table(("kind", "for", "what it is"), rows)
-    quick = importlib.import_module("penult.pipeline.comparing.compare").QUICK
-    click.echo(f"{registry.AUTO} is the best of {', '.join(quick)} on held-out training images.")
+    click.echo(f"{registry.AUTO} is the best of {', '.join(QUICK_HEADS)} on held-out training images.")
 
 
 def _row(name: str, card: Mapping[str, Any]) -> tuple[Any, ...]:
-    worth = next(name for name in WORTHS if name in card["metrics"])
-    figure = card["metrics"][worth]
+    metric = next(name for name in MAIN_METRICS if name in card["metrics"])
+    figure = card["metrics"][metric]
     return (
         name,
         card["kind"] + (f" of {', '.join(card['target'])}" if card.get("target", ["label"]) != ["label"] else ""),
@@ -140,18 +150,18 @@ def _row(name: str, card: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _chosen(card: Mapping[str, Any]) -> dict[str, str]:
-    """Returns what held-out training images decided: which kind of several, and when it answers."""
-    told = {}
+    """Returns what was chosen on held-out training images: the kind of head, and when it answers 'unsure'."""
+    facts = {}
     if choice := card.get("choice"):
-        tried = ", ".join(f"{name} {worth:.1%}" for name, worth in choice["tried"].items())
-        told["chosen of"] = f"{tried} ({choice['measure'].replace('_', ' ')}, {choice['n']:,} held-out images)"
+        tried = ", ".join(f"{name} {value:.1%}" for name, value in choice["tried"].items())
+        facts["chosen from"] = f"{tried} ({choice['measure'].replace('_', ' ')}, {choice['n']:,} held-out images)"
     if abstention := card.get("abstention"):
-        told["unsure below"] = f"{abstention['min_confidence']:.3f}, for {abstention['wanted']:.1%} of answers right"
-    return told
+        facts["unsure below"] = f"{abstention['min_confidence']:.3f}, for {abstention['wanted']:.1%} correct answers"
+    return facts
 
 
 def _joined(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the metrics with the bounds that stand beside a figure put into it."""
+    """Returns the metrics with the bounds NAME_low and NAME_high merged into NAME."""
     bounds = {name: (f"{name}_low", f"{name}_high") for name in metrics}
     whole = {name for name, (low, high) in bounds.items() if low in metrics and high in metrics}
     ends = {end for name in whole for end in bounds[name]}
@@ -170,11 +180,11 @@ def _figure(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _ask(names: tuple[str, ...], folder: Path) -> None:
+def _confirm(names: tuple[str, ...], folder: Path) -> None:
     if not sys.stdin.isatty():
         raise InputError(
-            f"Nobody can be asked whether {', '.join(names)} may be removed", expected="--yes where no person answers"
+            f"Removing {', '.join(names)} needs a confirmation, and stdin is not a terminal",
+            expected="the option --yes",
         )
-    question = f"Remove {', '.join(names)} from {folder}, with every file there of theirs?"
-    if not click.confirm(question):
+    if not click.confirm(f"Remove {', '.join(names)} and their files from {folder}?", err=True):
         raise click.exceptions.Exit(1)

@@ -1,4 +1,4 @@
-"""What a verb prints: one JSON object for machines, or lines and tables for people. Progress goes to stderr."""
+"""What a verb prints: lines and tables, or one JSON object with --json. Progress goes to stderr."""
 
 import json
 import sys
@@ -11,13 +11,13 @@ from penult.pipeline.cli.app import DONE, NEW_FAILURES
 from penult.pipeline.extraction.receipt import Receipt
 from penult.pipeline.progress import Progress, progress_for
 
-if TYPE_CHECKING:  # which load scikit-learn, and a verb that trains nothing should not wait for it
+if TYPE_CHECKING:  # these load scikit-learn
     from penult.pipeline.fit import Delivery
     from penult.pipeline.training.recording import Trained
 
 
 def progress() -> Progress:
-    """Returns the progress of this terminal or log."""
+    """Returns the progress display of stderr: a bar on a terminal, plain lines in a log."""
     return progress_for(sys.stderr)
 
 
@@ -26,8 +26,13 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, default=str))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Prints rows under their columns; numbers stand to the right."""
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = (), bold: int | None = None
+) -> None:
+    """Prints rows under their columns. Columns of numbers, and those in ``right``, are aligned to the right.
+
+    ``bold`` is the number of a row to highlight.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -36,13 +41,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
         is_number = bool(listed) and all(isinstance(row[number], int | float) for row in listed)
-        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
-    for row in listed:
-        table.add_row(*(_cell(value) for value in row))
+        table.add_column(column, justify="right" if is_number or column in right else "left", overflow="fold")
+    for number, row in enumerate(listed):
+        table.add_row(*(_cell(value) for value in row), style="bold" if number == bold else None)
     console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)
-    with console.capture() as drawn:  # printed by click, since rich takes a reader that has seen enough for a failure
+    with console.capture() as text:  # click prints it, because rich exits with 1 when the pipe is closed
         console.print(table)
-    click.echo(drawn.get(), nl=False)
+    click.echo(text.get(), nl=False)
 
 
 def _cell(value: Any) -> str:
@@ -52,7 +57,7 @@ def _cell(value: Any) -> str:
 
 
 def print_trained(trained: "Trained", delivery: "Delivery | None", notes: Sequence[str]) -> None:
-    """Prints the test results of a head, and the paths of its report and model."""
+    """Prints the notes and test results of a head, and the paths of its report and model."""
     for note in (*notes, *(note for note in trained.notes if note not in trained.told)):
         click.echo(note)
     click.echo(trained.sentence)
@@ -61,7 +66,7 @@ def print_trained(trained: "Trained", delivery: "Delivery | None", notes: Sequen
 
 
 def one_line(name: str) -> str:
-    r"""Returns the name of a file or a class on one line: what is not printed, such as a line's end, is spelt out.
+    r"""Returns the name of a file or a class on one line, with line breaks and control characters escaped.
 
     >>> one_line("a\nb"), one_line("grün")
     ('a\\nb', 'grün')
@@ -70,9 +75,9 @@ def one_line(name: str) -> str:
 
 
 def exit_code_of(receipt: Receipt) -> int:
-    """Returns 3 where images could not be used that the ledger did not know of, and says how to list them."""
+    """Returns 3 if images failed that are new in the ledger, and prints how to list them; else 0."""
     if not receipt.newly_failed:
         return DONE
     files = "file" if receipt.newly_failed == 1 else "files"
-    click.echo(f"{receipt.newly_failed:,} {files} could not be used; 'penult store failures' tells why.", err=True)
+    click.echo(f"{receipt.newly_failed:,} {files} could not be used; 'penult store failures' lists why.", err=True)
     return NEW_FAILURES

@@ -1,43 +1,43 @@
-"""`penult predict`: what is on the images."""
+"""`penult predict`: the classes of images."""
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+import penult
 from penult.pipeline.cli.app import NEW_FAILURES
-from penult.pipeline.cli.options import default_of, images_argument, json_option, runs_option, store_option
+from penult.pipeline.cli.options import images_argument, json_option, provider_option, store_option
 from penult.pipeline.cli.output import one_line, print_json, progress
-from penult.pipeline.images.views import parse_views
-from penult.pipeline.models.predict import UNSURE, Prediction, Predictions
-from penult.pipeline.models.predict import predict as run_predict
-from penult.pipeline.models.prediction_files import ImageSorter, prediction_writer
+
+if TYPE_CHECKING:
+    from penult.pipeline.models.predict import Prediction, Predictions
 
 
 @click.command()
 @click.argument("model", metavar="MODEL")
 @images_argument()
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="A .csv, .jsonl or .parquet file for the predictions."
+    "-o", "--output", type=click.Path(path_type=Path), help="Write the predictions to a .csv, .jsonl or .parquet file."
 )
-@click.option("--top", type=click.IntRange(1), help="Give the most probable K classes only.  [default: all]")
+@click.option("--top", type=click.IntRange(1), help="Return only the K most probable classes.  [default: all]")
 @click.option(
     "--min-confidence",
     type=click.FloatRange(0, 1),
-    help="Call images 'unsure' whose best class is less probable.  [default: what 'penult train --min-accuracy' chose, "
-    "else 0]",
+    help="Answer 'unsure' if the best class is less probable than this.  [default: as 'penult train --min-accuracy' "
+    "chose, else 0]",
 )
 @click.option(
     "--sort-into",
     type=click.Path(path_type=Path, file_okay=False),
-    help="A new folder, to link or copy the images into, one folder per label.",
+    help="Link or copy the images into this new folder, with one folder per label.",
 )
-@runs_option("model", default_of(run_predict, "provider"))
+@provider_option("model")
 @click.option(
     "--views",
-    help="Take the mean of what is said of these views of each image, as in identity,hflip; a head that was trained "
-    "on views is asked so.  [default: the image as it is]",
+    help="Average the predictions over these views of each image, for example identity,hflip. Useful for a head that "
+    "was trained on views.  [default: the image as it is]",
 )
 @store_option
 @json_option
@@ -53,18 +53,24 @@ def predict(
     views: str | None,
     **values: Any,
 ) -> None:
-    """Tell the classes of images. MODEL is a model's file, or the name of a head in the store.
+    """Predict the classes of images.
 
-    With a head, features that the store holds are used again. Images that cannot be used are listed with the reason.
+    MODEL is the file of a model, or the name of a head in the store. With a head, stored features are used again.
+    Images that cannot be used are listed with the reason.
     """
-    looks = () if views is None else parse_views(views)
-    found = run_predict(model, images, views=looks, progress=progress(), **values)
-    if _put_out(found, output, sort_into, as_json=as_json):
+    from penult.pipeline.images.views import parse_views
+
+    parsed = () if views is None else parse_views(views)
+    found = penult.predict(model, images, views=parsed, progress=progress(), **values)
+    if _print_all(found, output, sort_into, as_json=as_json):
         ctx.exit(NEW_FAILURES)
 
 
-def _put_out(found: Predictions, output: Path | None, sort_into: Path | None, *, as_json: bool) -> int:
-    """Prints, writes and sorts predictions as they come, and returns how many images failed."""
+def _print_all(found: "Predictions", output: Path | None, sort_into: Path | None, *, as_json: bool) -> int:
+    """Prints, writes and sorts predictions as they arrive, and returns the number of failed images."""
+    from penult.pipeline.models.predict import UNSURE
+    from penult.pipeline.models.prediction_files import ImageSorter, prediction_writer
+
     failed = 0
     width = max(len(one_line(name)) for name in (*found.classes, UNSURE))
     with ExitStack() as stack:
@@ -85,7 +91,7 @@ def _put_out(found: Predictions, output: Path | None, sort_into: Path | None, *,
     return failed
 
 
-def _print(prediction: Prediction, width: int) -> None:
+def _print(prediction: "Prediction", width: int) -> None:
     if prediction.error is not None:
         click.echo(f"{one_line(prediction.path)}: {prediction.error}", err=True)
     else:

@@ -1,17 +1,14 @@
-"""`penult report`: what a head of the store is worth, as one HTML file."""
+"""`penult report`: the test results of a head as one HTML file."""
 
 import webbrowser
 from pathlib import Path
 
 import click
 
-from penult.pipeline.cli.options import default_of, json_option, store_option
+import penult
+from penult.defaults import MAP_METHODS
+from penult.pipeline.cli.options import json_option, store_option
 from penult.pipeline.cli.output import print_json, progress
-from penult.pipeline.heads.saved_heads import saved_head
-from penult.pipeline.report.embedding_map import METHODS
-from penult.pipeline.report.insights import insights_of
-from penult.pipeline.report.reporting import report as run_report
-from penult.store import open_store
 
 
 @click.command()
@@ -21,45 +18,50 @@ from penult.store import open_store
     "--output",
     "path",
     type=click.Path(path_type=Path, dir_okay=False),
-    default=default_of(run_report, "path"),
+    default="report.html",
     show_default=True,
-    help="The HTML file to write.",
+    help="HTML file to write.",
 )
 @click.option(
     "--map-by",
-    type=click.Choice(METHODS),
-    default=default_of(run_report, "map_by"),
+    type=click.Choice(MAP_METHODS),
+    default=MAP_METHODS[0],
     show_default=True,
-    help="How the map of the images is laid out. UMAP needs the extra [umap].",
+    help="Method for the map of the images. umap needs the extra: pip install 'penult[umap]'.",
 )
 @click.option(
     "--review/--no-review",
     "reviews",
     default=True,
     show_default=True,
-    help="Look for doubtful labels and near copies, as 'penult review' does.",
+    help="Include doubtful labels and near duplicates, as 'penult review' finds them.",
 )
 @click.option(
     "--advise/--no-advise",
     "advises",
     default=True,
     show_default=True,
-    help="Measure the learning curve and say what would help, as 'penult advise' does.",
+    help="Include the learning curve and advice, as 'penult advise' gives them.",
 )
-@click.option("--compare", "compares", is_flag=True, help="Compare other features and heads, as 'penult compare' does.")
-@click.option("--open", "opens", is_flag=True, help="Open it in a browser.")
+@click.option(
+    "--compare", "compares", is_flag=True, help="Include a comparison of features and heads, as 'penult compare' makes."
+)
+@click.option("--open", "opens", is_flag=True, help="Open the report in a browser.")
 @store_option
 @json_option
-def report(head: str, path: Path, map_by: str, opens: bool, store: Path, as_json: bool, **asked: bool) -> None:
-    """Write the report of a head of the store: one HTML file that needs nothing else.
+def report(head: str, path: Path, map_by: str, opens: bool, store: Path, as_json: bool, **parts: bool) -> None:
+    """Write the report of a head as one self-contained HTML file.
 
-    The head is tested again from the features that the store holds; images are opened for their pictures only.
+    The head is tested again on stored features. Images are opened only for their thumbnails.
     """
+    from penult.pipeline.heads.saved_heads import saved_head
+    from penult.pipeline.report.insights import insights_of
+
     shown = progress()
-    opened = open_store(store, create=False)
+    opened = penult.open_store(store, create=False)
     found = saved_head(opened, head)
-    insights = insights_of(found, opened, **asked, progress=shown)
-    written = run_report(found, opened, path, map_by=map_by, insights=insights, progress=shown)
+    insights = insights_of(found, opened, **parts, progress=shown)
+    written = penult.report(found, opened, path, map_by=map_by, insights=insights, progress=shown)
     if as_json:
         print_json({"head": head, "report": str(written)})
     else:

@@ -1,48 +1,43 @@
-"""`penult review`: the images and labels that a person should look at."""
+"""`penult review`: the images and labels that a person should check."""
 
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+import penult
 from penult.pipeline.cli.options import (
+    backbone_filter_option,
     dataset_argument,
-    dataset_of,
+    dataset_or_only,
     features_option,
     json_option,
-    of_backbone_option,
     store_option,
     target_option,
     task_option,
 )
 from penult.pipeline.cli.output import one_line, print_json, print_table, progress
-from penult.pipeline.reviewing.review import REASONS, Reviewed, ReviewOptions
-from penult.pipeline.reviewing.review import review as run_review
-from penult.store import open_store
+from penult.pipeline.reviewing.options import REASONS, ReviewOptions
 
-MEANINGS = {
-    "label": "labels that held-out predictions speak against; score: the probability of the suggested class",
-    "leak": "nearly the same picture in several splits; score: the lowest cosine in its group",
-    "near-duplicate": "nearly the same picture; score: the lowest cosine in its group",
-    "outlier": "like no other image; score: the mean cosine to its nearest",
-    "label next": "whose label would teach most; score: the margin between its two likeliest classes",
-}
+if TYPE_CHECKING:
+    from penult.pipeline.reviewing.review import Reviewed
 
 
 @click.command()
 @dataset_argument
 @store_option
-@features_option(run_review)
-@of_backbone_option
-@target_option("The column of the classes.")
-@task_option("; only classes are reviewed.")
-@click.option("--head", default=ReviewOptions.head, show_default=True, help="The kind of head that judges the labels.")
+@features_option
+@backbone_filter_option
+@target_option("Column with the classes.")
+@task_option("; only classification is supported.")
+@click.option("--head", default=ReviewOptions.head, show_default=True, help="Kind of head that checks the labels.")
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
     default=ReviewOptions.threshold,
     show_default=True,
-    help="From which cosine of their features, less the mean, two images count as nearly the same.",
+    help="Cosine similarity of centred features from which two images count as near duplicates.",
 )
 @click.option(
     "--next",
@@ -50,15 +45,15 @@ MEANINGS = {
     type=click.IntRange(0),
     default=ReviewOptions.next_images,
     show_default=True,
-    help="How many images to propose for labelling.",
+    help="Number of unlabelled images to suggest for labelling.",
 )
 @click.option(
     "--csv",
     "table",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the whole dataset, the doubtful first, to be corrected and given to 'penult dataset import'.",
+    help="Write the whole dataset to this file, doubtful images first. Correct it, then run 'penult dataset import'.",
 )
-@click.option("--limit", type=click.IntRange(1), default=10, show_default=True, help="Show so many of each.")
+@click.option("--limit", type=click.IntRange(1), default=10, show_default=True, help="Rows to show for each reason.")
 @json_option
 def review(
     dataset: str | None,
@@ -70,15 +65,16 @@ def review(
     as_json: bool,
     **values: str,
 ) -> None:
-    """List what in a dataset to look at: doubtful labels, near copies and leaks, outliers, and what to label next.
+    """List doubtful labels, duplicates, leaks and outliers.
 
-    None of it is certainly wrong: look, correct the labels in the table that --csv writes, and bring it back with
-    'penult dataset import TABLE --name DATASET'. Nothing is changed before that.
+    Also suggests unlabelled images to label next. These are suggestions: check the images, correct the labels in the
+    table that --csv writes, and import it with 'penult dataset import TABLE --name DATASET'. This verb itself changes
+    nothing.
     """
-    opened = open_store(store, create=False)
-    found = run_review(
+    opened = penult.open_store(store, create=False)
+    found = penult.review(
         opened,
-        dataset=dataset_of(opened, dataset),
+        dataset=dataset_or_only(opened, dataset),
         features=features,
         backbone=backbone,
         options=ReviewOptions(**values),  # type: ignore[arg-type]  # click gives each its type
@@ -92,28 +88,30 @@ def review(
     _show(found, limit)
     if table is not None:
         command = shlex.join(["penult", "dataset", "import", str(table), "--name", found.dataset.name])
-        click.echo(f"table: {table}\nnext:  correct its column {found.target!r}, then {command} --store {opened.spelt}")
+        click.echo(
+            f"table: {table}\nnext:  correct its column {found.target!r}, then {command} --store {opened.short_address}"
+        )
 
 
-def _show(found: Reviewed, limit: int) -> None:
+def _show(found: "Reviewed", limit: int) -> None:
     for note in found.notes:
         click.echo(note)
-    for reason in REASONS:
+    for reason, meaning in REASONS.items():
         listed = found.of(reason)
         if not listed:
             continue
-        click.echo(f"\n{reason}: {len(listed):,} images ({MEANINGS[reason]})")
+        click.echo(f"\n{reason}: {len(listed):,} images ({meaning})")
         rows = [
             (
-                one_line(one.path),
-                one.label,
-                one.split,
-                one.suggested,
-                "" if one.group is None else str(one.group),
-                one.score,
+                one_line(image.path),
+                image.label,
+                image.split,
+                image.suggested,
+                "" if image.group is None else str(image.group),
+                image.score,
             )
-            for one in listed[:limit]
+            for image in listed[:limit]
         ]
         print_table(("image", "label", "split", "suggested", "group", "score"), rows)
     if not found.found:
-        click.echo("nothing stands out")
+        click.echo("nothing to review")

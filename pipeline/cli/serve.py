@@ -1,4 +1,4 @@
-"""`penult serve`: a model behind HTTP."""
+"""`penult serve`: a model as an HTTP service."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from penult.pipeline.cli.options import Verb, default_of, json_option, runs_option, store_option
+import penult
+from penult.pipeline.cli.options import Verb, json_option, provider_option, store_option
 from penult.pipeline.cli.output import print_json
 from penult.pipeline.serving.limits import Limits
-from penult.pipeline.serving.server import serve as run_serve
 
 _DEFAULTS = {field.name: field.default for field in fields(Limits)}
 
@@ -23,33 +23,34 @@ def _limit(name: str, text: str) -> Callable[[Verb], Verb]:
 
 @click.command()
 @click.argument("model", metavar="MODEL")
-@click.option("--host", default=default_of(run_serve, "host"), show_default=True, help="The address to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    default=default_of(run_serve, "port"),
+    default=8080,
     show_default=True,
-    help="The port to listen on; 0 is any free one.",
+    help="Port to listen on; 0 chooses a free one.",
 )
-@runs_option("model", default_of(run_serve, "provider"))
-@_limit("images", "Images in a request.")
-@_limit("image_bytes", "Bytes of an image.")
-@_limit("pixels", "Pixels of an image.")
-@_limit("request_bytes", "Bytes of a request.")
-@_limit("requests", "Requests at once.")
+@provider_option("model")
+@_limit("images", "Largest number of images in one request.")
+@_limit("image_bytes", "Largest size of one image, in bytes.")
+@_limit("pixels", "Largest number of pixels of one image.")
+@_limit("request_bytes", "Largest size of the body of a request, in bytes.")
+@_limit("requests", "Largest number of requests that are processed at the same time.")
 @store_option
 @json_option
 def serve(model: str, store: Path, as_json: bool, host: str, port: int, provider: str, **limits: int) -> None:
-    """Serve MODEL over HTTP: a model's file, or the name of a head in the store.
+    """Serve a model over HTTP.
 
-    POST images to /predict, as multipart files, as JSON with base64, or one as the body. /health says whether it
-    answers, /metrics what it has done. SIGTERM or Ctrl-C stops it after the requests that it has.
+    MODEL is the file of a model, or the name of a head in the store. POST images to /predict: multipart files, JSON
+    with base64, or one image as the body. /health reports whether the server is ready, /metrics its counters. SIGTERM
+    or Ctrl-C stops it after the open requests are answered.
     """
 
-    def tell(address: str) -> None:
+    def announce(address: str) -> None:
         if as_json:
             print_json({"address": address, "model": model})
         else:
             click.echo(f"Serving {model} on {address}. Try: curl -F image=@photo.jpg {address}/predict")
 
-    run_serve(model, store, host=host, port=port, provider=provider, limits=Limits(**limits), on_ready=tell)
+    penult.serve(model, store, host=host, port=port, provider=provider, limits=Limits(**limits), on_ready=announce)

@@ -1,32 +1,35 @@
-"""`penult store`: what a store holds, whether it is whole, and how it moves to and from other formats."""
+"""`penult store`: show, check and tidy a store, and move features to and from other formats."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+import penult
+from penult.defaults import LAYOUTS
 from penult.pipeline.cli.app import FAILED
 from penult.pipeline.cli.options import json_option, store_argument, store_option
 from penult.pipeline.cli.output import print_json, print_table, progress
-from penult.store import Space, Store, open_store
-from penult.store.diff import SpaceDiff, diff_stores
-from penult.store.layouts import LAYOUTS, export_store, import_store
+
+if TYPE_CHECKING:
+    from penult.store import Space, Store
+    from penult.store.diff import SpaceDiff
 
 
 @click.group()
 def store() -> None:
-    """Look into a store of features, check it, tidy it, and bring features in and out."""
+    """Show, check and tidy a store; import or export features."""
 
 
 @store.command()
 @store_argument
 @json_option
 def info(store: Path, as_json: bool) -> None:
-    """Tell what the store holds: spaces, datasets, heads, files seen and images that failed."""
-    opened = open_store(store, create=False)
+    """Show the spaces, datasets, heads and failures of a store."""
+    opened = penult.open_store(store, create=False)
     spaces = [_summary(space) for space in opened.spaces()]
     catalog = opened.catalog
     counts = {
@@ -42,12 +45,12 @@ def info(store: Path, as_json: bool) -> None:
     columns = ("backbone", "tap", "view", "dtype", "width", "rows", "shards", "megabytes", "id")
     print_table(columns, [[space[column] for column in columns] for space in spaces])
     click.echo(
-        f"{counts['files']:,} files seen, {counts['failed']:,} failed; datasets: {_spell(catalog.datasets.names())}; "
-        f"heads: {_spell(list(catalog.heads.all()))}; {counts['jobs']:,} jobs"
+        f"{counts['files']:,} files seen, {counts['failed']:,} failed; datasets: {_joined(catalog.datasets.names())}; "
+        f"heads: {_joined(list(catalog.heads.all()))}; {counts['jobs']:,} jobs"
     )
 
 
-def _summary(space: Space) -> dict[str, Any]:
+def _summary(space: "Space") -> dict[str, Any]:
     stats = space.stats()
     spec = space.spec.to_json()
     del spec["card"]
@@ -59,7 +62,7 @@ def _summary(space: Space) -> dict[str, Any]:
     }
 
 
-def _spell(names: list[str]) -> str:
+def _joined(names: list[str]) -> str:
     return ", ".join(names) or "none"
 
 
@@ -68,7 +71,7 @@ def _spell(names: list[str]) -> str:
 @json_option
 def failures(store: Path, as_json: bool) -> None:
     """List the images that could not be used, and why."""
-    rows = open_store(store, create=False).catalog.ledger.failures()
+    rows = penult.open_store(store, create=False).catalog.ledger.failures()
     if as_json:
         for row in rows:
             print_json({key: value for key, value in asdict(row).items() if key not in ("size", "mtime_ns")})
@@ -77,18 +80,19 @@ def failures(store: Path, as_json: bool) -> None:
 
 
 @store.command()
-@click.option("--repair", is_flag=True, help="Set damaged files aside, and keep every row that can still be read.")
+@click.option("--repair", is_flag=True, help="Move damaged files aside, and keep every row that can still be read.")
 @store_argument
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, /, store: Path, repair: bool, as_json: bool) -> None:
-    """Read everything, backbones and heads too, and name what is damaged; exits with 1 if anything is.
+    """Check every file of a store; exit with 1 on damage.
 
-    After --repair, run the same 'penult extract' again: it extracts what was lost, and nothing else.
+    This reads all features, backbones and heads. After --repair, run the same 'penult extract' again: it extracts only
+    the rows that were lost.
     """
     from penult.pipeline.heads.saved_heads import find_damage
 
-    opened = open_store(store, create=False)
+    opened = penult.open_store(store, create=False)
     damaged = list(opened.catalog.find_damage())
     others = list(find_damage(opened))
     reports = []
@@ -128,9 +132,12 @@ def verify(ctx: click.Context, /, store: Path, repair: bool, as_json: bool) -> N
 @store_argument
 @json_option
 def compact(store: Path, as_json: bool) -> None:
-    """Merge small shards into large ones, so that reading stays fast; others may read and write meanwhile."""
+    """Merge small shards into large ones for fast reading.
+
+    Other processes can read and write at the same time.
+    """
     done = {}
-    for space in open_store(store, create=False).spaces():
+    for space in penult.open_store(store, create=False).spaces():
         with _bar(f"Compacting {space.spec.name}", "merges") as advance:
             done[space.spec.name] = space.compact(progress=advance)
     if as_json:
@@ -144,8 +151,11 @@ def compact(store: Path, as_json: bool) -> None:
 @store_argument
 @json_option
 def gc(store: Path, as_json: bool) -> None:
-    """Remove what compaction and killed jobs left behind, after a time of grace."""
-    done = {space.spec.name: space.collect() for space in open_store(store, create=False).spaces()}
+    """Remove leftovers of compaction and killed jobs.
+
+    Files are removed only after a grace period.
+    """
+    done = {space.spec.name: space.collect() for space in penult.open_store(store, create=False).spaces()}
     if as_json:
         print_json({name: asdict(each) for name, each in done.items()})
         return
@@ -160,29 +170,33 @@ def gc(store: Path, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def diff(ctx: click.Context, /, first: Path, second: Path, as_json: bool) -> None:
-    """Tell whether two stores hold the same rows, bit for bit; exits with 1 if they do not.
+    """Compare two stores bit for bit; exit with 1 if they differ.
 
-    In what order, by which machine and in which shards the rows came does not count.
+    Only the rows count: their order, their shards and the machine that wrote them do not.
     """
+    from penult.store.diff import diff_stores
+
     with _bar("Comparing", "rows") as advance:
-        found = diff_stores(open_store(first, create=False), open_store(second, create=False), progress=advance)
+        found = diff_stores(
+            penult.open_store(first, create=False), penult.open_store(second, create=False), progress=advance
+        )
     if as_json:
-        print_json({"equal": all(each.is_empty for each in found), "spaces": [_told(each) for each in found]})
+        print_json({"equal": all(each.is_empty for each in found), "spaces": [_difference(each) for each in found]})
     for each in () if as_json else found:
         numbers = {
             f"only in {first}": each.only_in_first,
             f"only in {second}": each.only_in_second,
             "different": each.different,
         }
-        told = [
+        parts = [
             f"{len(keys):,} {what}, such as {keys[0].tobytes().hex()}" for what, keys in numbers.items() if len(keys)
         ]
-        click.echo(f"{each.spec.name}: " + "; ".join([f"{each.same:,} rows are the same", *told]))
+        click.echo(f"{each.spec.name}: " + "; ".join([f"{each.same:,} rows are the same", *parts]))
     if not all(each.is_empty for each in found):
         ctx.exit(FAILED)
 
 
-def _told(found: SpaceDiff) -> dict[str, Any]:
+def _difference(found: "SpaceDiff") -> dict[str, Any]:
     lists = {name: getattr(found, name) for name in ("only_in_first", "only_in_second", "different")}
     keys = {name: [key.tobytes().hex() for key in listed] for name, listed in lists.items()}
     return {"id": found.spec.id, "name": found.spec.name, "same": found.same, **keys}
@@ -190,16 +204,19 @@ def _told(found: SpaceDiff) -> dict[str, Any]:
 
 @store.command(name="export")
 @click.argument("destination", type=click.Path(path_type=Path))
-@click.option(
-    "--layout", type=click.Choice(sorted(LAYOUTS)), default="h5", show_default=True, help="How it is laid out."
-)
-@click.option("--space", help="Which rows, as backbone:tap.  [default: the only space]")
-@click.option("--dataset", help="Only the rows of this dataset, with its columns.")
+@click.option("--layout", type=click.Choice(LAYOUTS), default="h5", show_default=True, help="File format to write.")
+@click.option("--space", help="Space to export, as BACKBONE:TAP.  [default: the only space]")
+@click.option("--dataset", help="Export only the rows of this dataset, with its columns.")
 @store_option
 @json_option
 def export(destination: Path, layout: str, space: str | None, dataset: str | None, store: Path, as_json: bool) -> None:
-    """Write features for other tools: one plain HDF5 file, .npy, Parquet, or the layouts of pathology tools."""
-    opened = open_store(store, create=False)
+    """Write features to files for other tools.
+
+    The formats are one plain HDF5 file, .npy files, Parquet, and the layouts of CLIP retrieval and pathology tools.
+    """
+    from penult.store.layouts import export_store
+
+    opened = penult.open_store(store, create=False)
     table = None if dataset is None else opened.catalog.datasets.load(dataset)
     with _bar("Exporting", "rows") as advance:
         done = export_store(
@@ -220,12 +237,12 @@ def export(destination: Path, layout: str, space: str | None, dataset: str | Non
 
 @store.command(name="import")
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("--layout", type=click.Choice(sorted(LAYOUTS)), help="The format.  [default: found out]")
-@click.option("--backbone", help="What made the features, where the file does not tell.")
+@click.option("--layout", type=click.Choice(LAYOUTS), help="File format to read.  [default: detected]")
+@click.option("--backbone", help="Name of the backbone that made the features, if the file does not contain it.")
 @click.option(
-    "--images", type=click.Path(path_type=Path), help="The folder of the images that the rows are named after."
+    "--images", type=click.Path(path_type=Path), help="Folder of the images, if the rows are named after image files."
 )
-@click.option("--dataset", help="The name of the dataset of what stands beside the features.")
+@click.option("--dataset", help="Save the other columns of the file as a dataset of this name.")
 @store_option
 @json_option
 def import_(
@@ -237,10 +254,12 @@ def import_(
     store: Path,
     as_json: bool,
 ) -> None:
-    """Read features that other tools, or another store, wrote."""
+    """Read features written by other tools or another store."""
+    from penult.store.layouts import import_store
+
     with _bar("Importing", "rows") as advance:
         done = import_store(
-            open_store(store),
+            penult.open_store(store),
             source,
             layout=layout,
             backbone=backbone,
@@ -263,7 +282,7 @@ def import_(
     click.echo(f"{done.rows:,} rows read into {done.space.spec.name}")
 
 
-def _space(store: Store, name: str) -> Space:
+def _space(store: "Store", name: str) -> "Space":
     from penult.store.features import choose_spaces
 
     (space,) = choose_spaces(store, name)
@@ -272,7 +291,7 @@ def _space(store: Store, name: str) -> Space:
 
 @contextmanager
 def _bar(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Shows work that tells how much of how much is done."""
+    """Shows a progress bar, and yields a callback that takes the finished and the total amount."""
     with progress().task(label, unit=unit) as task:
         last = 0
 

@@ -1,4 +1,4 @@
-"""`penult train`: a head on what the store holds."""
+"""`penult train`: a head on stored features."""
 
 from ast import literal_eval
 from collections.abc import Sequence
@@ -7,23 +7,21 @@ from typing import Any
 
 import click
 
+import penult
 from penult.pipeline.cli.options import (
     AUTO_HELP,
+    backbone_filter_option,
     dataset_argument,
-    dataset_of,
+    dataset_or_only,
     features_option,
     json_option,
-    made_training,
-    of_backbone_option,
     store_option,
+    take_train_options,
     target_option,
     task_option,
     training_options,
 )
 from penult.pipeline.cli.output import print_json, print_trained, progress
-from penult.pipeline.fit import deliver
-from penult.pipeline.training.train import train as run_train
-from penult.store import open_store
 
 
 @click.command()
@@ -32,7 +30,7 @@ from penult.store import open_store
 @click.option(
     "--head",
     default=None,
-    help=f"The kind of head, or module:Class of scikit-learn; {AUTO_HELP}. See 'penult heads kinds'.  "
+    help=f"Kind of head, or module:Class of scikit-learn; {AUTO_HELP}. See 'penult heads kinds'.  "
     "[default: logistic; ridge for a number]",
 )
 @click.option(
@@ -40,42 +38,43 @@ from penult.store import open_store
     "params",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Fix a parameter of the head, as in --param C=0.1; again for another.",
+    help="Set a parameter of the head, for example --param C=0.1; repeat the option for more.",
 )
 @training_options
 @click.option(
     "--start-from",
     metavar="HEAD",
-    help="Begin at a logistic head of the store and keep its C: quicker where few labels or images have changed.",
+    help="Start at a logistic head of the store and keep its C. This is faster if few labels or images have changed.",
 )
-@target_option("The column to predict: classes, a number, or several columns of true and false, separated by commas.")
-@task_option(": numbers for classes, or tags separated by '|'.")
-@features_option(run_train)
-@of_backbone_option
+@target_option("Column to predict: classes, a number, or several columns of true and false, separated by commas.")
+@task_option(": numbers as classes, or tags separated by '|'.")
+@features_option
+@backbone_filter_option
 @click.option(
     "--views",
     default=None,
-    help="Train on these views of each image, separated by commas, which 'penult extract --views' has made.",
+    help="Train on these views of each image, separated by commas. 'penult extract --views' must have extracted them.",
 )
-@click.option("--average-views", is_flag=True, help="Judge each test image by the mean over --views.")
-@click.option("--name", default=None, help="The head's name.  [default: the dataset's and the kind's]")
+@click.option("--average-views", is_flag=True, help="Predict each test image by the mean over --views.")
+@click.option("--name", default=None, help="Name of the head.  [default: the dataset and the kind of head]")
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     default=None,
-    help="The folder for report.html and model.onnx.  [default: the head's own in the store]",
+    help="Folder for report.html and model.onnx.  [default: the folder of the head in the store]",
 )
 @json_option
 def train(
     dataset: str | None, store: Path, output: Path | None, params: tuple[str, ...], as_json: bool, **values: Any
 ) -> None:
-    """Train a head on a dataset of the store (as `penult fit` made it); no image is opened to train.
+    """Train a head on the stored features of a dataset.
 
-    A head for numbers or tags is kept in the store and predicts with it; classes also give a report and a model.
+    'penult fit' or 'penult dataset import' makes a dataset. Training opens no image. Every head is saved in the store,
+    and 'penult predict' can use it. For classes, a report and a model are written as well.
     """
-    opened = open_store(store, create=False)
-    called = dataset_of(opened, dataset)
-    options = made_training(
+    opened = penult.open_store(store, create=False)
+    name = dataset_or_only(opened, dataset)
+    options = take_train_options(
         values,
         params=_read(params),
         start_from=values.pop("start_from"),
@@ -84,9 +83,11 @@ def train(
         views=_views(values.pop("views")),
         average_views=values.pop("average_views"),
     )
-    trained = run_train(opened, dataset=called, options=options, progress=progress(), **values)
+    trained = penult.train(opened, dataset=name, options=options, progress=progress(), **values)
     delivery = None
     if trained.head.card.task == "classification":
+        from penult.pipeline.fit import deliver
+
         folder = output or opened.heads_path / trained.head.card.name
         delivery = deliver(trained, opened, folder, progress=progress())
     if as_json:
@@ -102,12 +103,12 @@ def _views(text: str | None) -> tuple[str, ...]:
 
 
 def _read(params: Sequence[str]) -> dict[str, Any]:
-    """Reads NAME=VALUE; a value that is written as Python writes one is that, and any other is text."""
+    """Reads NAME=VALUE pairs; a value that is no Python literal is text."""
     read: dict[str, Any] = {}
     for param in params:
         name, equals, text = param.partition("=")
         if not equals or not name:
-            raise click.BadParameter(f"{param!r} is no NAME=VALUE", param_hint="--param")
+            raise click.BadParameter(f"{param!r} is not NAME=VALUE", param_hint="--param")
         try:
             read[name] = literal_eval(text)
         except (ValueError, SyntaxError):

@@ -1,4 +1,4 @@
-"""Backbones, taps and heads tried on the same training images, each held out in turn: the test split is not touched."""
+"""Compares heads and features by cross-validation on the training images. The test split is not used."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,61 +9,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from penult.defaults import MEASURES, QUICK_HEADS
 from penult.errors import InputError
-from penult.pipeline.comparing.cache import KeptResults
-from penult.pipeline.comparing.sampling import manageable
+from penult.pipeline.comparing.held_out import HeldOutCache, limit_rows
+from penult.pipeline.comparing.options import CompareOptions
 from penult.pipeline.evaluation.evaluation import Evaluation, evaluate
 from penult.pipeline.evaluation.intervals import Interval, paired_p_values
-from penult.pipeline.evaluation.measures import NAMES, Measure, contributions_of, figure_of, format_measure, measure_for
-from penult.pipeline.heads.names import Task
-from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut, hold_out
+from penult.pipeline.evaluation.measures import Measure, contributions_of, figure_of, format_measure, measure_for
+from penult.pipeline.heads.out_of_fold import HeadPlan
+from penult.pipeline.heads.registry import head_maker
 from penult.pipeline.progress import Progress, Silent
-from penult.pipeline.samples.rows import Samples, choose_rows
-from penult.pipeline.samples.targets import LABEL, labelled
-from penult.store import Space, Store, open_store
-from penult.store.features import choose_spaces, gather
+from penult.pipeline.samples.rows import choose_rows
+from penult.pipeline.samples.targets import labelled
+from penult.store import Space, Store, as_store
+from penult.store.features import choose_spaces
 
 __all__ = [
-    "QUICK",
     "CompareOptions",
     "Compared",
     "Try",
     "compare",
+    "complete_features",
     "extraction_milliseconds",
-    "offered_features",
-    "results_of",
 ]
 
-
-QUICK = ("logistic", "ridge", "lda", "centroid")
-"""The heads that take seconds."""
-
-
-@dataclass(frozen=True)
-class CompareOptions:
-    """The dataset's version and target, how many folds are held out, how classes are weighted, and the seed.
-
-    ``by`` is the figure that ranks the tries; where none is named it is the accuracy, or with balanced class weights
-    the balanced accuracy. ``task`` is as in `TrainOptions`. No more than ``most_rows`` images are held out, and no more
-    than there is memory for; a note says so.
-    """
-
-    version: int | None = None
-    target: str = LABEL
-    n_folds: int = 5
-    class_weight: str | None = None
-    seed: int = 0
-    task: Task | None = None
-    most_rows: int | None = None
-    by: Measure | None = None
+SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True)
 class Try:
-    """One head on one choice of features, judged on held-out training images by one ``figure``.
+    """One head on one choice of features, with its results on held-out training images.
 
-    ``p_value`` says how often chance alone sets it so far behind the best, corrected for all pairs of tries; it is
-    None for the best itself. ``extraction_ms`` is None where no job of the store has measured it.
+    ``figure`` is the metric that ranks. ``p_value`` is the probability of such a lag behind the best by chance alone,
+    corrected for all pairs of tries; it is None for the best itself. ``extraction_ms`` is None if no job of the store
+    measured it.
     """
 
     features: str
@@ -77,17 +56,16 @@ class Try:
 
     @property
     def is_worse(self) -> bool:
-        """Whether the best try is really better than this one."""
-        return self.p_value is not None and self.p_value < 0.05
+        """Whether the best try is significantly better than this one."""
+        return self.p_value is not None and self.p_value < SIGNIFICANCE
 
     def to_json(self) -> dict[str, Any]:
         """Returns the try as plain data."""
-        figures = self.evaluation.summary()
         return {
             "features": self.features,
             "head": self.head,
             "width": self.width,
-            **figures,
+            **self.evaluation.summary(),
             "fit_seconds": round(self.fit_seconds, 4),
             "extraction_ms": self.extraction_ms,
             "p_value": self.p_value,
@@ -97,7 +75,7 @@ class Try:
 
 @dataclass(frozen=True)
 class Compared:
-    """All tries, the best by ``measure`` first; ``computed`` of them were not known from an earlier run."""
+    """All tries, the best by ``measure`` first; ``computed`` of them were not in the cache."""
 
     dataset: str
     tries: tuple[Try, ...]
@@ -112,32 +90,37 @@ class Compared:
 
     @property
     def has_winner(self) -> bool:
-        """Whether the best is really better than every other."""
+        """Whether the best is significantly better than every other."""
         return len(self.tries) > 1 and all(one.is_worse for one in self.tries[1:])
 
     @property
     def equals(self) -> tuple[Try, ...]:
-        """The best and all that cannot be told from it."""
+        """The best, and all tries that are not significantly worse."""
         return tuple(one for one in self.tries if not one.is_worse)
+
+    def verdict_on(self, one: Try) -> str:
+        """Returns how a try compares with the best, in words."""
+        return "best" if one is self.best else "clearly worse" if one.is_worse else "no clear difference"
 
     @property
     def sentence(self) -> str:
-        """What the table says, in one sentence."""
+        """The result in one sentence."""
         best, n = self.best, self.best.evaluation.n
-        worth = format_measure(best.figure.value, self.measure)
-        what = (
-            f"{worth} of {n:,} held-out images right"
-            if self.measure == "accuracy"
-            else f"a {NAMES[self.measure]} of {worth} on {n:,} held-out images"
+        value = format_measure(best.figure.value, self.measure)
+        result = (
+            f"{best.head} on {best.features}: {MEASURES[self.measure]} {value} on {n:,} held-out images"
+            if self.measure != "accuracy"
+            else f"{best.head} on {best.features}: {value} of {n:,} held-out images correct"
         )
-        said = f"{best.head} on {best.features}: {what}"
         if len(self.tries) == 1:
-            return f"{said}; nothing to compare it with."
+            return f"{result}; there is nothing to compare it with."
         if self.has_winner:
-            return f"{said}, really better than all {len(self.tries) - 1} others."
+            return f"{result}, significantly better than all {len(self.tries) - 1} others."
         simple = min(self.equals, key=lambda one: (one.width, one.fit_seconds))
-        cheap = "" if simple is best else f"; the narrowest of them is {simple.head} on {simple.features}"
-        return f"{said}, but {len(self.equals)} of {len(self.tries)} tries cannot be told apart on these images{cheap}."
+        cheap = "" if simple is best else f"; the one with the fewest features is {simple.head} on {simple.features}"
+        return (
+            f"{result}, but {len(self.equals)} of {len(self.tries)} tries do not differ clearly on these images{cheap}."
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Returns the comparison as plain data."""
@@ -157,75 +140,51 @@ def compare(
     *,
     dataset: str,
     features: Sequence[str] | None = None,
-    heads: Sequence[str] = QUICK,
+    heads: Sequence[str] = QUICK_HEADS,
     options: CompareOptions | None = None,
     progress: Progress | None = None,
 ) -> Compared:
-    """Tries every head on every choice of features, and tells which differences are more than chance.
+    """Tries every head on every choice of features, and tests which differences are significant.
 
-    ``features`` are each what `train` takes; by default every tap of every backbone that has all rows, the taps of
-    each backbone side by side, and the backbones side by side. Only training images are used, each held out once, so
-    that the test split can still judge the choice. Every result is kept: a second call computes nothing.
+    Each of ``features`` is what `train` takes. The default is every tap that has all rows, all taps of each backbone
+    together, and the penultimate taps of all backbones together. Only training images are used, each held out once,
+    so the test split can still judge the choice. Results are cached: a second call computes nothing.
     """
-    from penult.pipeline.heads.registry import head_maker
-
     options, progress = options or CompareOptions(), progress or Silent()
     measure = measure_for(options.by, options.class_weight)
-    for head in dict.fromkeys(heads):
+    heads = list(dict.fromkeys(heads))
+    for head in heads:
         head_maker(head)
     if not heads:
-        raise InputError("no head is to be compared", expected=f"one at least, such as {QUICK[0]}")
-    opened = store if isinstance(store, Store) else open_store(store, create=False)
+        raise InputError("no head is to be compared", expected=f"one at least, such as {QUICK_HEADS[0]}")
+    opened = as_store(store)
     table = opened.catalog.datasets.load(dataset, options.version)
     rows = choose_rows(labelled(table, options.target, options.task))
     notes = list(rows.notes)
     chosen = (
-        offered_features(opened, rows.train.keys, notes)
+        complete_features(opened, rows.train.keys, notes)
         if features is None
         else [choose_spaces(opened, named) for named in features]
     )
-    plans = [HeadPlan(head, {}, options.class_weight, options.n_folds, options.seed) for head in dict.fromkeys(heads)]
+    plans = [HeadPlan(head, {}, options.class_weight, options.n_folds, options.seed) for head in heads]
     widest = max(sum(space.spec.width for space in spaces) for spaces in chosen)
-    train, said = manageable(rows.train, widest, options.most_rows)
-    notes += said
-    kept = KeptResults(opened.path, train)
-    tries, computed = [], 0
+    train, limits = limit_rows(rows.train, widest, options.most_rows)
+    notes += limits
+    cache, tries = HeldOutCache(opened, train), []
     with progress.task("Compare", total=len(chosen) * len(plans), unit="tries") as task:
         for spaces in chosen:
-            results, fresh = results_of(spaces, plans, train, kept, task.advance)
-            computed += fresh
             cost = extraction_milliseconds(opened, spaces)
-            tries += [
-                _try(spaces, plan, train, result, measure, cost) for plan, result in zip(plans, results, strict=True)
-            ]
-    return Compared(dataset, _ranked(tries, measure), computed, measure, tuple(notes))
+            for plan in plans:
+                tries.append(_try(cache, spaces, plan, measure, cost))
+                task.advance()
+    return Compared(dataset, _ranked(tries, measure), cache.computed, measure, tuple(notes))
 
 
-def results_of(
-    spaces: Sequence[Space], plans: Sequence[HeadPlan], train: Samples, kept: KeptResults, advance: Any
-) -> tuple[list[HeldOut], int]:
-    """Returns a result for each plan, and how many were not known; rows are read only where one is not."""
-    names, codes = np.unique(train.labels.astype(str), return_inverse=True)
-    X, results, fresh = None, [], 0
-    for plan in plans:
-        path = kept.path(spaces, plan)
-        result = kept.read(path, len(train), len(names))
-        if result is None:
-            X = gather(spaces, train.keys) if X is None else X
-            result = hold_out(X, codes, train.groups, plan)
-            kept.keep(path, result)
-            fresh += 1
-        results.append(result)
-        advance()
-    return results, fresh
-
-
-def _try(
-    spaces: Sequence[Space], plan: HeadPlan, train: Samples, result: HeldOut, measure: Measure, cost: float | None
-) -> Try:
-    names, codes = np.unique(train.labels.astype(str), return_inverse=True)
+def _try(cache: HeldOutCache, spaces: Sequence[Space], plan: HeadPlan, measure: Measure, cost: float | None) -> Try:
+    result = cache.predictions(spaces, plan)
     held = result.told
-    evaluation = evaluate(train.keys[held], codes[held], result.probabilities[held], tuple(map(str, names)))
+    names = tuple(map(str, cache.names))
+    evaluation = evaluate(cache.train.keys[held], cache.codes[held], result.probabilities[held], names)
     return Try(
         features="+".join(space.spec.name for space in spaces),
         head=plan.head,
@@ -241,15 +200,15 @@ def _ranked(tries: Sequence[Try], measure: Measure) -> tuple[Try, ...]:
     sign = 1 if measure == "log_loss" else -1
     ranked = sorted(tries, key=lambda one: (sign * one.figure.value, one.evaluation.log_loss))
     added = np.array([contributions_of(one.evaluation, measure) for one in ranked])
-    chance = paired_p_values(added > 0 if measure == "accuracy" else added)
-    rest = [replace(one, p_value=float(chance[0, place])) for place, one in enumerate(ranked) if place]
+    p_values = paired_p_values(added > 0 if measure == "accuracy" else added)
+    rest = [replace(one, p_value=float(p_values[0, place])) for place, one in enumerate(ranked) if place]
     return (ranked[0], *rest)
 
 
-def offered_features(store: Store, keys: NDArray[np.uint8], notes: list[str]) -> list[list[Space]]:
-    """Returns each space that has a row for all keys, the taps of each backbone together, and the backbones together.
+def complete_features(store: Store, keys: NDArray[np.uint8], notes: list[str]) -> list[list[Space]]:
+    """Returns the choices of features that have a row for all keys: single taps, taps together, backbones together.
 
-    Spaces that lack rows are named in ``notes``.
+    Adds a note for each space that lacks rows.
     """
     whole = []
     for space in store.spaces():
@@ -269,17 +228,17 @@ def offered_features(store: Store, keys: NDArray[np.uint8], notes: list[str]) ->
     backbones: dict[tuple[str, str], list[Space]] = defaultdict(list)
     for space in whole:
         backbones[space.spec.fingerprint, space.spec.dtype].append(space)
-    offers = [[space] for space in whole] + [taps for taps in backbones.values() if len(taps) > 1]
+    choices = [[space] for space in whole] + [taps for taps in backbones.values() if len(taps) > 1]
     last = {space.spec.fingerprint: space for space in whole if space.spec.tap == "penultimate"}
     if len(last) > 1:
-        offers.append(list(last.values()))
-    return offers
+        choices.append(list(last.values()))
+    return choices
 
 
 def extraction_milliseconds(store: Store, spaces: Sequence[Space]) -> float | None:
-    """Returns what an image cost the jobs that made these spaces, in milliseconds of the whole job; None if unknown.
+    """Returns the time per image of the jobs that extracted these spaces, in milliseconds; None if unknown.
 
-    One job that makes several taps of a backbone makes them in one pass, so the dearest tap of each backbone counts.
+    One job extracts several taps of a backbone in one pass, so only the slowest tap of each backbone counts.
     """
     costs: dict[str, float] = {}
     for space in spaces:

@@ -11,15 +11,9 @@ from penult.pipeline.evaluation.bounds import balanced_accuracy_of, log_loss_of,
 from penult.pipeline.evaluation.evaluation import Evaluation
 from penult.pipeline.evaluation.intervals import Z95, Interval, paired_difference
 
-__all__ = ["NAMES", "Measure", "contributions_of", "figure_of", "format_measure", "lead_of", "measure_for"]
+__all__ = ["Measure", "contributions_of", "figure_of", "format_measure", "lead_of", "measure_for"]
 
 Measure = Literal["accuracy", "balanced_accuracy", "log_loss"]
-
-NAMES: dict[Measure, str] = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "log_loss": "log-loss",
-}
 
 
 def measure_for(by: Measure | None, class_weight: str | None) -> Measure:

@@ -19,7 +19,7 @@ from penult.pipeline.images.listing import list_images, list_sources
 from penult.pipeline.images.sharding import files_of_shard
 from penult.pipeline.images.views import IDENTITY, parse_views, row_name
 from penult.pipeline.progress import Progress, Silent
-from penult.store import Space, SpaceSpec, Store, open_store
+from penult.store import Space, SpaceSpec, Store, as_store
 from penult.store.spec import FeatureType
 
 __all__ = ["ExtractOptions", "extract", "find_images", "open_spaces"]
@@ -45,7 +45,7 @@ def extract(
     """
     options = options or ExtractOptions()
     progress = progress or Silent()
-    opened = store if isinstance(store, Store) else open_store(store)
+    opened = as_store(store, create=True)
     network = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
     files = find_images(images, progress, shard=options.shard)[: options.limit]
     taps = [taps] if isinstance(taps, str) else list(taps)

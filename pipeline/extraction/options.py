@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from penult.defaults import IMAGE_MEGABYTES, IMAGE_SECONDS, PROVIDERS, VIEWS
 from penult.errors import InputError
-from penult.pipeline.images.decode import DecodeLimits
 from penult.pipeline.images.sharding import parse_shard
-from penult.pipeline.runtime.providers import PROVIDERS
 
 Dtype = Literal["float16", "float32"]
 EngineName = Literal["local", "ray"]
@@ -37,9 +36,9 @@ class ExtractOptions:
     max_seconds: float | None = None
     shard: str | None = None
     metrics: str | None = None
-    image_seconds: float = DecodeLimits.seconds
-    image_megabytes: int = DecodeLimits.megabytes
-    views: str = "identity"
+    image_seconds: float = IMAGE_SECONDS
+    image_megabytes: int = IMAGE_MEGABYTES
+    views: str = VIEWS
     engine: EngineName = "local"
     address: str | None = None
     actors: int | None = None

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, cast
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from penult.defaults import IMAGE_MEGABYTES, IMAGE_SECONDS
 from penult.errors import ImageError
 
 if TYPE_CHECKING:
@@ -319,5 +320,5 @@ OUT_OF_MEMORY = (
 class DecodeLimits:
     """What one image may take: ``seconds`` of time, and ``megabytes`` of memory while it is decoded."""
 
-    seconds: float = 60.0
-    megabytes: int = 512
+    seconds: float = IMAGE_SECONDS
+    megabytes: int = IMAGE_MEGABYTES

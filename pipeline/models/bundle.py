@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 import penult
@@ -18,6 +17,7 @@ from penult.pipeline.heads.head import Head
 from penult.pipeline.models.fusion import fuse, opset_of
 from penult.pipeline.models.model import Model, sealed
 from penult.pipeline.models.proof import Evidence, Proof
+from penult.pipeline.samples.rows import pick_evenly
 from penult.store import Store
 
 __all__ = ["bundle", "check_images_of"]
@@ -57,8 +57,7 @@ def bundle(head: Head, backbone: Backbone, path: str | Path, *, check_images: Se
 def check_images_of(head: Head, store: Store) -> list[str]:
     """Returns up to 32 images of the dataset that a head was trained on, evenly over all of it."""
     paths = store.catalog.datasets.load(head.card.dataset, head.card.dataset_version).paths
-    places = np.linspace(0, len(paths) - 1, min(CHECK_IMAGES, len(paths))).round().astype(int)
-    return [paths[place] for place in places]
+    return pick_evenly(paths, CHECK_IMAGES)
 
 
 def _proven(head: Head, backbone: Backbone, evidence: Evidence) -> tuple[onnx.ModelProto, Proof]:

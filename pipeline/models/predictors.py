@@ -22,7 +22,7 @@ from penult.pipeline.images.views import IDENTITY, row_name
 from penult.pipeline.models.fusion import PROBABILITIES, taps_of
 from penult.pipeline.models.model import Model
 from penult.pipeline.runtime.session import BATCH_SIZES, GraphRunner, Session
-from penult.store import Space, Store, open_store
+from penult.store import Space, Store, as_store
 from penult.store.catalog.files import FileStat
 from penult.store.features import gather
 from penult.store.keys import key_array
@@ -166,13 +166,13 @@ def model_or_head(
             expected="a model's file, or a head together with the store that it was trained on",
             remedy="give the store, or bundle the head",
         )
-    opened = store if isinstance(store, Store) else _open(store, model)
+    opened = _open(store, model)
     return (model if isinstance(model, Head) else saved_head(opened, str(model))), opened
 
 
-def _open(store: str | Path, model: str | Path | Head) -> Store:
+def _open(store: str | Path | Store, model: str | Path | Head) -> Store:
     try:
-        return open_store(store, create=False)
+        return as_store(store)
     except MissingFileError:
         raise MissingFileError(
             f"{str(model)!r} is no file, and there is no store at {str(store)!r} that could hold a head of this name",

@@ -1,18 +1,21 @@
-"""The report: one HTML file that shows what a head is worth and what is wrong with its images."""
+"""The report: one HTML file with the test results of a head and the problems of its images.
 
-from penult.pipeline.advising.counsel import Advice
+`write_report` writes the content that its caller fills in. `reporting.report` does both for a head of a store.
+"""
+
+from penult.pipeline.advising.advice import Advice
 from penult.pipeline.advising.learning_curve import CurvePoint
 from penult.pipeline.report.content import (
     Baseline,
     Before,
-    Comparison,
+    ComparisonTable,
+    DoubtfulLabel,
     Embedding,
-    Failure,
-    Group,
+    FailedImage,
+    GroupImage,
+    ImageGroup,
     Insights,
-    Report,
-    Shown,
-    Suspect,
+    ReportContent,
 )
 from penult.pipeline.report.embedding_map import project
 from penult.pipeline.report.writing import write_report
@@ -21,15 +24,15 @@ __all__ = [
     "Advice",
     "Baseline",
     "Before",
-    "Comparison",
+    "ComparisonTable",
     "CurvePoint",
+    "DoubtfulLabel",
     "Embedding",
-    "Failure",
-    "Group",
+    "FailedImage",
+    "GroupImage",
+    "ImageGroup",
     "Insights",
-    "Report",
-    "Shown",
-    "Suspect",
+    "ReportContent",
     "project",
     "write_report",
 ]

@@ -1,4 +1,4 @@
-"""The geometry of the charts: where in its drawing each mark stands."""
+"""The geometry of the charts: the position of each mark."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from penult.pipeline.words import counted, percent, points
 
 @dataclass(frozen=True)
 class Tick:
-    """A labelled place on an axis."""
+    """A labelled position on an axis."""
 
     at: float
     label: str
@@ -19,7 +19,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Dot:
-    """One bin of the reliability diagram: its place, its size, and its own figures."""
+    """One bin of the reliability diagram: its position, size and figures."""
 
     x: float
     y: float
@@ -32,14 +32,14 @@ class Dot:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often the head is right when it is so and so sure, in a square of 300 units."""
+    """The accuracy of the head by its confidence, in a square of 300 units."""
 
     dots: tuple[Dot, ...]
     verdict: str
 
 
 def reliability_of(evaluation: Evaluation) -> Reliability:
-    """Returns the diagram of an evaluation and what it says in a sentence."""
+    """Returns the diagram of an evaluation, and a sentence that explains it."""
     most = max(part.count for part in evaluation.reliability)
     dots = tuple(
         Dot(
@@ -56,30 +56,32 @@ def reliability_of(evaluation: Evaluation) -> Reliability:
     return Reliability(dots, _verdict(evaluation))
 
 
-def lean_of(evaluation: Evaluation) -> float:
-    """Returns by how much the head is surer than it is right; below 0 it is right more often than it is sure."""
+def overconfidence_of(evaluation: Evaluation) -> float:
+    """Returns the mean confidence minus the accuracy: above 0 the head is overconfident."""
     return sum(part.count * (part.confidence - part.accuracy) for part in evaluation.reliability) / evaluation.n
 
 
 def tolerance_of(evaluation: Evaluation) -> float:
-    """Returns the lean that a test of this size could show by chance, and 2 points at least."""
+    """Returns the largest overconfidence that a test of this size may show by chance, at least 2 points."""
     return max(0.02, (evaluation.accuracy.high - evaluation.accuracy.low) / 2)
 
 
 def _verdict(evaluation: Evaluation) -> str:
-    lean = lean_of(evaluation)
-    confidence = evaluation.accuracy.value + lean
-    said = f"On average the head is {percent(confidence)} sure and {percent(evaluation.accuracy.value)} right"
-    if abs(lean) <= tolerance_of(evaluation):
-        return f"{said}: taken together, its probabilities can be read as they stand."
-    if lean > 0:
-        return f"{said}: it is too sure of itself, and its probabilities are {points(lean)} too high."
-    return f"{said}: it is too modest, and its probabilities are {points(lean)} too low."
+    excess = overconfidence_of(evaluation)
+    confidence = evaluation.accuracy.value + excess
+    figures = (
+        f"The mean confidence of the head is {percent(confidence)}, its accuracy {percent(evaluation.accuracy.value)}"
+    )
+    if abs(excess) <= tolerance_of(evaluation):
+        return f"{figures}: on average its probabilities are well calibrated."
+    if excess > 0:
+        return f"{figures}: it is overconfident, and its probabilities are {points(excess)} too high."
+    return f"{figures}: it is underconfident, and its probabilities are {points(excess)} too low."
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The learning curve in a drawing of 640 by 300 units: the line, the band about it, its points and axes."""
+    """The learning curve in a drawing of 640 by 300 units: line, band of the interval, points and axes."""
 
     line: str
     band: str
@@ -90,7 +92,7 @@ class Curve:
 
 
 def curve_of(given: Sequence[CurvePoint]) -> Curve:
-    """Returns the drawing of at least one point, the number of images on a logarithmic axis."""
+    """Returns the drawing of at least one point. The axis of the number of images is logarithmic."""
     curve = sorted(given, key=lambda point: point.n)
     bottom = min(0.9, floor(20 * min(point.low for point in curve)) / 20)
     first, last = log(curve[0].n), log(curve[-1].n)
@@ -116,7 +118,7 @@ def curve_of(given: Sequence[CurvePoint]) -> Curve:
 
 
 def _apart(ticks: list[Tick]) -> tuple[Tick, ...]:
-    """Leaves out labels that would run into the next one; the last always stands."""
+    """Removes labels that would overlap the next one; the last is always shown."""
     kept: list[Tick] = []
     for tick in reversed(ticks):
         if not kept or kept[-1].at - tick.at > 80:
@@ -130,10 +132,10 @@ def _gain(curve: list[CurvePoint]) -> str:
     end = curve[-1]
     earlier = min(curve[:-1], key=lambda point: abs(log(point.n * 2 / end.n)))
     gain = end.accuracy - earlier.accuracy
-    said = f"From {earlier.n:,} to {counted(end.n, 'training image')} the accuracy "
-    said += "stayed the same. " if abs(gain) < 5e-4 else f"{'rose' if gain > 0 else 'fell'} by {points(gain)}. "
+    text = f"From {earlier.n:,} to {counted(end.n, 'training image')} the accuracy "
+    text += "stayed the same. " if abs(gain) < 5e-4 else f"{'rose' if gain > 0 else 'fell'} by {points(gain)}. "
     if gain > (end.high - end.low) / 2:
-        return said + "The curve is still rising: more labelled images should help."
+        return text + "The curve is still rising: more labelled images should help."
     if gain > 0.005:
-        return said + "That is within what chance alone may do; more images may still help a little."
-    return said + "The curve is flat here: more images of the same kind will probably change little."
+        return text + "This may be due to chance; more images may still help a little."
+    return text + "The curve is flat here: more images of the same kind will probably change little."

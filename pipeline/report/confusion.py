@@ -1,4 +1,4 @@
-"""The confusion matrix, and the images that stand behind each of its cells."""
+"""The confusion matrix, and example images for its cells."""
 
 from base64 import b64encode
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from os import fspath
 import numpy as np
 from PIL import Image
 
-from penult.pipeline.report.content import Report
+from penult.pipeline.report.content import ReportContent
 
 LARGEST_TABLE = 30
 MOST_PAIRS = 40
@@ -21,7 +21,7 @@ _LEVELS = 8
 
 @dataclass(frozen=True)
 class CellImage:
-    """One image of a cell and how sure the head was of what it called it."""
+    """One image of a cell, and the probability of its predicted class."""
 
     path: str
     probability: float
@@ -29,7 +29,7 @@ class CellImage:
 
 @dataclass(frozen=True)
 class Cell:
-    """All images of one true class that were called one class; ``images`` are those that are shown."""
+    """All images with one true and one predicted class; ``images`` are those that are shown."""
 
     true: str
     called: str
@@ -40,13 +40,13 @@ class Cell:
 
     @property
     def is_right(self) -> bool:
-        """Whether these images were called what they are."""
+        """Whether the prediction is correct."""
         return self.true == self.called
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """The whole matrix as a table where it is small, as a picture and its greatest mistakes where it is not."""
+    """The matrix as a table if it is small, else as a picture with the most frequent mistakes."""
 
     classes: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -55,8 +55,8 @@ class Matrix:
     picture: str
 
 
-def matrix_of(report: Report) -> Matrix:
-    """Returns the matrix of a report, with the surest of the wrong images and the least sure of the right ones."""
+def matrix_of(report: ReportContent) -> Matrix:
+    """Returns the matrix of a report, with its most confident mistakes and its least confident correct images."""
     counts = report.evaluation.confusion
     classes = report.evaluation.classes
     cells = _cells_with_images(report)
@@ -71,7 +71,7 @@ def matrix_of(report: Report) -> Matrix:
     return Matrix(classes, rows, tuple(cells.values()), tuple(wrong[:MOST_PAIRS]), "")
 
 
-def _bare_cell(report: Report, place: tuple[int, int], total: int) -> Cell:
+def _bare_cell(report: ReportContent, place: tuple[int, int], total: int) -> Cell:
     i, j = place
     count = int(report.evaluation.confusion[i, j])
     classes = report.evaluation.classes
@@ -80,8 +80,8 @@ def _bare_cell(report: Report, place: tuple[int, int], total: int) -> Cell:
     return Cell(classes[i], classes[j], count, shade)
 
 
-def _cells_with_images(report: Report) -> dict[tuple[int, int], Cell]:
-    """Returns the cells that lead to images: every mistake first, the most frequent ones before the others."""
+def _cells_with_images(report: ReportContent) -> dict[tuple[int, int], Cell]:
+    """Returns the cells that show images: mistakes first, the most frequent ones before the others."""
     evaluation = report.evaluation
     counts = evaluation.confusion
     totals = counts.sum(axis=1)

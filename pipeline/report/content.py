@@ -1,4 +1,4 @@
-"""What a report is made of: plain values that its caller fills, each part but the first few left out at will."""
+"""The content of a report as plain values. Most parts are optional."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import InputError
-from penult.pipeline.advising.counsel import Advice
+from penult.pipeline.advising.advice import Advice
 from penult.pipeline.advising.learning_curve import CurvePoint
 from penult.pipeline.evaluation.evaluation import Evaluation
 
@@ -18,7 +18,7 @@ PathName = str | PathLike[str]
 
 @dataclass(frozen=True)
 class Before:
-    """What the original network said of one image in its own classes, as (class, probability) pairs, best first."""
+    """The predictions of the original network for one image: (class, probability) pairs, the best first."""
 
     path: PathName
     guesses: Sequence[tuple[str, float]]
@@ -26,7 +26,7 @@ class Before:
 
 @dataclass(frozen=True)
 class Baseline:
-    """An accuracy that the head's own is to be held against, on the same test images; ``note`` says how it came."""
+    """An accuracy to compare the head with, on the same test images; ``note`` explains it."""
 
     name: str
     accuracy: float
@@ -34,7 +34,7 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailedImage:
     """An image that could not be used, and why."""
 
     path: PathName
@@ -42,8 +42,8 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One image of a group, with the label and the split that it stands under."""
+class GroupImage:
+    """One image of a group, with its label and split."""
 
     path: PathName
     label: str = ""
@@ -51,16 +51,16 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Images that belong together: the same bytes, or nearly the same picture; ``note`` says how near."""
+class ImageGroup:
+    """Images that are the same file or nearly the same picture; ``note`` says how similar they are."""
 
-    images: Sequence[Shown]
+    images: Sequence[GroupImage]
     note: str = ""
 
 
 @dataclass(frozen=True)
-class Suspect:
-    """An image whose label is probably wrong, and the class that its features speak for."""
+class DoubtfulLabel:
+    """An image whose label is probably wrong, and the class that its features suggest."""
 
     path: PathName
     label: str
@@ -71,7 +71,7 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Embedding:
-    """Where images lie in two dimensions, by row: ``coordinates`` (n, 2), paths, labels, and the classes predicted."""
+    """Positions of images in two dimensions: ``coordinates`` (n, 2), paths, labels, and predicted classes by row."""
 
     coordinates: NDArray[np.floating[Any]]
     paths: Sequence[PathName]
@@ -86,15 +86,15 @@ class Embedding:
             raise InputError(
                 f"the embedding has {n} paths, coordinates of the shape {shapes[0]}, {shapes[1]} labels and "
                 f"{shapes[2]} predictions",
-                expected="as many of each, and two coordinates an image",
+                expected="the same number of each, and two coordinates per image",
             )
         if not np.isfinite(self.coordinates).all():
             raise InputError("some coordinates of the embedding are not finite numbers")
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A table of what was tried: column names, a row of words and numbers per try, and the row that was chosen."""
+class ComparisonTable:
+    """A table of features and heads: column names, one row per try, and the number of the chosen row."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
@@ -104,19 +104,19 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Insights:
-    """What is known of the images and of other choices, beside what the head's own test says; each part at will."""
+    """What `review`, `advise` and `compare` found, in addition to the test of the head. Each part is optional."""
 
-    leaks: Sequence[Group] = ()
-    near_duplicates: Sequence[Group] = ()
-    label_errors: Sequence[Suspect] = ()
+    leaks: Sequence[ImageGroup] = ()
+    near_duplicates: Sequence[ImageGroup] = ()
+    label_errors: Sequence[DoubtfulLabel] = ()
     learning_curve: Sequence[CurvePoint] = ()
-    comparison: Comparison | None = None
+    comparison: ComparisonTable | None = None
     advice: Sequence[Advice] = ()
 
 
 @dataclass(frozen=True)
-class Report:
-    """Everything that a report shows. ``paths`` are the test images, row by row as in ``evaluation``."""
+class ReportContent:
+    """Everything that a report shows. ``paths`` are the test images, in the order of ``evaluation``."""
 
     title: str
     evaluation: Evaluation
@@ -128,19 +128,14 @@ class Report:
     receipt: Mapping[str, object] = field(default_factory=dict)
     backbone: Mapping[str, object] = field(default_factory=dict)
     notes: Sequence[str] = ()
-    failed: Sequence[Failure] = ()
-    conflicts: Sequence[Group] = ()
-    leaks: Sequence[Group] = ()
-    near_duplicates: Sequence[Group] = ()
-    label_errors: Sequence[Suspect] = ()
-    learning_curve: Sequence[CurvePoint] = ()
+    failed: Sequence[FailedImage] = ()
+    conflicts: Sequence[ImageGroup] = ()
     embedding: Embedding | None = None
-    comparison: Comparison | None = None
-    advice: Sequence[Advice] = ()
+    insights: Insights = field(default_factory=Insights)
 
     def __post_init__(self) -> None:
         if len(self.paths) != self.evaluation.n:
             raise InputError(
                 f"there are {len(self.paths)} paths for {self.evaluation.n} evaluated images",
-                expected="the path of each image, in the order of the evaluation's rows",
+                expected="one path per image, in the order of the evaluation",
             )

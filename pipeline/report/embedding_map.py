@@ -1,4 +1,4 @@
-"""The map of the embedding: every image a dot, near those that the backbone finds alike."""
+"""The map of the embedding: each image is a dot, close to images with similar features."""
 
 import warnings
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from penult.defaults import MAP_METHODS
 from penult.errors import InputError, MissingExtraError, UnknownNameError
 from penult.pipeline.report.content import Embedding
 from penult.pipeline.words import file_label, printable, shortened
@@ -17,10 +18,13 @@ MOST_DOTS = 4000
 MOST_PICTURES = 260
 COLOURS = 8
 
+# With fewer images UMAP has no neighbourhoods to learn from.
+FEWEST_FOR_UMAP = 15
+
 
 @dataclass(frozen=True)
-class Layer:
-    """Dots of one colour as one path, with the name that its legend bears."""
+class MapLayer:
+    """The dots of one class as one SVG path, with the name in the legend."""
 
     name: str
     colour: int
@@ -30,9 +34,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Landscape:
-    """The map's drawing. ``rows`` are the images behind its dots, ``pictured`` those that get a picture on hover."""
+    """The drawing of the map. ``rows`` are the images of its dots, ``pictured`` those with a thumbnail on hover."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[MapLayer, ...]
     right: str
     wrong: str
     wrong_count: int
@@ -43,7 +47,7 @@ class Landscape:
 
 
 def landscape_of(embedding: Embedding) -> Landscape:
-    """Returns the map: all mistakes and a sample of the rest where there are more images than a map can show."""
+    """Returns the map: all mistakes, and a sample of the other images if there are too many."""
     wrong = _wrong(embedding)
     rows = _sampled(len(embedding.paths), wrong)
     places = _fitted(np.asarray(embedding.coordinates, dtype=np.float64))
@@ -52,7 +56,7 @@ def landscape_of(embedding: Embedding) -> Landscape:
     for row in rows:
         by_label[embedding.labels[row]].append(row)
     layers = tuple(
-        Layer(name, place % COLOURS, len(by_label[name]), _dots(places, by_label[name]))
+        MapLayer(name, place % COLOURS, len(by_label[name]), _dots(places, by_label[name]))
         for place, name in enumerate(names)
     )
     return Landscape(
@@ -68,8 +72,8 @@ def landscape_of(embedding: Embedding) -> Landscape:
 
 
 def hover_data(embedding: Embedding, landscape: Landscape, pictures: dict[str, str]) -> dict[str, object]:
-    """Returns what the page's script tells of the dot under the pointer: [x, y, label, called, picture, file]."""
-    names = sorted(set(embedding.labels))  # numbered as the layers are
+    """Returns the data for the script of the page: [x, y, label, predicted, thumbnail, file] per dot."""
+    names = sorted(set(embedding.labels))  # in the order of the layers
     names += sorted({*(embedding.predicted or ())} - {*names})
     number = {name: place for place, name in enumerate(names)}
     dots = [
@@ -102,11 +106,10 @@ def _sampled(n: int, wrong: NDArray[np.bool_]) -> list[int]:
 
 
 def _fitted(coordinates: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Scales into the drawing; the outermost in a thousand stand on its edge, lest they press the others together."""
+    """Scales to the drawing. The outermost 0.1 % are clipped to its edge, so that they do not compress the rest."""
     low, high = np.quantile(coordinates, [0.001, 0.999], axis=0) if len(coordinates) > 1000 else _range(coordinates)
     share = np.clip((coordinates - low) / np.where(high > low, high - low, 1), 0, 1)
-    room = np.array([WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN])
-    placed = MARGIN + share * room
+    placed = MARGIN + share * np.array([WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN])
     placed[:, 1] = HEIGHT - placed[:, 1]
     whole: NDArray[np.int64] = np.rint(placed).astype(np.int64)
     return whole
@@ -119,12 +122,12 @@ def _range(coordinates: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
 
 
 def _dots(places: NDArray[np.int64], rows: list[int]) -> str:
-    """Returns one path with a dot per row: lines of no length with round ends take a tenth of the bytes of circles."""
+    """Returns one path with a dot per row: zero-length lines with round ends take a tenth of the bytes of circles."""
     return "".join(f"M{x} {y}h0" for x, y in places[rows].tolist())
 
 
 def _spread(places: NDArray[np.int64], rows: list[int], wrong: NDArray[np.bool_]) -> list[int]:
-    """Returns the rows to picture: mistakes first, then one per patch of the map, in ever finer patches."""
+    """Returns the rows with a thumbnail: mistakes first, then one per patch of the map, in ever finer patches."""
     chosen = [row for row in rows if wrong[row]][: MOST_PICTURES // 2]
     taken = set(chosen)
     for patch in (80, 40, 20, 1):
@@ -139,17 +142,11 @@ def _spread(places: NDArray[np.int64], rows: list[int], wrong: NDArray[np.bool_]
     return chosen
 
 
-METHODS = ("pca", "umap")
-
-# Below so many images UMAP has no neighbourhoods to learn from.
-FEWEST_FOR_UMAP = 15
-
-
 def project(features: NDArray[np.floating[Any]], method: str = "pca") -> NDArray[np.float64]:
-    """Returns places (n, 2) for ``features`` (n, D): the first two principal components, or UMAP's.
+    """Returns positions (n, 2) for ``features`` (n, D) by PCA or UMAP.
 
-    UMAP keeps neighbours together where the components would lay groups over one another; it needs an extra, and
-    tens of seconds. The same features always give the same map: signs and seeds are fixed.
+    UMAP keeps neighbours together where principal components overlap. It needs an extra, and tens of seconds. The same
+    features always give the same map.
 
     >>> project(np.array([[0.0, 0.0], [3.0, 0.0], [6.0, 0.0]])).round(6).tolist()
     [[-3.0, 0.0], [0.0, 0.0], [3.0, 0.0]]
@@ -157,33 +154,17 @@ def project(features: NDArray[np.floating[Any]], method: str = "pca") -> NDArray
     rows = np.asarray(features, dtype=np.float32)
     if rows.ndim != 2 or not rows.size:
         raise InputError(f"features of the shape {rows.shape} cannot be drawn as a map", expected="(images, width)")
-    if method not in METHODS:
-        raise UnknownNameError.among("map", method, METHODS)
+    if method not in MAP_METHODS:
+        raise UnknownNameError.among("map", method, MAP_METHODS)
     return _by_umap(rows) if method == "umap" and len(rows) > FEWEST_FOR_UMAP else _by_components(rows)
 
 
 def _by_components(rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    centred = rows - rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-    n, width = centred.shape
-    # The smaller of the two products has the same leading vectors and costs a fraction of a full decomposition.
-    if n >= width:
-        directions = _leading(centred.T @ centred)
-        placed = (centred @ directions).astype(np.float64)
-    else:
-        sides = _leading(centred @ centred.T)
-        lengths = np.linalg.norm(centred.T @ sides, axis=0)
-        directions = (centred.T @ sides) / np.where(lengths > 0, lengths, 1)
-        placed = (sides * lengths).astype(np.float64)
-    for column in range(placed.shape[1]):
-        if directions[np.abs(directions[:, column]).argmax(), column] < 0:
-            placed[:, column] *= -1
+    from sklearn.decomposition import PCA
+
+    with np.errstate(invalid="ignore", divide="ignore"):  # a single row has no variance
+        placed = PCA(min(2, *rows.shape), random_state=0).fit_transform(rows.astype(np.float64))
     return np.pad(placed, ((0, 0), (0, 2 - placed.shape[1])))
-
-
-def _leading(product: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns the two eigenvectors of the largest eigenvalues, the first one first; one where there is but one."""
-    _, vectors = np.linalg.eigh(product.astype(np.float64))
-    return vectors[:, ::-1][:, :2].astype(np.float32)
 
 
 def _by_umap(rows: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -192,6 +173,6 @@ def _by_umap(rows: NDArray[np.float32]) -> NDArray[np.float64]:
     except ImportError:
         raise MissingExtraError.of("umap-learn", "umap", "A UMAP map") from None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it tells that a fixed seed keeps it to one thread
+        warnings.simplefilter("ignore")  # UMAP warns that a fixed seed limits it to one thread
         placed = UMAP(random_state=0, metric="cosine").fit_transform(rows)
     return np.asarray(placed, np.float64)

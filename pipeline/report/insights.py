@@ -1,23 +1,27 @@
-"""What `review`, `advise` and `compare` found out about a head's images and other choices, as a report shows it."""
+"""Runs `review`, `advise` and `compare` for a head, and returns what they find in the form of a report."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
+from penult.defaults import MEASURES
 from penult.pipeline.advising.advise import Advised, AdviseOptions, advise
 from penult.pipeline.comparing.compare import Compared, CompareOptions, compare
-from penult.pipeline.evaluation.measures import NAMES
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.head_card import HeadCard
 from penult.pipeline.progress import Progress
-from penult.pipeline.report import Comparison, CurvePoint, Group, Insights, Shown, Suspect
-from penult.pipeline.reviewing.review import Reviewed, ReviewOptions, ToReview, review
+from penult.pipeline.report import ComparisonTable, DoubtfulLabel, GroupImage, ImageGroup, Insights
+from penult.pipeline.reviewing.review import Reviewed, ReviewItem, ReviewOptions, review
 from penult.store import Store
+from penult.store.features import features_text
 
-__all__ = ["comparison_of", "drawn_curve", "features_named", "insights_of", "reviewed_insights"]
+__all__ = ["FINGERPRINT_DIGITS", "insights_of"]
 
+# Other features are compared only for up to this many training images; `penult advise` compares them for any number.
 PROBED_IMAGES = 1_000
-"""Up to so many training images other features are tried by the way; `penult advise` tries them for any number."""
+
+# So many digits identify a fingerprint in a command.
+FINGERPRINT_DIGITS = 12
 
 
 def insights_of(
@@ -29,28 +33,29 @@ def insights_of(
     compares: bool = False,
     progress: Progress | None = None,
 ) -> Insights:
-    """Reviews the dataset that a head was trained on, by the features that it takes, advises, and compares others.
+    """Returns a review, advice and a comparison for the dataset and the features of a head, as far as asked for.
 
-    A comparison may take minutes the first time; what was compared before is not computed again.
+    A comparison may take minutes the first time. Its results are cached.
     """
     card, version, found = head.card, head.card.dataset_version, Insights()
+    features = features_text(card.spaces, digits=FINGERPRINT_DIGITS)
     head.require_classes("a report")
     if reviews:
         options = ReviewOptions(version=version, target=card.target[0], next_images=0)
-        asked = {"dataset": card.dataset, "features": features_named(card)}
-        found = reviewed_insights(review(store, **asked, options=options, progress=progress))
+        found = _reviewed(review(store, dataset=card.dataset, features=features, options=options, progress=progress))
     if advises:
-        advised = _advised(card, store, progress)
-        found = replace(found, learning_curve=drawn_curve(advised), advice=advised.advice)
+        advised = _advised(card, features, store, progress)
+        points = advised.measured.curve.points
+        found = replace(found, learning_curve=points if len(points) > 1 else (), advice=advised.advice)
     if compares:
-        tried = CompareOptions(version=version, target=card.target[0], class_weight=card.params.get("class_weight"))
-        table = comparison_of(compare(store, dataset=card.dataset, options=tried, progress=progress))
-        found = replace(found, comparison=table)
+        rows = CompareOptions(version=version, target=card.target[0], class_weight=card.params.get("class_weight"))
+        compared = compare(store, dataset=card.dataset, options=rows, progress=progress)
+        found = replace(found, comparison=_comparison(compared))
     return found
 
 
-def _advised(card: HeadCard, store: Store, progress: Progress | None) -> Advised:
-    """Advises on the dataset of a head; a logistic head has chosen its C already."""
+def _advised(card: HeadCard, features: str, store: Store, progress: Progress | None) -> Advised:
+    """Returns advice on the dataset of a head. The C of a logistic head is not searched again."""
     chosen = card.params.get("C", card.params.get("C_"))
     is_known = card.kind == AdviseOptions.head and chosen is not None and not card.params.get("class_weight")
     options = AdviseOptions(
@@ -60,26 +65,12 @@ def _advised(card: HeadCard, store: Store, progress: Progress | None) -> Advised
         params={"C": chosen} if is_known else {},
         probe=AdviseOptions.probe if card.n_train <= PROBED_IMAGES else None,
     )
-    return advise(store, dataset=card.dataset, features=features_named(card), options=options, progress=progress)
+    return advise(store, dataset=card.dataset, features=features, options=options, progress=progress)
 
 
-def drawn_curve(advised: Advised) -> tuple[CurvePoint, ...]:
-    """Returns the points of a learning curve that are worth a drawing: two or more."""
-    points = advised.measured.curve.points
-    return points if len(points) > 1 else ()
-
-
-def features_named(card: HeadCard) -> str:
-    """Returns the features of a head in the words that `train`, `review` and `compare` take, and mean no other."""
-    return ",".join(
-        ":".join([space.fingerprint[:12], space.tap, *({space.view} - {"identity"}), space.dtype])
-        for space in card.spaces
-    )
-
-
-def reviewed_insights(reviewed: Reviewed) -> Insights:
-    """Returns the doubtful labels, the surest first, and the groups of like images."""
-    suspects = [Suspect(one.path, one.label, one.suggested, one.score, one.split) for one in reviewed.of("label")]
+def _reviewed(reviewed: Reviewed) -> Insights:
+    """Returns the doubtful labels, the most probable first, and the groups of similar images."""
+    suspects = [DoubtfulLabel(one.path, one.label, one.suggested, one.score, one.split) for one in reviewed.of("label")]
     return Insights(
         leaks=_groups(reviewed.of("leak")),
         near_duplicates=_groups(reviewed.of("near-duplicate")),
@@ -87,21 +78,21 @@ def reviewed_insights(reviewed: Reviewed) -> Insights:
     )
 
 
-def _groups(found: Sequence[ToReview]) -> list[Group]:
-    """Returns the groups, the most alike first."""
+def _groups(found: Sequence[ReviewItem]) -> list[ImageGroup]:
+    """Returns the groups, the most similar first."""
     grouped = [list(images) for _, images in groupby(found, key=lambda one: one.group)]
     grouped.sort(key=lambda images: -images[0].score)
     return [
-        Group(
-            [Shown(one.path, one.label, one.split) for one in images],
-            f"their features have a cosine of {images[0].score:.3f} at least",
+        ImageGroup(
+            [GroupImage(one.path, one.label, one.split) for one in images],
+            f"cosine similarity {images[0].score:.3f} or more",
         )
         for images in grouped
     ]
 
 
-def comparison_of(compared: Compared) -> Comparison:
-    """Returns the table of a comparison, whose first row is the best."""
+def _comparison(compared: Compared) -> ComparisonTable:
+    """Returns the table of a comparison, with the best row first."""
     rows = [
         [
             one.features,
@@ -111,18 +102,18 @@ def comparison_of(compared: Compared) -> Comparison:
             round(one.evaluation.log_loss, 4),
             round(one.fit_seconds, 2),
             "-" if one.extraction_ms is None else round(one.extraction_ms, 1),
-            "best" if one is compared.best else "really worse" if one.is_worse else "not told apart",
+            compared.verdict_on(one),
         ]
         for one in compared.tries
     ]
     columns = (
         "features",
         "head",
-        NAMES[compared.measure],
+        MEASURES[compared.measure],
         "95 % interval",
         "log loss",
         "fit s",
         "extraction ms",
         "against the best",
     )
-    return Comparison(columns, rows, 0 if compared.has_winner else None, compared.sentence)
+    return ComparisonTable(columns, rows, 0 if compared.has_winner else None, compared.sentence)

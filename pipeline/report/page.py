@@ -1,4 +1,4 @@
-"""Turns a report into what its template shows, and collects the images that it needs pictures of."""
+"""Prepares a report for its template, and lists the images that need thumbnails."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from penult.pipeline.evaluation.evaluation import ClassScore, Evaluation
 from penult.pipeline.evaluation.intervals import Interval
 from penult.pipeline.report.charts import Curve, Reliability, curve_of, reliability_of
 from penult.pipeline.report.confusion import Matrix, matrix_of
-from penult.pipeline.report.content import Before, Group, Report
+from penult.pipeline.report.content import Before, ImageGroup, ReportContent
 from penult.pipeline.report.embedding_map import Landscape, landscape_of
 from penult.pipeline.report.findings import Finding, findings_of
 
@@ -22,13 +22,13 @@ MOST_GROUPS = 9
 MOST_IN_GROUP = 4
 MOST_BEFORE = 3
 MOST_SCORES = 60
-# On a head's card, but the business of programs, or told better above.
+# Fields of a head's card that the report shows elsewhere, or that only programs need.
 _SHOWN_ELSEWHERE = ("format", "version", "metrics", "notes")
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrongly classified image, what it was called, and how probable either class seemed."""
+    """A misclassified image, its true and predicted class, and the probability of each."""
 
     path: str
     true: str
@@ -39,7 +39,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Bar:
-    """One accuracy of the headline's comparison."""
+    """One accuracy in the bar chart at the top."""
 
     name: str
     value: float
@@ -49,8 +49,8 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One image with what the original network said of it and what the head says."""
+class BeforeAfter:
+    """One image with the predictions of the original network and of the head."""
 
     path: str
     truth: str
@@ -60,10 +60,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Page:
-    """All that the template shows beside the report itself."""
+    """Everything that the template shows in addition to the report."""
 
     bars: tuple[Bar, ...]
-    answers: tuple[Answer, ...]
+    answers: tuple[BeforeAfter, ...]
     findings: tuple[Finding, ...]
     mistakes: tuple[Mistake, ...]
     mistake_count: int
@@ -75,7 +75,7 @@ class Page:
     bounds: Mapping[str, Interval]
 
 
-def page_of(report: Report) -> Page:
+def page_of(report: ReportContent) -> Page:
     """Returns the page of a report."""
     matrix = matrix_of(report)
     mistakes = _mistakes(report)
@@ -88,34 +88,30 @@ def page_of(report: Report) -> Page:
         matrix=matrix,
         scores=tuple(sorted(report.evaluation.per_class, key=lambda score: (not score.support, score.recall.value))),
         reliability=reliability_of(report.evaluation),
-        curve=curve_of(report.learning_curve) if report.learning_curve else None,
+        curve=curve_of(report.insights.learning_curve) if report.insights.learning_curve else None,
         landscape=landscape_of(report.embedding) if report.embedding is not None and report.embedding.paths else None,
         bounds=bounds_of(report.evaluation),
     )
 
 
-def wanted_pictures(report: Report, page: Page) -> list[str]:
-    """Returns the images that the page shows, the most important first."""
-    return list(_wanted(report, page))
-
-
-def _wanted(report: Report, page: Page) -> Iterator[str]:
+def pictures_of(report: ReportContent, page: Page) -> Iterator[str]:
+    """Yields the images that the page shows, the most important first."""
     yield from (answer.path for answer in page.answers)
     yield from (mistake.path for mistake in page.mistakes)
-    yield from (fspath(suspect.path) for suspect in report.label_errors[:MOST_SUSPECTS])
-    for groups in (report.conflicts, report.leaks, report.near_duplicates):
+    yield from (fspath(suspect.path) for suspect in report.insights.label_errors[:MOST_SUSPECTS])
+    for groups in (report.conflicts, report.insights.leaks, report.insights.near_duplicates):
         yield from _pictured(groups[:MOST_GROUPS])
     yield from (image.path for cell in page.matrix.cells for image in cell.images)
     if page.landscape:
         yield from page.landscape.pictured
 
 
-def _pictured(groups: Sequence[Group]) -> Iterator[str]:
+def _pictured(groups: Sequence[ImageGroup]) -> Iterator[str]:
     for group in groups:
         yield from (fspath(image.path) for image in group.images[:MOST_IN_GROUP])
 
 
-def _mistakes(report: Report) -> tuple[Mistake, ...]:
+def _mistakes(report: ReportContent) -> tuple[Mistake, ...]:
     """Returns every mistake, the most confident first."""
     evaluation = report.evaluation
     rows = np.flatnonzero(evaluation.predicted != evaluation.labels)
@@ -132,7 +128,7 @@ def _mistakes(report: Report) -> tuple[Mistake, ...]:
     )
 
 
-def _bars(report: Report) -> tuple[Bar, ...]:
+def _bars(report: ReportContent) -> tuple[Bar, ...]:
     evaluation = report.evaluation
     accuracy = evaluation.accuracy
     others = [Bar(f"Always {evaluation.majority_class}, the most frequent class", evaluation.majority_accuracy)]
@@ -140,32 +136,32 @@ def _bars(report: Report) -> tuple[Bar, ...]:
     return (Bar("This head", accuracy.value, accuracy.low, accuracy.high, is_own=True), *others)
 
 
-def _answers(report: Report) -> tuple[Answer, ...]:
-    """Returns the first few images, one of each class before a second of any."""
+def _answers(report: ReportContent) -> tuple[BeforeAfter, ...]:
+    """Returns the first few images, with different classes first."""
     row_of = {fspath(path): row for row, path in enumerate(report.paths)}
     answers = [_answer(report.evaluation, before, row_of.get(fspath(before.path))) for before in report.before]
-    told = [answer for answer in answers if answer.before]
-    firsts = {answer.truth: answer for answer in reversed(told)}
-    told.sort(key=lambda answer: firsts[answer.truth] is not answer)
-    return tuple(told[:MOST_BEFORE])
+    known = [answer for answer in answers if answer.before]
+    firsts = {answer.truth: answer for answer in reversed(known)}
+    known.sort(key=lambda answer: firsts[answer.truth] is not answer)
+    return tuple(known[:MOST_BEFORE])
 
 
-def _answer(evaluation: Evaluation, before: Before, row: int | None) -> Answer:
+def _answer(evaluation: Evaluation, before: Before, row: int | None) -> BeforeAfter:
     path, guesses = fspath(before.path), tuple(before.guesses)
     if row is None:
-        return Answer(path, "", guesses, ())
+        return BeforeAfter(path, "", guesses, ())
     best = np.argsort(-evaluation.probabilities[row], kind="stable")[: max(1, len(guesses))]
     after = tuple((evaluation.classes[i], float(evaluation.probabilities[row, i])) for i in best)
-    return Answer(path, evaluation.classes[evaluation.labels[row]], guesses, after)
+    return BeforeAfter(path, evaluation.classes[evaluation.labels[row]], guesses, after)
 
 
 def guessing_loss(evaluation: Evaluation) -> float:
-    """Returns the log loss of one who gives every class the same probability."""
+    """Returns the log loss of equal probabilities for all classes."""
     return log(len(evaluation.classes))
 
 
 def flattened(card: Mapping[str, object]) -> list[tuple[str, str]]:
-    """Returns a card's values as (name, text) pairs, nested ones under joined names.
+    """Returns the values of a card as (name, text) pairs, with joined names for nested values.
 
     >>> flattened({"kind": "logistic", "params": {"C": 1.0}, "classes": ["ant", "bee"], "n_train": 4000})
     [('kind', 'logistic'), ('params C', '1'), ('classes', 'ant, bee'), ('n train', '4,000')]

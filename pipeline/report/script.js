@@ -44,7 +44,7 @@ document.documentElement.classList.add("js");
     }
     line("strong", names[label]);
     if (called >= 0 && called !== label) {
-      line("span", "called " + names[called]);
+      line("span", "predicted " + names[called]);
       tip.lastChild.className = "called";
     }
     line("span", file);
@@ -62,7 +62,7 @@ document.documentElement.classList.add("js");
     tip.hidden = true;
   }
 
-  // A dot with a picture wins over one without that lies a little nearer.
+  // Prefers a dot with a thumbnail to a slightly closer one without.
   function nearest(x, y) {
     let best = -1;
     let least = 30 * 30;

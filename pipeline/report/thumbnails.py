@@ -1,9 +1,9 @@
-"""Small pictures of images, within a budget of bytes, each held once in the file however often it is shown."""
+"""Thumbnails within a budget of bytes. Each is stored once in the file, however often it is shown."""
 
 import os
 import warnings
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -23,26 +23,26 @@ _BATCH = 32
 
 @dataclass
 class Album:
-    """The pictures that fit, by path: each has a name, under which the style sheet holds it."""
+    """The thumbnails within the budget, by path. The style sheet contains each under its name."""
 
     pictures: dict[str, str] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
     rules: list[str] = field(default_factory=list)
 
     def name_of(self, path: str) -> str:
-        """Returns the picture's name; an empty one where the image is unreadable or did not fit."""
+        """Returns the name of the thumbnail; empty if the image is unreadable or did not fit."""
         return self.pictures.get(path, "")
 
 
-def develop(paths: Sequence[str], *, budget_bytes: int = BUDGET_BYTES) -> Album:
-    """Makes pictures of ``paths`` (the most important first) until the budget is spent.
+def develop(paths: Iterable[str], *, budget_bytes: int = BUDGET_BYTES) -> Album:
+    """Makes thumbnails of ``paths`` (the most important first) until the budget is used up.
 
-    They are cut square about their centre, which is about what a backbone sees of them.
+    Each is a square centre crop, about what a backbone sees of the image.
     """
     album, spent = Album(), 0
     distinct = list(dict.fromkeys(paths))
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        warnings.simplefilter("ignore")  # a test image's faults were reported when it was extracted
+        warnings.simplefilter("ignore")  # extraction has reported the problems of these images
         for batch in _batches(list(enumerate(distinct))):
             for (_, path), data in zip(batch, pool.map(_miniature, batch), strict=True):
                 if data is None:
@@ -58,14 +58,14 @@ def develop(paths: Sequence[str], *, budget_bytes: int = BUDGET_BYTES) -> Album:
 
 
 def _batches(ranked: list[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
-    """Yields a few at a time, so that no more is read than the budget takes."""
+    """Yields a few at a time, so that few images beyond the budget are read."""
     rest = iter(ranked)
     while batch := list(islice(rest, _BATCH)):
         yield batch
 
 
 def _miniature(ranked: tuple[int, str]) -> str | None:
-    """Returns the picture as a data URI, or None where the file gives none."""
+    """Returns the thumbnail as a data URI, or None if the image is unreadable."""
     rank, path = ranked
     side = LARGE_SIDE if rank < LARGE_COUNT else SMALL_SIDE
     try:
@@ -79,7 +79,7 @@ def _miniature(ranked: tuple[int, str]) -> str | None:
             square.save(buffer, "WEBP", quality=72, method=4)
         else:
             square.save(buffer, "JPEG", quality=74)
-    except Exception:  # noqa: BLE001 - whatever is wrong with one image, the report is written
+    except Exception:  # noqa: BLE001 - one bad image must not stop the report
         return None
     kind = "webp" if buffer.getvalue()[:4] == b"RIFF" else "jpeg"
     return f"data:image/{kind};base64,{b64encode(buffer.getvalue()).decode()}"

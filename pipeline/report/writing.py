@@ -1,6 +1,5 @@
-"""Writes a report as one HTML file that asks nothing of the network and lets nothing in it speak for itself."""
+"""Writes a report as one self-contained HTML file, whose content security policy blocks everything else."""
 
-import os
 from base64 import b64encode
 from functools import cache
 from hashlib import sha256
@@ -10,37 +9,30 @@ from pathlib import Path
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from penult.files import replace_file
 from penult.pipeline import words
 from penult.pipeline.report import page as views
-from penult.pipeline.report.content import Report
+from penult.pipeline.report.content import ReportContent
 from penult.pipeline.report.embedding_map import HEIGHT, WIDTH, hover_data
 from penult.pipeline.report.thumbnails import BUDGET_BYTES, develop
 
 
-def write_report(path: str | Path, report: Report) -> None:
-    """Writes ``report`` to ``path`` as a whole, or not at all."""
+def write_report(path: str | Path, report: ReportContent) -> None:
+    """Writes ``report`` to ``path`` atomically."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with draft.open("wb") as file:
-            file.write(render(report).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    replace_file(path, render(report).encode())
 
 
-def render(report: Report, *, budget_bytes: int = BUDGET_BYTES) -> str:
-    """Returns the page's text, its pictures in at most ``budget_bytes``."""
+def render(report: ReportContent, *, budget_bytes: int = BUDGET_BYTES) -> str:
+    """Returns the HTML of the page, with at most ``budget_bytes`` of thumbnails."""
     page = views.page_of(report)
-    album = develop(views.wanted_pictures(report, page), budget_bytes=budget_bytes)
+    album = develop(views.pictures_of(report, page), budget_bytes=budget_bytes)
     hover = (
         hover_data(report.embedding, page.landscape, album.pictures) if report.embedding and page.landscape else None
     )
     style, script = _source("style.css"), _source("script.js")
-    pictures = Markup("\n".join(album.rules))  # noqa: S704 - made of our own names and base64
+    pictures = Markup("\n".join(album.rules))  # noqa: S704 - contains only our own names and base64
     return (
         _environment()
         .get_template("page.html")
@@ -89,7 +81,7 @@ def _source(name: str) -> str:
 
 
 def _policy(script: str, *, styles: tuple[str, ...]) -> str:
-    """Returns a content security policy: no network, and no script or style but ours, known by their hashes."""
+    """Returns a content security policy: no network, and only the script and styles with these hashes."""
     ours = " ".join(f"'{_hash(style)}'" for style in styles)
     rules = [
         "default-src 'none'",

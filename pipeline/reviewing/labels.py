@@ -1,4 +1,4 @@
-"""Labels that held-out probabilities speak against (confident learning), and images whose label would help most."""
+"""Label errors by confident learning, and the unlabelled images whose label would help most."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,15 @@ from numpy.typing import NDArray
 
 from penult.pipeline.evaluation.intervals import wilson
 
-__all__ = ["LabelDoubt", "doubted_labels", "most_helpful"]
+__all__ = ["LabelIssue", "find_label_issues", "select_to_label"]
 
-MOSTLY = 0.6
-"""Of what heads are confident of, more than this share must be labelled so: else it is they that are to be doubted."""
+# More than this share of the confident predictions must agree with the labels. Otherwise the predictions are doubtful.
+LEAST_AGREEMENT = 0.6
 
 
 @dataclass(frozen=True)
-class LabelDoubt:
-    """A row whose label is doubted, the class spoken for, and how likely that class and the label seem."""
+class LabelIssue:
+    """A row whose label is probably wrong, the class suggested instead, and the probability of either class."""
 
     row: int
     suggested: int
@@ -23,53 +23,53 @@ class LabelDoubt:
     label_probability: float
 
 
-def doubted_labels(probabilities: NDArray[np.floating], codes: NDArray[np.intp]) -> list[LabelDoubt]:
-    """Returns the rows whose label is likely wrong, the most doubtful first.
+def find_label_issues(probabilities: NDArray[np.floating], codes: NDArray[np.intp]) -> list[LabelIssue]:
+    """Returns the rows whose label is probably wrong, the most doubtful first.
 
-    A row is confidently of a class if its held-out probability reaches the mean of what images labelled so are given
-    (Northcutt et al., 2021). It is doubted if it is confidently of another class, and that class is the likeliest. No
-    label is, unless more than six in ten of the rows that are confidently of a class bear it, by more than chance:
-    features that tell nothing, or little, would speak against half of all labels. ``probabilities`` (n, C) must come
-    from heads that did not see the row; rows of NaN are passed over.
+    A row is confidently of a class if its held-out probability reaches the mean probability of the rows with this
+    label (Northcutt et al., 2021). Its label is an issue if it is confidently of another class, and that class is the
+    most probable. The result is empty unless significantly more than 60 % of the confident rows have the label of
+    their class: uninformative features would contradict half of all labels. ``probabilities`` (n, C) must come from
+    heads that were not fitted on the row. Rows of NaN are skipped.
     """
-    told = ~np.isnan(probabilities).any(axis=1)
-    width = probabilities.shape[1]
+    is_held_out = ~np.isnan(probabilities).any(axis=1)
+    n_classes = probabilities.shape[1]
     own = probabilities[np.arange(len(codes)), codes]
-    needed = np.full(width, np.inf)
-    for code in range(width):
-        mine = told & (codes == code)
-        if mine.any():
-            needed[code] = own[mine].mean()
-    likeliest = np.where(told[:, None], probabilities, -1).argmax(axis=1)
-    best = probabilities[np.arange(len(codes)), likeliest]
-    confident = told & (best >= needed[likeliest])
-    agrees = confident & (likeliest == codes)
-    if wilson(int(agrees.sum()), int(confident.sum())).low <= MOSTLY:
+    needed = np.full(n_classes, np.inf)
+    for code in range(n_classes):
+        rows = is_held_out & (codes == code)
+        if rows.any():
+            needed[code] = own[rows].mean()
+    predicted = np.where(is_held_out[:, None], probabilities, -1).argmax(axis=1)
+    best = probabilities[np.arange(len(codes)), predicted]
+    confident = is_held_out & (best >= needed[predicted])
+    agrees = confident & (predicted == codes)
+    if wilson(int(agrees.sum()), int(confident.sum())).low <= LEAST_AGREEMENT:
         return []
     rows = np.flatnonzero(confident & ~agrees)
     order = rows[np.argsort(own[rows] - best[rows], kind="stable")]
-    return [LabelDoubt(int(row), int(likeliest[row]), float(best[row]), float(own[row])) for row in order]
+    return [LabelIssue(int(row), int(predicted[row]), float(best[row]), float(own[row])) for row in order]
 
 
-def most_helpful(
+def select_to_label(
     probabilities: NDArray[np.floating], features: NDArray[np.floating], count: int
 ) -> list[tuple[int, float]]:
-    """Returns up to ``count`` rows whose label would teach most, with the margin between their two likeliest classes.
+    """Returns up to ``count`` rows whose label would help most, with the margin between their two best classes.
 
-    Each next row is the one whose doubt (one less its margin) times its distance (one less the cosine) from the
-    nearest row taken before is the greatest, so that no two are of the same picture.
+    Each step selects the row with the largest product of uncertainty (1 - margin) and distance (1 - cosine
+    similarity) to the nearest selected row. So no two rows show the same picture.
     """
     ordered = np.sort(probabilities, axis=1)
     margin = ordered[:, -1] - ordered[:, -2]
-    doubt = 1 - margin
+    uncertainty = 1 - margin
     centred = features - features.mean(axis=0)
     directions = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
-    apart = np.full(len(features), 2.0)
-    taken: list[tuple[int, float]] = []
+    distance = np.full(len(features), 2.0)
+    selected: list[tuple[int, float]] = []
     for _ in range(min(count, len(features))):
-        score = doubt * apart
-        score[[row for row, _ in taken]] = -1
+        score = uncertainty * distance
+        score[[row for row, _ in selected]] = -1
         row = int(score.argmax())
-        taken.append((row, float(margin[row])))
-        apart = np.minimum(apart, 1 - directions @ directions[row])
-    return taken
+        selected.append((row, float(margin[row])))
+        distance = np.minimum(distance, 1 - directions @ directions[row])
+    return selected

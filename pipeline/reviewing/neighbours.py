@@ -1,4 +1,4 @@
-"""Images that are nearly the same picture, and images that are like no other, by the cosine of their features."""
+"""Near duplicates and outliers, by the cosine similarity of centred features."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,16 @@ from numpy.typing import NDArray
 
 __all__ = ["Neighbours", "near_duplicates", "nearest", "outliers"]
 
+# Rows are compared in blocks of this size.
 BLOCK = 2048
 
+# An outlier is far from this many neighbours: the nearest one could be a duplicate.
 K = 5
-"""How many neighbours say how far off an image is: one could be a twin."""
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """For each row the cosines (n, k) of its nearest others, best first, and the pairs beyond a threshold."""
+    """The cosine similarities (n, k) of each row to its nearest others, best first, and the pairs above a threshold."""
 
     cosines: NDArray[np.float32]
     pairs: NDArray[np.intp]
@@ -23,9 +24,9 @@ class Neighbours:
 
 
 def nearest(features: NDArray[np.floating], *, threshold: float) -> Neighbours:
-    """Finds each row's nearest others, and all pairs whose cosine is at least ``threshold``, a block at a time.
+    """Returns the nearest others of each row, and all pairs with a cosine similarity of at least ``threshold``.
 
-    The mean is taken off first: features after a ReLU all point the same way, and their cosines would hardly differ.
+    The mean is subtracted first: features after a ReLU all point in a similar direction.
     """
     centred = features - features.mean(axis=0, dtype=np.float64).astype(np.float32)
     norms = np.linalg.norm(centred, axis=1, keepdims=True)
@@ -46,7 +47,7 @@ def nearest(features: NDArray[np.floating], *, threshold: float) -> Neighbours:
 
 
 def near_duplicates(found: Neighbours, n: int) -> list[tuple[list[int], float]]:
-    """Joins the pairs into groups of rows, each with the lowest cosine of its pairs; the likest group first."""
+    """Returns connected groups of rows with the lowest similarity of their pairs, the most similar group first."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -57,16 +58,15 @@ def near_duplicates(found: Neighbours, n: int) -> list[tuple[list[int], float]]:
     names = connected_components(graph, directed=False)[1]
     lowest = np.full(names.max() + 1, np.inf, np.float32)
     np.minimum.at(lowest, names[first], found.pair_cosines)
-    # The rows of one group stand beside each other in the order of the groups.
     members = np.split(np.argsort(names, kind="stable"), np.cumsum(np.bincount(names))[:-1])
     groups = [(members[group].tolist(), float(lowest[group])) for group in np.flatnonzero(np.isfinite(lowest))]
     return sorted(groups, key=lambda group: -group[1])
 
 
 def outliers(found: Neighbours) -> list[tuple[int, float]]:
-    """Returns rows whose mean cosine to their nearest is unusually low, with that mean, the farthest first.
+    """Returns rows with an unusually low mean similarity to their nearest others, and that mean, the lowest first.
 
-    Unusually is below the lower quartile by more than one and a half times the distance of the quartiles (Tukey).
+    Unusually low is more than 1.5 times the interquartile range below the lower quartile (Tukey).
     """
     if not found.cosines.size:
         return []

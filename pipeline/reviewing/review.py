@@ -1,53 +1,34 @@
-"""What in a dataset a person should look at: doubtful labels, near copies, outliers, and what to label next."""
+"""Finds what a person should check in a dataset: doubtful labels, near duplicates, outliers, and what to label next."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from penult.pipeline.heads.names import Task
-from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut, hold_out
+from penult.pipeline.heads.out_of_fold import HeadPlan, hold_out
 from penult.pipeline.progress import Progress, Silent
-from penult.pipeline.reviewing.labels import doubted_labels, most_helpful
+from penult.pipeline.reviewing.labels import find_label_issues, select_to_label
 from penult.pipeline.reviewing.neighbours import near_duplicates, nearest, outliers
-from penult.pipeline.samples.targets import LABEL, labelled
-from penult.store import Store, open_store
+from penult.pipeline.reviewing.options import REASONS, ReviewOptions
+from penult.pipeline.samples.targets import labelled
+from penult.store import Store, as_store
 from penult.store.catalog.datasets import Dataset
 from penult.store.features import choose_spaces, gather
 from penult.store.tables.columns import missing_in
 from penult.store.tables.formats import write_table
 from penult.store.tables.table import Table
 
-__all__ = ["REASONS", "ReviewOptions", "Reviewed", "ToReview", "review"]
-
-REASONS = ("label", "leak", "near-duplicate", "outlier", "label next")
-"""Why an image is listed, in the order in which the reasons are listed."""
+__all__ = ["REASONS", "ReviewItem", "ReviewOptions", "Reviewed", "review"]
 
 
 @dataclass(frozen=True)
-class ReviewOptions:
-    """The head that is held out, how like two images must be to be near-duplicates, and how many to label next.
+class ReviewItem:
+    """One image to check, and why. Near duplicates share a ``group``.
 
-    ``target`` is the column of the classes, and ``task`` as in `TrainOptions`.
-    """
-
-    version: int | None = None
-    target: str = LABEL
-    task: Task | None = None
-    head: str = "logistic"
-    threshold: float = 0.95
-    next_images: int = 20
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class ToReview:
-    """One image to look at, why, and how much speaks for it; ``group`` joins near-duplicates.
-
-    ``score`` is the probability of the suggested class for a label, a cosine for near-duplicates and outliers, and
-    the margin between the two likeliest classes for an image to label next.
+    `REASONS` explains the reasons and what the score of each means.
     """
 
     row: int
@@ -62,24 +43,21 @@ class ToReview:
 
 @dataclass(frozen=True)
 class Reviewed:
-    """The images to look at in a dataset, by reason, the most doubtful first. None of them is certainly wrong."""
+    """The images to check in a dataset, by reason, the most doubtful first. None of them is certainly wrong."""
 
     dataset: Dataset
-    found: tuple[ToReview, ...]
+    found: tuple[ReviewItem, ...]
     target: str
     threshold: float
     notes: tuple[str, ...]
 
-    def of(self, reason: str) -> tuple[ToReview, ...]:
+    def of(self, reason: str) -> tuple[ReviewItem, ...]:
         """Returns the images with one reason."""
         return tuple(one for one in self.found if one.reason == reason)
 
     def table(self) -> Table:
-        """Returns each listed image once, with its label and split to be corrected, and why it is listed.
-
-        Saved as CSV, corrected, and laid over the whole dataset, it becomes the next version.
-        """
-        reasons: dict[int, list[ToReview]] = {}
+        """Returns each listed image once, with its label and split to correct, and the reasons."""
+        reasons: dict[int, list[ReviewItem]] = {}
         for one in self.found:
             reasons.setdefault(one.row, []).append(one)
         chosen = self.dataset.select(np.array(list(reasons), np.intp))
@@ -90,9 +68,9 @@ class Reviewed:
         )
 
     def write(self, path: str | Path, *, everything: bool = True) -> None:
-        """Writes a table to correct: all of the dataset, the doubtful first, so that it can be imported as it is.
+        """Writes a table to correct and import: the whole dataset, doubtful images first.
 
-        Without ``everything`` it holds the listed images alone.
+        Without ``everything`` it contains only the listed images.
         """
         listed = self.table()
         if not everything:
@@ -131,75 +109,80 @@ def review(
     options: ReviewOptions | None = None,
     progress: Progress | None = None,
 ) -> Reviewed:
-    """Finds doubtful labels, near-duplicates (a leak where they stand in two splits), outliers, and what to label next.
+    """Finds doubtful labels, near duplicates (a leak if they are in two splits), outliers, and what to label next.
 
-    Labels are doubted by heads that were not fitted on the image. Nothing is changed, and the test split only loses
-    its innocence if its labels are corrected by what is shown here and a head is then judged on it.
+    Labels are checked by heads that were not fitted on the image. Nothing is changed. Correcting labels of the test
+    split with this list biases a later test.
     """
     options, progress = options or ReviewOptions(), progress or Silent()
-    opened = store if isinstance(store, Store) else open_store(store, create=False)
+    opened = as_store(store)
     whole = opened.catalog.datasets.load(dataset, options.version)
     table = labelled(whole, options.target, options.task)
-    X = gather(choose_spaces(opened, features, backbone), table.keys)
-    listing = _Listing(table)
+    found = _Findings(table, gather(choose_spaces(opened, features, backbone), table.keys), options)
     with progress.task("Review", total=HeadPlan.n_folds + 1, unit="steps") as task:
         if table.labels is not None:
-            _doubt(listing, X, options, task.advance)
-        near = nearest(X, threshold=options.threshold)
+            found.check_labels(task.advance)
+        found.compare_images()
         task.advance()
-    for number, (rows, cosine) in enumerate(near_duplicates(near, len(X)), 1):
-        is_leak = len({listing.split(row) for row in rows} - {""}) > 1
-        listing.add(((row, "", cosine) for row in rows), "leak" if is_leak else "near-duplicate", group=number)
-    listing.add(((row, "", cosine) for row, cosine in outliers(near)), "outlier")
-    found = sorted(listing.found, key=lambda one: REASONS.index(one.reason))
-    # The table to correct is the dataset as it is: what stands in for its labels here must not become them.
-    return Reviewed(whole, tuple(found), options.target, options.threshold, tuple(listing.notes))
+    items = sorted(found.items, key=lambda item: list(REASONS).index(item.reason))
+    # The table to correct is the original dataset: the target that was read as its labels must not replace them.
+    return Reviewed(whole, tuple(items), options.target, options.threshold, tuple(found.notes))
 
 
-class _Listing:
-    def __init__(self, table: Dataset) -> None:
-        self.table, self.found, self.notes = table, list[ToReview](), list[str]()
-        none = np.array([""] * len(table))
-        given = (table.labels, table.splits)
+class _Findings:
+    """Collects the images to check, and notes."""
+
+    def __init__(self, table: Dataset, features: NDArray[np.float32], options: ReviewOptions) -> None:
+        self.table, self.features, self.options = table, features, options
+        self.items, self.notes = list[ReviewItem](), list[str]()
         self.labels, self.splits = (
-            none if column is None else np.where(missing_in(column), "", column).astype(str) for column in given
+            np.array([""] * len(table)) if column is None else np.where(missing_in(column), "", column).astype(str)
+            for column in (table.labels, table.splits)
         )
 
-    def split(self, row: int) -> str:
-        return str(self.splits[row])
+    def check_labels(self, advance: Callable[[], None]) -> None:
+        """Adds doubtful labels, and the unlabelled images whose label would help most."""
+        known, unlabelled = np.flatnonzero(self.labels != ""), np.flatnonzero(self.labels == "")
+        names, codes = np.unique(self.labels[known], return_inverse=True)
+        if len(names) < 2:
+            self.notes.append("fewer than two classes are labelled, so labels cannot be checked")
+            return
+        groups = self.table.groups
+        known_groups = None if groups is None else np.array([str(group) for group in groups[known]], object)
+        X, plan = self.features[known], HeadPlan(self.options.head, seed=self.options.seed)
+        held = hold_out(X, codes, known_groups, plan, advance=advance)
+        issues = find_label_issues(held.probabilities, codes)
+        self._add(((int(known[each.row]), str(names[each.suggested]), each.probability) for each in issues), "label")
+        if not len(unlabelled):
+            self.notes.append("every image has a label, so there is none to label next")
+            return
+        new = self.features[unlabelled]
+        probabilities = _probabilities(X, codes, new, plan)
+        chosen = select_to_label(probabilities, new, self.options.next_images)
+        predicted = names[probabilities.argmax(axis=1)]
+        self._add(((int(unlabelled[row]), str(predicted[row]), margin) for row, margin in chosen), "label next")
 
-    def add(self, rows: Iterable[tuple[int, str, float]], reason: str, *, group: int | None = None) -> None:
+    def compare_images(self) -> None:
+        """Adds near duplicates and outliers."""
+        near = nearest(self.features, threshold=self.options.threshold)
+        for number, (rows, cosine) in enumerate(near_duplicates(near, len(self.features)), 1):
+            is_leak = len({str(self.splits[row]) for row in rows} - {""}) > 1
+            self._add(((row, "", cosine) for row in rows), "leak" if is_leak else "near-duplicate", group=number)
+        self._add(((row, "", cosine) for row, cosine in outliers(near)), "outlier")
+
+    def _add(self, rows: Iterable[tuple[int, str, float]], reason: str, *, group: int | None = None) -> None:
         for row, suggested, score in rows:
-            label, path = str(self.labels[row]), self.table.paths[row]
-            self.found.append(ToReview(row, path, reason, label, self.split(row), suggested, score, group))
+            label, split, path = str(self.labels[row]), str(self.splits[row]), self.table.paths[row]
+            self.items.append(ReviewItem(row, path, reason, label, split, suggested, score, group))
 
 
-def _doubt(listing: _Listing, X: Any, options: ReviewOptions, advance: Any) -> None:
-    """Lists doubtful labels, and those images without a label that would teach most."""
-    known = np.flatnonzero(listing.labels != "")
-    blank = np.flatnonzero(listing.labels == "")
-    names, codes = np.unique(listing.labels[known], return_inverse=True)
-    if len(names) < 2 or not len(known):
-        listing.notes.append("fewer than two classes are labelled, so no label can be doubted")
-        return
-    groups = listing.table.groups
-    within = None if groups is None else np.array([str(group) for group in groups[known]], object)
-    plan = HeadPlan(options.head, seed=options.seed)
-    held: HeldOut = hold_out(X[known], codes, within, plan, advance=advance)
-    doubts = doubted_labels(held.probabilities, codes)
-    listing.add(((int(known[doubt.row]), str(names[doubt.suggested]), doubt.probability) for doubt in doubts), "label")
-    if len(blank):
-        rows = _asked(X[known], codes, X[blank], plan)
-        chosen = most_helpful(rows, X[blank], options.next_images)
-        listing.add(((int(blank[row]), str(names[rows[row].argmax()]), margin) for row, margin in chosen), "label next")
-    else:
-        listing.notes.append("every image has a label, so there is none to label next")
-
-
-def _asked(X: Any, codes: Any, unlabelled: Any, plan: HeadPlan) -> Any:
+def _probabilities(
+    X: NDArray[np.float32], codes: NDArray[np.intp], new: NDArray[np.float32], plan: HeadPlan
+) -> NDArray[np.floating]:
+    """Returns the probabilities of unlabelled rows by a head that is fitted on all labelled ones."""
     from penult.pipeline.heads.recipe import HeadOptions
     from penult.pipeline.heads.registry import recipe_of
     from penult.pipeline.heads.scoring import said_of
 
     task = HeadOptions(len(codes), int(codes.max()) + 1, X.shape[1], plan.seed)
-    return said_of(recipe_of(plan.head, task).fit(X, codes, seed=plan.seed).estimator.predict_proba, unlabelled)
+    return said_of(recipe_of(plan.head, task).fit(X, codes, seed=plan.seed).estimator.predict_proba, new)

@@ -1,6 +1,7 @@
 """Which images of a dataset train a head and which test it. A note counts every image that is left out."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +16,7 @@ from penult.pipeline.words import counted
 from penult.store.catalog.datasets import Dataset
 from penult.store.tables.columns import missing_in
 
-__all__ = ["Samples", "TrainingRows", "choose_rows"]
+__all__ = ["Samples", "TrainingRows", "choose_rows", "pick_evenly"]
 
 SPLITS = ("train", "val", "test")
 
@@ -247,3 +248,13 @@ def _check_values(dataset: Dataset, rows: TrainingRows) -> None:
 
 def _counts(counts: Counter[str]) -> str:
     return ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
+
+
+def pick_evenly(values: Sequence[Any], count: int) -> list[Any]:
+    """Returns up to ``count`` of the values, evenly spaced.
+
+    >>> pick_evenly("abcdefghi", 3)
+    ['a', 'e', 'i']
+    """
+    places = np.linspace(0, len(values) - 1, min(count, len(values))).round().astype(int)
+    return [values[place] for place in places]

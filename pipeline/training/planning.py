@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penult.errors import InputError
-from penult.pipeline.comparing.choosing import Choice, abstention_of, choose_head
+from penult.pipeline.comparing.choosing import HeadChoice, abstention_of, choose_head
 from penult.pipeline.comparing.compare import CompareOptions
 from penult.pipeline.evaluation.abstention import Abstention, check_wanted
 from penult.pipeline.heads.names import AUTO, Task
@@ -22,7 +22,7 @@ class TrainPlan:
     """The head to fit, how it was chosen, and from which probability on it answers, where that was asked for."""
 
     head: Any
-    choice: Choice | None = None
+    choice: HeadChoice | None = None
     abstention: Abstention | None = None
     notes: tuple[str, ...] = ()
 
@@ -87,7 +87,7 @@ def choose_plan(run: TrainingRun, head: Any, progress: Progress) -> TrainPlan:
     return TrainPlan(head, choice, abstention, notes)
 
 
-def _choice(run: TrainingRun, progress: Progress) -> Choice:
+def _choice(run: TrainingRun, progress: Progress) -> HeadChoice:
     dataset, options = run.dataset, run.options
     asked = CompareOptions(
         version=dataset.version,

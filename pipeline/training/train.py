@@ -19,7 +19,7 @@ from penult.pipeline.heads.registry import check_head, default_head, head_kind, 
 from penult.pipeline.heads.saved_heads import saved_head
 from penult.pipeline.heads.training_matrix import read_matrix
 from penult.pipeline.progress import Progress, Silent
-from penult.pipeline.reviewing.doubts import doubts_about
+from penult.pipeline.reviewing.data_checks import data_warnings
 from penult.pipeline.samples.rows import choose_rows
 from penult.pipeline.training.options import TrainingRun, TrainOptions
 from penult.pipeline.training.planning import check_choices, choose_plan
@@ -27,7 +27,7 @@ from penult.pipeline.training.recording import Trained, draft_card, head_name, m
 from penult.pipeline.training.testing import evaluate_estimator, tested_paths
 from penult.pipeline.training.view_rows import AVERAGED, training_views, views_of
 from penult.pipeline.words import shortlist
-from penult.store import Space, Store, open_store
+from penult.store import Space, Store, as_store
 from penult.store.features import choose_spaces, gather, precision_notes
 
 __all__ = ["train"]
@@ -55,7 +55,7 @@ def train(
     """
     began = time.perf_counter()
     options, progress = options or TrainOptions(), progress or Silent()
-    opened = store if isinstance(store, Store) else open_store(store, create=False)
+    opened = as_store(store)
     require_writable(opened)
     table = opened.catalog.datasets.load(dataset, options.version)
     spaces = choose_spaces(opened, features, backbone)
@@ -67,7 +67,7 @@ def train(
     parts = [dataset, *(target.columns[:3] if target.task != "classification" else ()), head_kind(head)]
     saved_as = head_name(name, "-".join(parts))
     run = TrainingRun(opened, table, spaces, rows, options)
-    warnings = (*rows.notes, *doubts_about(rows, spaces))
+    warnings = (*rows.notes, *data_warnings(rows, spaces))
     for warning in warnings:
         progress.say(warning)
     plan = choose_plan(run, head, progress)

@@ -1,11 +1,11 @@
-"""Penult turns folders of images into a durable store of CNN embeddings, and any labels on them into a classifier.
+"""Turns folders of images into a durable store of CNN embeddings, and labels into a classifier.
 
     >>> import penult
     >>> fitted = penult.fit("photos")                                    # doctest: +SKIP
     >>> fitted.trained.evaluation.accuracy                               # doctest: +SKIP
     Interval(value=0.954, low=0.909, high=0.978)
 
-Each public name is loaded when it is first used, so that importing penult costs next to nothing.
+Importing penult is fast: each public name is loaded when it is first used.
 """
 
 import os
@@ -18,22 +18,22 @@ from penult.errors import *  # noqa: F403 - its __all__ is sorted and tested
 if TYPE_CHECKING:
     from penult.exporters import Backbone as Backbone
     from penult.exporters import load_backbone as load_backbone
-    from penult.pipeline.advising.advise import AdviseOptions as AdviseOptions
     from penult.pipeline.advising.advise import advise as advise
+    from penult.pipeline.advising.options import AdviseOptions as AdviseOptions
     from penult.pipeline.backbones import export as export
-    from penult.pipeline.comparing.compare import CompareOptions as CompareOptions
     from penult.pipeline.comparing.compare import compare as compare
+    from penult.pipeline.comparing.options import CompareOptions as CompareOptions
     from penult.pipeline.doctor.diagnosis import diagnose as diagnose
-    from penult.pipeline.extraction.extract import ExtractOptions as ExtractOptions
     from penult.pipeline.extraction.extract import extract as extract
     from penult.pipeline.extraction.job_file import extract_job as extract_job
+    from penult.pipeline.extraction.options import ExtractOptions as ExtractOptions
     from penult.pipeline.fit import fit as fit
     from penult.pipeline.heads.head import Head as Head
     from penult.pipeline.models.bundle import bundle as bundle
     from penult.pipeline.models.model import Model as Model
     from penult.pipeline.models.predict import predict as predict
     from penult.pipeline.report.reporting import report as report
-    from penult.pipeline.reviewing.review import ReviewOptions as ReviewOptions
+    from penult.pipeline.reviewing.options import ReviewOptions as ReviewOptions
     from penult.pipeline.reviewing.review import review as review
     from penult.pipeline.serving.server import serve as serve
     from penult.pipeline.training.options import TrainOptions as TrainOptions
@@ -45,17 +45,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Read by ONNX Runtime when it is loaded: without it, the mere import writes a device id and reports its use.
+# ONNX Runtime reads this when it is imported. Without it, the import writes a device id and sends telemetry.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
-    "AdviseOptions": "penult.pipeline.advising.advise",
+    "AdviseOptions": "penult.pipeline.advising.options",
     "Backbone": "penult.exporters",
-    "CompareOptions": "penult.pipeline.comparing.compare",
-    "ExtractOptions": "penult.pipeline.extraction.extract",
+    "CompareOptions": "penult.pipeline.comparing.options",
+    "ExtractOptions": "penult.pipeline.extraction.options",
     "Head": "penult.pipeline.heads.head",
     "Model": "penult.pipeline.models.model",
-    "ReviewOptions": "penult.pipeline.reviewing.review",
+    "ReviewOptions": "penult.pipeline.reviewing.options",
     "Space": "penult.store",
     "SpaceSpec": "penult.store",
     "Store": "penult.store",
@@ -77,7 +77,7 @@ _HOMES = {
     "train": "penult.pipeline.training.train",
 }
 
-__all__ = sorted([*_HOMES, *errors.__all__])  # noqa: PLE0605 - the names are stated once, above
+__all__ = sorted([*_HOMES, *errors.__all__])  # noqa: PLE0605 - the names are listed above
 
 
 def __getattr__(name: str) -> Any:

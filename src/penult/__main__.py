@@ -1,4 +1,4 @@
-"""`python -m penult` is `penult`."""
+"""Runs the command line as `python -m penult`."""
 
 from penult.pipeline.cli import main
 

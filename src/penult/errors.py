@@ -1,25 +1,25 @@
-"""Every error that penult raises on purpose, so that one ``except PenultError`` catches them all.
+"""All errors that penult raises on purpose. ``except PenultError`` catches every one of them.
 
 ::
 
     PenultError
-    ├── InputError (ValueError)                 what was given cannot be used: no images, one class only, a bad option
+    ├── InputError (ValueError)                 an input cannot be used: no images, a single class, an invalid option
     ├── UnknownNameError (LookupError)          no backbone, head, tap, dataset, space or view has this name
-    ├── MissingFileError (FileNotFoundError)    a file or folder that was named is not there
-    ├── MissingExtraError (ImportError)         an optional library is needed and not installed
+    ├── MissingFileError (FileNotFoundError)    a file or folder does not exist
+    ├── MissingExtraError (ImportError)         an optional library is required and not installed
     ├── ImageError (ValueError)                 one image cannot be decoded
-    ├── ProviderError (RuntimeError)            the asked device cannot be used, and no other is taken in silence
-    ├── EngineError (RuntimeError)              the processes of a cluster cannot do the work
-    ├── BackboneError (ValueError)              a file is no backbone, or not the one that its card says
-    │   └── ExportMismatchError                 an exported network does not give what its source gives
+    ├── ProviderError (RuntimeError)            the requested device cannot be used; penult does not fall back silently
+    ├── EngineError (RuntimeError)              the processes of a cluster failed
+    ├── BackboneError (ValueError)              a file is not a backbone, or does not match its card
+    │   └── ExportMismatchError                 the outputs of an exported network differ from those of its source
     ├── HeadError (ValueError)                  a head cannot be fitted, saved or loaded
-    │   ├── SpaceMismatchError                  features of one space were offered where another's belong
-    │   └── BundleMismatchError                 a bundled model does not give what its head gives
+    │   ├── SpaceMismatchError                  features are from another space than the head was trained on
+    │   └── BundleMismatchError                 the predictions of a bundled model differ from those of its head
     └── StoreError
-        ├── StoreFormatError (ValueError)       no store, one of another version, or made by something else
+        ├── StoreFormatError (ValueError)       a folder is not a store, or a store of another version
         ├── StoreDamagedError (OSError)         committed data is missing or fails its checksum
-        ├── StoreWriteError (OSError)           the disk is full, read-only, or refuses to make data durable
-        └── RowsRefusedError (ValueError)       rows of the wrong width, not finite, or contradicting themselves
+        ├── StoreWriteError (OSError)           the disk is full, read-only, or cannot flush data
+        └── RowsRefusedError (ValueError)       rows have the wrong width, are not finite, or contradict each other
 """
 
 from collections.abc import Iterable
@@ -49,7 +49,7 @@ __all__ = [
 
 
 class PenultError(Exception):
-    """Says what happened, what was expected, and what to do, each a sentence of its own.
+    """States what happened, what was expected, and what to do, each in its own sentence.
 
     >>> str(PenultError("C is -1", expected="a number above 0", remedy="leave C out"))
     'C is -1. Expected: a number above 0. What to do: leave C out.'
@@ -65,15 +65,15 @@ class PenultError(Exception):
 
 
 class InputError(PenultError, ValueError):
-    """What was given cannot be used."""
+    """An input cannot be used."""
 
 
 class UnknownNameError(PenultError, LookupError):
-    """A name that nothing bears."""
+    """A name is not known."""
 
     @classmethod
     def among(cls, kind: str, name: str, names: Iterable[str]) -> Self:
-        """Makes the error for ``name``, with the closest of the known ``names`` as advice.
+        """Returns the error for ``name``, which suggests the closest of the known ``names``.
 
         >>> raise UnknownNameError.among("head", "logistc", ["logistic", "lda"])
         Traceback (most recent call last):
@@ -91,36 +91,36 @@ What to do: did you mean 'logistic'?
 
 
 class MissingFileError(PenultError, FileNotFoundError):
-    """A file or folder that was named is not there."""
+    """A file or folder does not exist."""
 
 
 class MissingExtraError(PenultError, ImportError):
-    """An optional library is needed and not installed."""
+    """An optional library is required and not installed."""
 
     @classmethod
     def of(cls, library: str, extra: str, purpose: str) -> Self:
-        """Makes the error that names the extra which brings ``library``."""
+        """Returns the error that names the extra which installs ``library``."""
         return cls(f"{purpose} needs {library}, which is not installed", remedy=f"pip install 'penult[{extra}]'")
 
 
 class ImageError(PenultError, ValueError):
-    """One image cannot be decoded; its message is the reason in the ledger."""
+    """One image cannot be decoded. The message becomes the reason in the ledger."""
 
 
 class ProviderError(PenultError, RuntimeError):
-    """The asked device cannot be used, and no other is taken in silence."""
+    """The requested device cannot be used. Penult does not fall back to another one silently."""
 
 
 class EngineError(PenultError, RuntimeError):
-    """The processes of a cluster cannot do the work."""
+    """The processes of a cluster failed."""
 
 
 class BackboneError(PenultError, ValueError):
-    """A file is no backbone, or not the one that its card says."""
+    """A file is not a backbone, or does not match its card."""
 
 
 class ExportMismatchError(BackboneError):
-    """An exported network does not give what its source gives."""
+    """The outputs of an exported network differ from those of its source."""
 
 
 class HeadError(PenultError, ValueError):
@@ -128,11 +128,11 @@ class HeadError(PenultError, ValueError):
 
 
 class SpaceMismatchError(HeadError):
-    """Features of one space were offered where another's belong."""
+    """Features are from another space than the head was trained on."""
 
 
 class BundleMismatchError(HeadError):
-    """A bundled model does not give what its head gives."""
+    """The predictions of a bundled model differ from those of its head."""
 
 
 class StoreError(PenultError):
@@ -140,7 +140,7 @@ class StoreError(PenultError):
 
 
 class StoreFormatError(StoreError, ValueError):
-    """No store, one of another version, or made by something else."""
+    """A folder is not a store, or a store of another version."""
 
 
 class StoreDamagedError(StoreError, OSError):
@@ -148,8 +148,8 @@ class StoreDamagedError(StoreError, OSError):
 
 
 class StoreWriteError(StoreError, OSError):
-    """The disk is full, read-only, or refuses to make data durable."""
+    """The disk is full, read-only, or cannot flush data."""
 
 
 class RowsRefusedError(StoreError, ValueError):
-    """Rows of the wrong width, not finite, or contradicting themselves."""
+    """Rows have the wrong width, are not finite, or contradict each other."""

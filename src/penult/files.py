@@ -1,4 +1,4 @@
-"""Puts a file under its name in one step, so that a reader sees the old content or the new and nothing between."""
+"""Writes files atomically: a reader sees either the old or the new content."""
 
 import os
 import tempfile
@@ -8,9 +8,10 @@ __all__ = ["replace_file"]
 
 
 def replace_file(path: Path, data: bytes, *, is_durable: bool = True) -> None:
-    """Writes ``data`` beside ``path`` and renames it; durable files are on the disk when this returns.
+    """Writes ``data`` to a temporary file and renames it to ``path``; with ``is_durable`` the data is on the disk.
 
-    What can be made anew need not be durable: after a power loss such a file may be torn, which its checksum tells.
+    Files that can be made again need not be durable: after a power loss such a file may be damaged, and its checksum
+    shows it.
     """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
     try:

@@ -1,4 +1,4 @@
-"""What penult adds to scikit-learn's pipelines: images as the first step.
+"""A transformer that embeds images, as the first step of a scikit-learn pipeline.
 
 >>> from penult.sklearn import Embedder
 >>> Embedder("efficientnet-lite0")

@@ -1,4 +1,4 @@
-"""Tables as blocks in the catalog: each is named by the SHA-256 of its bytes, so versions share what is equal."""
+"""Stores tables as blocks named by their SHA-256, so that versions of a dataset share equal blocks."""
 
 import zlib
 from collections.abc import Iterable, Iterator
@@ -14,16 +14,16 @@ from penult.store.tables.columns import Kind, kind_of, missing_in
 from penult.store.tables.table import Table
 
 CUT_EVERY, LARGEST = 8_192, 65_536
-"""Rows of a block on average, and at most."""
+"""The average and the largest number of rows in a block."""
 
 _LARGEST_BYTES = 2**30
 
 Contents = dict[str, Any]
-"""Plain data: ``rows``, ``cuts`` (row numbers from 0 to rows), and of each column the kind and the blocks' digests."""
+"""Plain data: ``rows``, ``cuts`` (row numbers from 0 to rows), and the kind and block digests of each column."""
 
 
 def put(connection: Connection, table: Table) -> Contents:
-    """Stores the blocks of ``table`` that are not there yet, and returns where all of them are."""
+    """Stores the new blocks of ``table``, and returns the contents that list all of its blocks."""
     cuts = _cuts(table.keys)
     columns: dict[str, Any] = {}
     for name, kind, values in _columns(table):
@@ -33,7 +33,7 @@ def put(connection: Connection, table: Table) -> Contents:
             digest = sha256(data).digest()
             digests.append(digest.hex())
             if not connection.execute("SELECT 1 FROM blocks WHERE digest = ?", (digest,)).fetchone():
-                # Level 1: labels and paths shrink many times over, and a million rows take a second.
+                # Level 1 already shrinks labels and paths many times, and a million rows take a second.
                 packed = zlib.compress(data, 1)
                 connection.execute("INSERT INTO blocks VALUES (?, ?, ?)", (digest, len(data), packed))
         columns[name] = {"kind": kind, "blocks": digests}
@@ -41,7 +41,7 @@ def put(connection: Connection, table: Table) -> Contents:
 
 
 def get(connection: Connection, contents: Contents) -> Table:
-    """Returns the table at ``contents``; raises ValueError where a block is missing or not what its name says."""
+    """Returns the table of ``contents``; raises ValueError if a block is missing or does not match its digest."""
     cuts: list[int] = contents["cuts"]
     columns: dict[str, NDArray[Any]] = {}
     for name in ["key", "path", *contents["order"]]:
@@ -56,14 +56,14 @@ def get(connection: Connection, contents: Contents) -> Table:
 
 
 def copy(source: Connection, target: Connection, contents: Contents) -> None:
-    """Copies the blocks of ``contents`` from one catalog into another."""
+    """Copies the blocks of ``contents`` from one catalog to another."""
     for digest in sorted(_named(contents)):
         row = source.execute("SELECT digest, size, data FROM blocks WHERE digest = ?", (digest,)).fetchone()
         target.execute("INSERT OR IGNORE INTO blocks VALUES (?, ?, ?)", row)
 
 
 def keep_only(connection: Connection, kept: Iterable[Contents]) -> None:
-    """Deletes the blocks that none of ``kept`` names."""
+    """Deletes the blocks that no contents in ``kept`` list."""
     named = {digest for contents in kept for digest in _named(contents)}
     there = {digest for (digest,) in connection.execute("SELECT digest FROM blocks")}
     connection.executemany("DELETE FROM blocks WHERE digest = ?", ((digest,) for digest in there - named))
@@ -81,9 +81,9 @@ def _columns(table: Table) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _cuts(keys: NDArray[np.uint8]) -> list[int]:
-    """Returns where the blocks begin and end.
+    """Returns the row numbers where blocks start and end.
 
-    A block ends after a row whose key says so, so that rows put in between change their own block and no other.
+    The key of a row decides whether a block ends after it, so rows that are inserted later change only their own block.
     """
     tails = np.ascontiguousarray(keys[:, 14:]).view("<u2")[:, 0]
     cuts = [0]
@@ -102,25 +102,25 @@ def _blocks(connection: Connection, digests: Iterable[str]) -> Iterator[bytes]:
     for digest in digests:
         row = connection.execute("SELECT size, data FROM blocks WHERE digest = ?", (bytes.fromhex(digest),)).fetchone()
         if row is None:
-            raise ValueError("a block of rows is not there")
+            raise ValueError("a block of rows is missing")
         yield _unpacked(row[0], row[1], digest)
 
 
 def _unpacked(size: int, packed: bytes, digest: str) -> bytes:
-    # The size is checked first: a stranger's block must not unpack to more than it says, nor say more than is sane.
+    # Checks the size first: a malicious block must not unpack to more than it states, or state too much.
     if not 0 <= size <= _LARGEST_BYTES:
         raise ValueError(f"a block of rows claims {size} bytes")
     try:
         data = zlib.decompressobj().decompress(packed, size + 1)
     except zlib.error as error:
-        raise ValueError(f"a block of rows cannot be unpacked: {error}") from error
+        raise ValueError(f"a block of rows cannot be decompressed: {error}") from error
     if len(data) != size or sha256(data).hexdigest() != digest:
         raise ValueError("a block of rows fails its checksum")
     return data
 
 
 def encode(values: NDArray[Any] | list[str], kind: Kind) -> bytes:
-    """Returns one column's block as bytes that depend on the values alone."""
+    """Encodes one column's block as bytes that depend only on the values."""
     if kind == "text":
         return _encode_text(list(values))
     column = np.asarray(values)
@@ -131,7 +131,7 @@ def encode(values: NDArray[Any] | list[str], kind: Kind) -> bytes:
 
 
 def decode(data: bytes, kind: Kind, rows: int) -> NDArray[Any]:
-    """Returns the column that ``encode`` made into ``data``, an object array where values are missing."""
+    """Returns the column that ``encode`` encoded, as an object array if values are missing."""
     if kind == "text":
         return _decode_text(data, rows)
     mask_bytes = (rows + 7) // 8
@@ -149,7 +149,7 @@ def decode(data: bytes, kind: Kind, rows: int) -> NDArray[Any]:
 
 
 def _encode_text(values: list[str | None]) -> bytes:
-    # 0 stands for what is missing; the distinct texts follow from 1 on in the order of their first rows.
+    # Code 0 marks a missing value; distinct texts get the codes from 1 on, in the order of their first rows.
     numbers: dict[str | None, int] = {None: 0}
     codes = np.array([numbers.setdefault(value, len(numbers)) for value in values], "<u4")
     del numbers[None]

@@ -1,4 +1,4 @@
-"""The catalog: one SQLite file beside the features, holding all that is known of images except their features."""
+"""The catalog: one SQLite file next to the features, with everything about images except their features."""
 
 from pathlib import Path
 from types import TracebackType
@@ -7,16 +7,15 @@ from typing import Self
 from penult.store.catalog.database import Database
 from penult.store.catalog.datasets import Datasets
 from penult.store.catalog.files import Files
-from penult.store.catalog.heads import Heads
-from penult.store.catalog.jobs import Jobs
 from penult.store.catalog.ledger import Ledger
+from penult.store.catalog.records import Heads, Jobs
 from penult.store.catalog.rescue import Rescue, find_damage, rescue
 
 
 class Catalog:
-    """The tables of one catalog; made at the first opening, and safe to share between threads and processes.
+    """The tables of one catalog, which the first opening makes. Threads and processes may share it.
 
-    Where the file cannot be written it opens for reading, ``readonly`` is true and ``notes`` says why.
+    If the file is not writable, it opens for reading only: ``readonly`` is true and ``notes`` gives the reason.
     """
 
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
@@ -29,7 +28,7 @@ class Catalog:
 
     @property
     def database(self) -> Database:
-        """The open file, for what copies it as a whole."""
+        """The open database, for copying and merging it as a whole."""
         return self._database
 
     @property
@@ -44,23 +43,23 @@ class Catalog:
 
     @property
     def journal_mode(self) -> str:
-        """How the file is journaled: ``wal``, or what the file system allows."""
+        """SQLite's journal mode: ``wal``, or another mode on file systems without it."""
         return self._database.journal_mode
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What about the opening is worth telling: a file system without WAL, a folder that may not be written."""
+        """Sentences on limits found at opening, such as a file system without WAL or a read-only folder."""
         return tuple(self._database.notes)
 
     def find_damage(self) -> list[str]:
-        """Reads everything and returns a sentence for each thing that is not what was written; none is a sound file."""
+        """Reads the whole file and returns one sentence for each damage; an undamaged file has none."""
         return find_damage(self._database)
 
     @staticmethod
     def rescue(path: Path) -> Rescue:
-        """Moves the damaged file at ``path`` aside, and makes a new catalog of what in it passes its checks.
+        """Moves the damaged file at ``path`` aside, and makes a new catalog of its undamaged rows.
 
-        Features are not touched. What is lost comes back by running extract and importing the labels again.
+        Features stay unchanged. To restore lost rows, run extract and import the labels again.
         """
         return rescue(path)
 

@@ -1,4 +1,4 @@
-"""One connection to the catalog's SQLite file: opened as well as the file system allows, its errors translated."""
+"""One connection to the catalog's SQLite file, with the best journal mode that its file system allows."""
 
 import logging
 import os
@@ -14,8 +14,7 @@ from threading import RLock
 from penult.errors import MissingFileError, StoreError, StoreFormatError, StoreWriteError
 from penult.store.catalog import schema
 from penult.store.catalog.sqlite_errors import damaged, is_busy, is_unwritable, reason_of, translated
-from penult.store.files.durable import publish_if_absent, temporary_name
-from penult.store.files.folders import may_be_shared
+from penult.store.files.local import LocalPath, may_be_shared, temporary_name
 
 BUSY_SECONDS = 30.0
 """How long a writer waits for another process's transaction."""
@@ -24,14 +23,14 @@ _log = logging.getLogger(__name__)
 
 
 class Database:
-    """A catalog file, open. Threads may share it: each transaction has it alone."""
+    """An open catalog file. Threads may share it: a lock gives each transaction exclusive use."""
 
     def __init__(self, path: Path, *, readonly: bool) -> None:
         if sqlite3.sqlite_version_info < (3, 37):
             raise StoreError(
-                f"This Python carries SQLite {sqlite3.sqlite_version}",
+                f"This Python contains SQLite {sqlite3.sqlite_version}",
                 expected="3.37 or newer",
-                remedy="a newer Python",
+                remedy="install a newer Python",
             )
         self.path = path
         self.notes: list[str] = []
@@ -52,20 +51,20 @@ class Database:
 
     @property
     def journal_mode(self) -> str:
-        """Says how the file is journaled: ``wal``, or what the file system allows."""
+        """SQLite's journal mode: ``wal``, or another mode on file systems without it."""
         return str(self._connection.execute("PRAGMA journal_mode").fetchone()[0])
 
     @contextmanager
     def writing(self, *, may_wait: bool = False) -> Iterator[sqlite3.Connection]:
-        """Gives the connection inside one durable transaction, which is taken back on any exception.
+        """Yields the connection inside a durable transaction, which any exception rolls back.
 
-        After it, ``on_change`` is told whether others ``may_wait`` for what was changed, since it can be found anew.
+        Then it calls ``on_change``; ``may_wait`` says that the change can be found again and may reach others later.
         """
         if self.readonly:
             raise StoreWriteError(
                 "; ".join(self.notes) or f"{self.path} is open for reading only",
-                expected="a catalog that may be written",
-                remedy="free space if the disk is full, ask its owner for the right to write, or copy the store",
+                expected="a writable catalog",
+                remedy="free space if the disk is full, ask its owner for write permission, or copy the store",
             )
         with self._lock, translated(self.path, BUSY_SECONDS):
             self._connection.execute("BEGIN IMMEDIATE")
@@ -80,7 +79,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Gives the connection with the state of one moment."""
+        """Yields the connection inside a read transaction, which sees the state at one moment."""
         with self._lock, translated(self.path, BUSY_SECONDS):
             if self._connection.in_transaction:
                 yield self._connection
@@ -94,7 +93,7 @@ class Database:
 
     @contextmanager
     def attached(self, others: Mapping[str, Path]) -> Iterator[sqlite3.Connection]:
-        """Gives the connection inside one transaction, with other files under their names; nobody is told of it."""
+        """Yields the connection inside a transaction with other files attached; it does not call ``on_change``."""
         with self._lock, translated(self.path, BUSY_SECONDS):
             for name, path in others.items():
                 self._connection.execute(f"ATTACH DATABASE ? AS {name}", (str(path),))
@@ -111,19 +110,19 @@ class Database:
                     self._connection.execute(f"DETACH DATABASE {name}")
 
     def replace_by(self, source: sqlite3.Connection) -> None:
-        """Makes this file what another one is."""
+        """Replaces the content of this file with that of another database."""
         with self._lock, translated(self.path, BUSY_SECONDS):
             source.backup(self._connection)
 
     def close(self) -> None:
-        """Closes the file; SQLite folds its log into it."""
+        """Closes the file; SQLite merges its log into it."""
         with self._lock:
             self._connection.close()
             if self._copy is not None:
                 self._copy.cleanup()
 
     def __del__(self) -> None:
-        # Newer versions of Python warn of a connection that is left to the garbage collector.
+        # Newer Python versions warn about a connection that the garbage collector closes.
         with suppress(AttributeError, sqlite3.Error):
             self.close()
 
@@ -132,15 +131,15 @@ class Database:
             if self.readonly:
                 raise MissingFileError(f"{self.path} does not exist", remedy="run extract, which makes a catalog")
             if self.path.parent.is_dir() and not os.access(self.path.parent, os.W_OK):
-                self._fall_back("there is none, and none can be made in this folder")
-                return _nothing()
+                self._fall_back("it does not exist, and its folder is read-only")
+                return _empty()
             _create(self.path)
         if not self.path.is_file():
-            raise StoreFormatError(f"{self.path} is no file", expected="a catalog")
+            raise StoreFormatError(f"{self.path} is not a file", expected="a catalog")
         if self.path.stat().st_size == 0:
             raise damaged(self.path, "it is empty")
         if not self.readonly and not self._may_be_written():
-            self._fall_back("the file or its folder may not be written")
+            self._fall_back("the file or its folder is read-only")
         if not self.readonly:
             try:
                 return self._open_writable()
@@ -151,25 +150,27 @@ class Database:
         return self._open_readonly()
 
     def _open_writable(self) -> sqlite3.Connection:
-        # The log's shared memory is of one machine: with it, writers on two would not see each other's locks.
+        # A write-ahead log needs shared memory, so writers on two machines would not see each other's locks.
         wanted = "delete" if may_be_shared(self.path.parent) else "wal"
         connection = connect(self.path, "mode=rw")
         try:
             mode = _ask_for_journal(connection, wanted)
-            # Every commit reaches the disk: a dataset that save() returned is there after a power cut.
+            # Every commit is flushed to disk: a saved dataset survives a power loss.
             connection.execute("PRAGMA synchronous = EXTRA")
         except BaseException:
             connection.close()
             raise
         if mode != wanted:
-            self._note(f"the file system of {self.path} allows no write-ahead log: readers and writers wait in turn")
+            self._note(
+                f"the file system of {self.path} allows no write-ahead log: readers and writers wait for each other"
+            )
         return connection
 
     def _open_readonly(self) -> sqlite3.Connection:
         log = self.path.with_name(self.path.name + "-wal")
         log_is_empty = not log.exists() or log.stat().st_size == 0
-        # Where it may, SQLite tidies up its log and its shared memory at the end. On a medium that cannot be written
-        # it makes no shared memory for a log, and without a log none is needed.
+        # With write permission, SQLite removes its log and its shared memory at the end. On a read-only medium it
+        # cannot make the shared memory; without a log it needs none.
         ways = ["mode=rw"] if self._may_be_written() else ["mode=ro"]
         for way in [*ways, "mode=ro&immutable=1"] if log_is_empty else ways:
             try:
@@ -186,7 +187,7 @@ class Database:
             source = self.path.with_name(self.path.name + suffix)
             if source.exists():
                 shutil.copyfile(source, Path(self._copy.name) / source.name)
-        self._note(f"{self.path} is read from a copy")
+        self._note(f"{self.path} is read from a temporary copy")
         return connect(Path(self._copy.name) / self.path.name, "mode=rw")
 
     def _may_be_written(self) -> bool:
@@ -208,7 +209,7 @@ class Database:
 
 
 def connect(path: Path, options: str) -> sqlite3.Connection:
-    """Opens an SQLite file with what every catalog needs, and sees that it can be read."""
+    """Opens an SQLite file with the settings of a catalog, and checks that it is readable."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?{options}",
         uri=True,
@@ -216,7 +217,7 @@ def connect(path: Path, options: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
-    # A damaged text must reach the check of its seal instead of failing in the driver.
+    # A damaged text must fail its row's checksum, not the decoding in the driver.
     connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
     try:
         for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "cache_size = -65536", "mmap_size = 0"):
@@ -234,21 +235,21 @@ def _ask_for_journal(connection: sqlite3.Connection, mode: str) -> str:
         try:
             return str(connection.execute(f"PRAGMA journal_mode = {mode}").fetchone()[0])
         except sqlite3.OperationalError as error:
-            # The busy timeout does not cover this statement when two processes open a new file at once.
+            # The busy timeout does not apply to this statement when two processes open a new file at once.
             if not is_busy(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
 
 
-def _nothing() -> sqlite3.Connection:
-    """Returns an empty catalog in memory, for a store that was left without one on a medium that cannot be written."""
+def _empty() -> sqlite3.Connection:
+    """Returns an empty catalog in memory, for a store without a catalog on a read-only medium."""
     connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     schema.migrate(connection)
     return connection
 
 
 def _create(path: Path) -> None:
-    """Makes an empty catalog under another name and links it into place, so that a half-made one is never seen."""
+    """Makes an empty catalog under a temporary name and then publishes it, so that nobody opens an incomplete one."""
     draft = temporary_name(path.parent, ".sqlite.tmp")
     try:
         connection = sqlite3.connect(draft, isolation_level=None)
@@ -256,6 +257,6 @@ def _create(path: Path) -> None:
             schema.migrate(connection)
         finally:
             connection.close()
-        publish_if_absent(draft, path)
+        LocalPath(path).publish_if_absent(draft)
     finally:
         draft.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Datasets: named tables of samples whose versions never change; labels live here and nowhere else."""
+"""Datasets: named tables of samples with immutable versions; the only place where labels are stored."""
 
 import json
 from dataclasses import dataclass
@@ -9,8 +9,7 @@ from typing import Any
 from penult.errors import InputError, UnknownNameError
 from penult.store.catalog import blocks
 from penult.store.catalog.database import Database
-from penult.store.catalog.jobs import now
-from penult.store.catalog.seals import row_seal
+from penult.store.catalog.rows import now, row_seal
 from penult.store.catalog.sqlite_errors import damaged
 from penult.store.tables.differences import Difference, difference
 from penult.store.tables.table import Table
@@ -18,7 +17,7 @@ from penult.store.tables.table import Table
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dataset(Table):
-    """One version of a named table; ``digest`` is the same for the same content."""
+    """One version of a named table; equal content has an equal ``digest``."""
 
     name: str
     version: int
@@ -28,7 +27,7 @@ class Dataset(Table):
 
 @dataclass(frozen=True)
 class Version:
-    """What is known of a version without loading it."""
+    """The description of a version, without its rows."""
 
     name: str
     version: int
@@ -46,12 +45,12 @@ class Datasets:
         self._database = database
 
     def save(self, name: str, table: Table) -> Dataset:
-        """Keeps ``table`` as the newest version of ``name``, unless the newest already says the same.
+        """Saves ``table`` as a new version of ``name``, unless the newest version is equal to it.
 
-        The order of the rows is content, the order of the columns is not. What versions share is kept once.
+        The order of the rows matters for equality; the order of the columns does not. Versions share equal blocks.
         """
         if not name or not name.isprintable():
-            raise InputError(f"A dataset cannot be called {name!r}", expected="a name of printable characters")
+            raise InputError(f"{name!r} is not a valid name for a dataset", expected="one or more printable characters")
         with self._database.writing() as connection:
             contents = blocks.put(connection, table)
             digest = sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
@@ -59,7 +58,7 @@ class Datasets:
             if history and not history[-1].is_removed and history[-1].digest == digest:
                 return _dataset(table, history[-1])
             number, created = len(history) + 1, now()
-            # Written beside the digest, which sorts them: columns come back in the order in which they were given.
+            # Stored separately, because the digest sorts the columns; loading restores the given order.
             text = json.dumps(contents | {"order": list(table.columns)})
             connection.execute(
                 "INSERT OR REPLACE INTO datasets VALUES (?, ?, ?)", (name, number, row_seal(name, number))
@@ -69,7 +68,7 @@ class Datasets:
         return _dataset(table, Version(name, number, created, digest, False, len(table), tuple(table.columns)))
 
     def load(self, name: str, version: int | None = None) -> Dataset:
-        """Returns one version of a dataset, the newest unless told; every byte is checked against its digest."""
+        """Loads one version of a dataset, by default the newest, and verifies every byte."""
         with self._database.reading() as connection:
             known = self._find(connection, name, version)
             text = connection.execute(
@@ -82,19 +81,19 @@ class Datasets:
         return _dataset(table, known)
 
     def names(self) -> list[str]:
-        """Returns the names of the datasets that have a version left."""
+        """Returns the names of the datasets that have at least one version."""
         with self._database.reading() as connection:
             rows = connection.execute("SELECT name, newest, seal FROM datasets ORDER BY name").fetchall()
             if any(seal != row_seal(name, newest) for name, newest, seal in rows):
                 raise damaged(self._database.path, "the row of a dataset fails its checksum")
             names = [name for name, _, _ in rows]
             if {name for (name,) in connection.execute("SELECT DISTINCT name FROM versions")} - set(names):
-                raise damaged(self._database.path, "versions of a dataset are there, and the dataset is not")
+                raise damaged(self._database.path, "there are versions of a dataset whose own row is missing")
             histories = [self._history(connection, name) for name in names]
         return [versions[0].name for versions in histories if not all(version.is_removed for version in versions)]
 
     def versions(self, name: str) -> list[Version]:
-        """Returns what is known of every version of a dataset that was not removed, oldest first."""
+        """Returns the descriptions of the versions of a dataset that were not removed, oldest first."""
         with self._database.reading() as connection:
             left = [version for version in self._history(connection, name) if not version.is_removed]
         if not left:
@@ -102,11 +101,11 @@ class Datasets:
         return left
 
     def diff(self, name: str, old: int, new: int) -> Difference:
-        """Returns what changed from one version to another."""
+        """Returns the changes from one version to another."""
         return difference(self.load(name, old), self.load(name, new))
 
     def remove(self, name: str, version: int | None = None) -> None:
-        """Removes one version, or all of them; their numbers are not given to others later."""
+        """Removes one version, or all of them; later versions do not reuse their numbers."""
         with self._database.writing() as connection:
             self._find(connection, name, version)
             for known in self._history(connection, name):
@@ -128,7 +127,7 @@ class Datasets:
         return left[max(left) if version is None else version]
 
     def _history(self, connection: Connection, name: str) -> list[Version]:
-        """Returns all versions ever made, in order, after checking that none of them vanished."""
+        """Returns all versions that were ever saved, in order; raises an error if one is missing."""
         found = connection.execute("SELECT newest, seal FROM datasets WHERE name = ?", (name,)).fetchone()
         if found and found[1] != row_seal(name, found[0]):
             raise damaged(self._database.path, f"the row of dataset {name!r} fails its checksum")
@@ -138,7 +137,7 @@ class Datasets:
             (name,),
         ).fetchall()
         if [row[1] for row in rows] != list(range(1, newest + 1)):
-            raise damaged(self._database.path, f"a version of dataset {name!r} is not there")
+            raise damaged(self._database.path, f"a version of dataset {name!r} is missing")
         return [self._version(*row) for row in rows]
 
     def _version(self, *row: Any) -> Version:

@@ -1,4 +1,4 @@
-"""The files seen, so that a job over a million unchanged images neither opens nor hashes one of them."""
+"""The files that were read before, so that a later job skips unchanged images without opening them."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,14 +6,13 @@ from itertools import islice
 from typing import NamedTuple, Protocol
 
 from penult.store.catalog.database import Database
-from penult.store.catalog.paths import BLOCK, loaded_path, rows_at, scan, stored_path
-from penult.store.catalog.seals import file_seal, text_bytes
+from penult.store.catalog.rows import BLOCK, file_seal, loaded_path, rows_at, scan, stored_path, text_bytes
 from penult.store.keys import key_array
 from penult.store.tables.table import Table
 
 
 class FileStat(NamedTuple):
-    """What the file system says of a file without opening it; a tuple, because a job makes one for every file."""
+    """The path, size and change time of a file; a tuple, because a job makes one for every file."""
 
     path: str
     size: int
@@ -21,23 +20,23 @@ class FileStat(NamedTuple):
 
 
 class Stat(Protocol):
-    """What bears the three that a FileStat bears."""
+    """Any object with the fields of a FileStat."""
 
     @property
     def path(self) -> str:
-        """The file's name, as it is recorded."""
+        """The path under which the file is recorded."""
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """The size in bytes."""
 
     @property
     def mtime_ns(self) -> int:
-        """When it was changed."""
+        """The time of the last change, in nanoseconds."""
 
 
 class SeenFile(NamedTuple):
-    """A file that was read once, and the key of what it held."""
+    """A file that was read, and the key of its content."""
 
     path: str
     size: int
@@ -56,9 +55,9 @@ class Files:
             return int(connection.execute("SELECT count(*) FROM files").fetchone()[0])
 
     def known(self, stats: Sequence[Stat]) -> list[bytes | None]:
-        """Returns the key of each file that has the size and time of change it had when recorded, else None.
+        """Returns the key of each file whose size and change time are the recorded ones, else None.
 
-        A change that leaves both as they were goes unseen; only hashing the file again would notice it.
+        It misses a change that keeps both; only hashing the file again would find it.
         """
         keys: list[bytes | None] = []
         for start in range(0, len(stats), BLOCK):
@@ -77,10 +76,10 @@ class Files:
         return keys
 
     def record(self, rows: Iterable[SeenFile]) -> None:
-        """Remembers files and their keys, in place of what was known of these paths."""
+        """Records files and their keys; replaces earlier records of their paths."""
         remaining = iter(rows)
         while block := list(islice(remaining, BLOCK)):
-            # In the order of the index, so that each of its pages is written once.
+            # In index order, so that each page of the index is written once.
             block.sort(key=lambda row: text_bytes(row.path))
             stored = [(stored_path(row.path), row.size, row.mtime_ns, row.key, file_seal(*row)) for row in block]
             with self._database.writing(may_wait=True) as connection:
@@ -91,18 +90,18 @@ class Files:
                 )
 
     def forget(self, paths: Iterable[str]) -> None:
-        """Drops what is known of ``paths``, so that the next job reads these files again."""
+        """Removes the records of ``paths``, so that the next job reads these files again."""
         with self._database.writing(may_wait=True) as connection:
             connection.executemany("DELETE FROM files WHERE path = ?", ((stored_path(path),) for path in paths))
 
     def table(self, folder: str | None = None) -> Table:
-        """Returns the seen files, or those below ``folder``, as a table without further columns."""
+        """Returns the recorded files, or those below ``folder``, as a table of keys and paths."""
         start = None if folder is None else folder.rstrip("/\\") + os.sep
         rows = [row for row in self.all() if start is None or row.path.startswith(start)]
         return Table(key_array(row.key for row in rows), tuple(row.path for row in rows))
 
     def all(self) -> Iterator[SeenFile]:
-        """Yields the seen files in the order of their paths; a damaged row is left out, as if its file were new."""
+        """Yields the recorded files in path order; skips a damaged row, as if its file were new."""
         for stored, size, mtime_ns, key, seal in scan(self._database, "files", "size, mtime_ns, key, seal"):
             row = SeenFile(loaded_path(stored), size, mtime_ns, key)
             if seal == file_seal(*row):

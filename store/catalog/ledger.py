@@ -1,4 +1,4 @@
-"""The ledger: images that could not be used, why, and when that was first and last seen."""
+"""The ledger: images that could not be used, with the reason and the times of the first and last failure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,9 +6,7 @@ from itertools import islice
 
 from penult.store.catalog.database import Database
 from penult.store.catalog.files import Stat
-from penult.store.catalog.jobs import now
-from penult.store.catalog.paths import BLOCK, loaded_path, rows_at, scan, stored_path
-from penult.store.catalog.seals import row_seal
+from penult.store.catalog.rows import BLOCK, loaded_path, now, row_seal, rows_at, scan, stored_path
 from penult.store.catalog.sqlite_errors import damaged
 
 _COLUMNS = "size, mtime_ns, reason, first_seen, last_seen, seal"
@@ -16,7 +14,7 @@ _COLUMNS = "size, mtime_ns, reason, first_seen, last_seen, seal"
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An image that could not be used just now, and the reason."""
+    """An image that could not be used, and the reason."""
 
     path: str
     size: int
@@ -26,7 +24,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class LedgerRow:
-    """A failure as the ledger keeps it; the times are UTC in ISO 8601."""
+    """A failure as the ledger stores it; the times are UTC in ISO 8601."""
 
     path: str
     size: int
@@ -37,7 +35,7 @@ class LedgerRow:
 
 
 class Ledger:
-    """The table of failures, one row for each path."""
+    """The table of failures, with one row for each path."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -47,7 +45,7 @@ class Ledger:
             return int(connection.execute("SELECT count(*) FROM ledger").fetchone()[0])
 
     def record(self, failures: Iterable[Failure]) -> int:
-        """Enters failures; a path that has a row keeps its first sight. Returns how many rows are new."""
+        """Records failures and returns the number of new rows; a known path keeps its first time."""
         moment = now()
         remaining, new = iter(failures), 0
         while block := list({failure.path: failure for failure in islice(remaining, BLOCK)}.values()):
@@ -62,7 +60,7 @@ class Ledger:
         return new
 
     def known(self, stats: Sequence[Stat]) -> list[str | None]:
-        """Returns the reason for each file that failed before and has not changed since, else None."""
+        """Returns the reason for each file that failed before and is unchanged since, else None."""
         with self._database.reading() as connection:
             if not connection.execute("SELECT EXISTS (SELECT 1 FROM ledger)").fetchone()[0]:
                 return [None] * len(stats)
@@ -80,7 +78,7 @@ class Ledger:
         return reasons
 
     def failures(self) -> list[LedgerRow]:
-        """Returns all rows in the order of their paths."""
+        """Returns all rows in path order."""
         rows = []
         for stored, *values in scan(self._database, "ledger", _COLUMNS):
             row = LedgerRow(loaded_path(stored), *values[:-1])
@@ -90,7 +88,7 @@ class Ledger:
         return rows
 
     def forget(self, paths: Iterable[str]) -> None:
-        """Drops the rows of ``paths``: these images can be used now, or are to be tried again."""
+        """Removes the rows of ``paths``, for images that can be used now or should be tried again."""
         with self._database.writing(may_wait=True) as connection:
             connection.executemany("DELETE FROM ledger WHERE path = ?", ((stored_path(path),) for path in paths))
 

@@ -1,4 +1,4 @@
-"""Bringing together two catalogs that were made from one: what another process has changed is changed here as well."""
+"""Merges two catalogs that started as copies of one: applies another process's changes to this one."""
 
 import json
 import secrets
@@ -21,28 +21,28 @@ KEYS = {
     "datasets": ("name",),
     "versions": ("name", "version"),
 }
-"""What names a row of each table."""
+"""The primary key of each table."""
 
 
 class ConflictError(Exception):
-    """Both have made something, and only one of them can stand."""
+    """Two processes made changes that exclude each other."""
 
 
 def back_up(database: Database, path: Path) -> None:
-    """Writes a copy of the whole catalog, as it is at this moment."""
+    """Writes a copy of the whole catalog at this moment."""
     path.unlink(missing_ok=True)
     with closing(connect(path, "mode=rwc")) as target, database.reading() as source:
         source.backup(target)
 
 
 def restore(database: Database, path: Path) -> None:
-    """Makes the catalog what another file is."""
+    """Replaces the content of the catalog with that of a file."""
     with closing(connect(path, "mode=ro")) as source:
         database.replace_by(source)
 
 
 def skip_numbers(database: Database) -> None:
-    """Has new jobs numbered by the time and by chance, so that no two processes give one number."""
+    """Makes new jobs start at a number from the time and a random number, so that no two processes share one."""
     with database.writing(may_wait=True) as connection:
         last = connection.execute("SELECT max(id) FROM jobs").fetchone()[0] or 0
         number = max(last, time.time_ns() // 1000) + secrets.randbelow(1 << 24)
@@ -51,10 +51,10 @@ def skip_numbers(database: Database) -> None:
 
 
 def merge(database: Database, base: Path, theirs: Path) -> None:
-    """Does here what another process did from ``base`` to ``theirs``.
+    """Applies the changes from ``base`` to ``theirs`` to the catalog.
 
-    Of files, failures and heads that both have changed, this process's stand, as if it had come last. A version of a
-    dataset that both have made, with different content, is a `ConflictError`, and nothing is changed.
+    If both processes changed a file, failure or head, this process's row wins, as if it had come last. If both saved
+    the same version of a dataset with different content, it raises `ConflictError` and changes nothing.
     """
     with database.attached({"base": base, "theirs": theirs}) as connection:
         for table, keys in KEYS.items():
@@ -76,7 +76,7 @@ def _merge_table(connection: Connection, table: str, keys: tuple[str, ...]) -> N
             merged = _agreed(table, dict(zip(columns, ours, strict=True)), dict(zip(columns, row, strict=True)))
             connection.execute(put, list(merged.values()))
     if table == "blocks":
-        return  # which go with the last version that names them
+        return  # blocks are deleted with the last version that lists them
     went = f"SELECT {named} FROM base.{table} EXCEPT SELECT {named} FROM theirs.{table}"  # noqa: S608 - our own names
     for name in connection.execute(went).fetchall():
         ours, old = _rows_of(connection, table, keys, name)
@@ -85,7 +85,7 @@ def _merge_table(connection: Connection, table: str, keys: tuple[str, ...]) -> N
 
 
 def _rows_of(connection: Connection, table: str, keys: tuple[str, ...], name: Sequence[Any]) -> tuple[Any, Any]:
-    """Returns the row of a name in this process's catalog, and in the base; None where there is none."""
+    """Returns the row of a key in this process's catalog and in the base, None if it is missing."""
     where = _are(keys)
     ours = connection.execute(f"SELECT * FROM main.{table} WHERE {where}", name).fetchone()  # noqa: S608 - our own names
     old = connection.execute(f"SELECT * FROM base.{table} WHERE {where}", name).fetchone()  # noqa: S608 - our own names
@@ -97,7 +97,7 @@ def _are(keys: tuple[str, ...]) -> str:
 
 
 def _agreed(table: str, ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
-    """Returns the row that stands where both have changed one."""
+    """Returns the row to keep after both processes changed it."""
     if (
         table == "versions"
         and None not in (ours["contents"], theirs["contents"])

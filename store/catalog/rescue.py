@@ -1,4 +1,4 @@
-"""What is left of a damaged catalog: finds all that fails its checksum, and carries the rest into a new one."""
+"""Rescues a damaged catalog: finds the rows that fail their checksums, and copies the others to a new catalog."""
 
 import json
 import sqlite3
@@ -12,8 +12,7 @@ from typing import Any
 
 from penult.store.catalog import blocks
 from penult.store.catalog.database import Database, connect
-from penult.store.catalog.paths import BLOCK, loaded_path
-from penult.store.catalog.seals import file_seal, row_seal
+from penult.store.catalog.rows import BLOCK, file_seal, loaded_path, row_seal
 
 _COLUMNS = {
     "files": ("path", "size", "mtime_ns", "key"),
@@ -24,13 +23,13 @@ _COLUMNS = {
     "versions": ("name", "version", "created", "digest", "contents"),
 }
 
-# The latter where SQLite's own message holds a damaged name.
+# UnicodeDecodeError occurs when SQLite's own message contains a damaged name.
 UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)
 
 
 @dataclass(frozen=True)
 class Rescue:
-    """What became of a damaged catalog: where it lies now, the rows carried over, and what could not be."""
+    """The result: the new path of the damaged file, the number of copied rows by table, and sentences on the losses."""
 
     aside: Path
     kept: dict[str, int]
@@ -38,12 +37,12 @@ class Rescue:
 
 
 def find_damage(database: Database) -> list[str]:
-    """Reads the whole catalog and returns a sentence for everything that is not what was written."""
+    """Reads the whole catalog and returns one sentence for each damage."""
     found: list[str] = []
     with database.reading() as connection:
         try:
             check = connection.execute("PRAGMA integrity_check(20)").fetchall()
-            found += [f"SQLite finds: {line}" for (line,) in check if line != "ok"]
+            found += [f"SQLite reports: {line}" for (line,) in check if line != "ok"]
         except UNREADABLE as error:
             found.append(f"SQLite cannot read the file: {error}")
         for table in _COLUMNS:
@@ -55,9 +54,9 @@ def find_damage(database: Database) -> list[str]:
 
 
 def rescue(path: Path) -> Rescue:
-    """Moves a damaged catalog aside and makes a new one of all its rows that pass their checks.
+    """Moves a damaged catalog aside, and makes a new one of the rows that pass their checks.
 
-    Nobody else may have the catalog open meanwhile.
+    No other process may have the catalog open.
     """
     aside = _move_aside(path)
     lost: list[str] = []
@@ -69,7 +68,7 @@ def rescue(path: Path) -> Rescue:
                 kept[table] = _carry(source, database, table, lost.append)
             _fill_gaps(database, lost.append)
     except UNREADABLE as error:
-        lost.append(f"nothing of the file can be read: {error}")
+        lost.append(f"the file cannot be read: {error}")
     finally:
         database.close()
     return Rescue(aside, kept, tuple(lost))
@@ -79,7 +78,7 @@ def _move_aside(path: Path) -> Path:
     number = 1
     while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
-    # The log first: without it the file lacks what was committed last, and with it under another name nothing is lost.
+    # Moves the log first: the file needs its log for the last commits, and keeps it if this is interrupted.
     for suffix in ("-wal", ""):
         source = path.with_name(path.name + suffix)
         if source.exists():
@@ -89,7 +88,7 @@ def _move_aside(path: Path) -> Path:
 
 
 def _sound_rows(connection: Connection, table: str, complain: Callable[[str], None]) -> Iterator[tuple[Any, ...]]:
-    """Yields the rows that pass their checks; past a page that cannot be read, it goes on from the other end."""
+    """Yields the rows that pass their checks; after an unreadable page it continues from the other end."""
     columns = _COLUMNS[table]
     wrong = 0
     for direction in ("ASC", "DESC"):
@@ -143,7 +142,7 @@ def _check_blocks(connection: Connection, values: tuple[Any, ...], complain: Cal
 
 
 def _fill_gaps(database: Database, complain: Callable[[str], None]) -> None:
-    """Marks the versions that are gone as removed, so that their numbers are not given to others."""
+    """Marks lost versions as removed, so that later versions do not reuse their numbers."""
     with database.writing() as connection:
         newest = dict(connection.execute("SELECT name, newest FROM datasets"))
         there = set(connection.execute("SELECT name, version FROM versions"))

@@ -1,4 +1,4 @@
-"""The catalog's tables and how an older catalog becomes one of today."""
+"""The tables of the catalog, and the migration of an older catalog."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -9,19 +9,19 @@ from pathlib import Path
 from penult.errors import StoreFormatError
 
 APPLICATION_ID = 0x50454E55
-"""``PENU`` in the header of the SQLite file, where ``file`` and we look for it."""
+"""``PENU`` in the header of the SQLite file, where the ``file`` command finds it too."""
 
 MIGRATIONS: tuple[str, ...] = ("catalog_1.sql",)
-"""The scripts, in order: the n-th makes version n out of version n - 1. Published ones are never edited."""
+"""The scripts in order: the n-th migrates version n - 1 to version n. A published script is never edited."""
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Brings the catalog to the newest version in one transaction; does nothing where it is there already."""
+    """Migrates the catalog to the newest version in one transaction, if it is older."""
     if version_of(connection) == len(MIGRATIONS):
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        # Read again: another process may have migrated while this one waited for the lock.
+        # Reads the version again: another process may have migrated while this one waited for the lock.
         for number, name in enumerate(MIGRATIONS[version_of(connection) :], start=version_of(connection) + 1):
             for statement in _statements(name):
                 connection.execute(statement)
@@ -34,9 +34,9 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 
 def check(connection: sqlite3.Connection, path: Path) -> None:
-    """Raises StoreFormatError unless the file is a catalog of a version that this code knows."""
+    """Raises StoreFormatError unless the file is a catalog of a known version."""
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise StoreFormatError(f"{path} is an SQLite file of something else", expected="a catalog that penult made")
+        raise StoreFormatError(f"{path} is an SQLite file of another program", expected="a catalog that penult made")
     version = version_of(connection)
     if version > len(MIGRATIONS):
         raise StoreFormatError(
@@ -45,33 +45,33 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
             remedy="upgrade penult on this machine",
         )
     if version < 1:
-        raise StoreFormatError(f"{path} has no version of the catalog", expected=f"1 to {len(MIGRATIONS)}")
+        raise StoreFormatError(f"{path} has no catalog version", expected=f"1 to {len(MIGRATIONS)}")
     found = dict(_objects(connection))
-    # A trigger or view that a stranger put there would act in our own statements.
+    # A trigger or view from elsewhere would run inside our own statements.
     alien = sorted(name for kind, name in found if kind in {"trigger", "view"})
     if alien or any(found.get(known) != sql for known, sql in expected(version).items()):
         raise StoreFormatError(
             f"The tables of {path} are not those of a catalog of version {version}"
-            + (f": it carries {', '.join(alien)}" if alien else ""),
+            + (f": it contains {', '.join(alien)}" if alien else ""),
             expected="a catalog that only penult has changed",
-            remedy="set it aside and run extract again; features are safe, datasets come back from their exports",
+            remedy="move it aside, run extract again, and import the datasets from their exports; features are safe",
         )
 
 
 def version_of(connection: sqlite3.Connection) -> int:
-    """Returns the version that the file states, 0 for a new file."""
+    """Returns the version of the file, 0 for a new one."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 @cache
 def script(name: str) -> str:
-    """Returns the text of a migration."""
+    """Returns the text of a migration script."""
     return (files("penult.store.catalog") / name).read_text(encoding="utf-8")
 
 
 @cache
 def expected(version: int) -> dict[tuple[str, str], str]:
-    """Returns the tables of a version, each with the statement that makes it."""
+    """Returns the tables of a version and the statement that creates each."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
         for name in MIGRATIONS[:version]:

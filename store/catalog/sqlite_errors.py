@@ -1,4 +1,4 @@
-"""The errors of SQLite in penult's words: what is damaged, who holds the file, and why it cannot be written."""
+"""Translates SQLite's errors into penult's: damaged file, busy file, or file that cannot be written."""
 
 import shutil
 import sqlite3
@@ -25,49 +25,51 @@ _UNWRITABLE = {
 
 @contextmanager
 def translated(path: Path, waited_seconds: float) -> Iterator[None]:
-    """Turns the errors of SQLite into those of penult; a writer waits so long for another process."""
+    """Turns SQLite's errors into penult's; ``waited_seconds`` is the busy timeout for the message."""
     try:
         yield
-    except UnicodeDecodeError as error:  # SQLite's own message, with a damaged name in it
-        raise damaged(path, "a name in it is no text") from error
+    except UnicodeDecodeError as error:  # SQLite's own message contains a damaged name
+        raise damaged(path, "a name in it is not valid text") from error
     except sqlite3.Error as error:
         if _DAMAGED & {_code(error), _code(error) & 0xFF}:
             raise damaged(path, str(error)) from error
         if is_busy(error):
             raise StoreWriteError(
-                f"Another process has held {path} for more than {waited_seconds:g} s", remedy="wait for it, or end it"
+                f"Another process has locked {path} for more than {waited_seconds:g} s",
+                remedy="wait for it, or end it",
             ) from error
         if is_unwritable(error):
             raise StoreWriteError(
-                f"{path} cannot be written: {reason_of(path, error)}", remedy="free space, or check who may write there"
+                f"{path} cannot be written: {reason_of(path, error)}",
+                remedy="free some space, or check the permissions",
             ) from error
         raise
 
 
 def damaged(path: Path, what: str) -> StoreDamagedError:
-    """Makes the error for a catalog whose contents are not what was written."""
+    """Returns the error for a damaged catalog."""
     return StoreDamagedError(
         f"The catalog {path} is damaged: {what}",
-        expected="a whole SQLite file",
+        expected="an undamaged SQLite file",
         remedy="the features are safe: move the catalog aside, run extract again, and import the datasets again "
         "from their exports or label files",
     )
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Whether another process or thread is in the way."""
+    """Whether another process or thread has locked the file."""
     return _code(error) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
 def is_unwritable(error: sqlite3.Error) -> bool:
-    """Whether the file or its disk takes nothing."""
+    """Whether the file or its disk is not writable."""
     return _code(error) & 0xFF in _UNWRITABLE
 
 
 def reason_of(path: Path, error: sqlite3.Error) -> str:
-    """Returns why a file takes nothing.
+    """Returns why a file cannot be written.
 
-    SQLite calls a full disk "disk I/O error" where it was its shared memory that found no room.
+    SQLite reports "disk I/O error" for a full disk if its shared memory did not fit.
     """
     is_full = path.parent.is_dir() and shutil.disk_usage(path.parent).free < ROOM_BYTES
     return "no space is left on its disk" if is_full else str(error)

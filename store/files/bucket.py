@@ -1,24 +1,30 @@
-"""Object storage, reached through fsspec: the few operations that a store asks of it, and its errors in words."""
+"""A store's files in object storage, through fsspec."""
 
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from uuid import uuid4
 
 from penult.errors import InputError, MissingExtraError, PenultError, StoreError, StoreWriteError
+from penult.files import replace_file
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
-"""Which extra of penult brings what a scheme needs."""
+"""The extra of penult that each URL scheme needs."""
 
 EXCLUSIVE = {*EXTRAS, "memory"}
-"""Where fsspec is known to put an object only if there is none of its name, in one step."""
+"""The schemes for which fsspec can create an object only if its name is free, in one step."""
 
-_memory_turn = threading.Lock()
+FIRST_BYTES = 1 << 19
+AHEAD_BYTES = 1 << 23
+
+_memory_lock = threading.Lock()
 
 
 class Bucket:
-    """One place of an object storage, from a root down. Threads may share it."""
+    """The objects below one root of an object storage. Threads may share it."""
 
     def __init__(self, system: Any, url: str, root: str) -> None:
         self._system, self.url, self.root = system, url, root
@@ -27,7 +33,7 @@ class Bucket:
 
     @classmethod
     def at(cls, url: str) -> Self:
-        """Returns the place that a URL names, without asking for it yet."""
+        """Returns the bucket at a URL, without connecting to it yet."""
         try:
             from fsspec.core import url_to_fs
         except ImportError:
@@ -37,13 +43,13 @@ class Bucket:
             system, root = url_to_fs(url, use_listings_cache=False)
         except ImportError as error:
             raise MissingExtraError.of(str(error), EXTRAS.get(scheme, "remote"), f"A store at {url}") from error
-        except Exception as error:  # each file system has errors of its own
+        except Exception as error:  # each file system raises its own errors
             raise InputError(
-                f"{url} names no place for a store: {error}", expected="such as s3://bucket/name"
+                f"{url} is not a valid address for a store: {error}", expected="an address such as s3://bucket/name"
             ) from error
         root = str(root).rstrip("/")
         if not root.strip("/"):
-            raise InputError(f"{url} names no place for a store", expected="a bucket, such as s3://bucket/name")
+            raise InputError(f"{url} is not a valid address for a store", expected="a bucket, such as s3://bucket/name")
         return cls(system, f"{scheme}://{root.lstrip('/')}", root)
 
     def url_of(self, key: str) -> str:
@@ -51,7 +57,7 @@ class Bucket:
         return self.url + key[len(self.root) :]
 
     def names(self, key: str) -> list[str]:
-        """Lists what lies directly below ``key``, in no order; none where nothing does."""
+        """Lists the names directly below ``key``, in no order."""
         with self._asking(key):
             try:
                 listed = self._system.ls(key, detail=True)
@@ -62,103 +68,56 @@ class Bucket:
         return [name for name in found if name]
 
     def size(self, key: str) -> int:
-        """Returns the bytes of an object that never changes; a missing one is a ``FileNotFoundError``."""
+        """Returns the size of an object that never changes; raises ``FileNotFoundError`` if it is missing."""
         if key not in self._sizes:
             with self._asking(key):
                 self._sizes[key] = int(self._system.size(key))
         return self._sizes[key]
 
     def changed(self, key: str) -> float:
-        """Returns when an object was put there, in seconds since 1970."""
+        """Returns when an object was written, in seconds since 1970."""
         with self._asking(key):
             return float(self._system.modified(key).timestamp())
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        """Fetches an object or a part of it; a missing one is a ``FileNotFoundError``."""
+        """Downloads an object or a range of it; raises ``FileNotFoundError`` if it is missing."""
         part = {} if end is None else {"start": start, "end": end}
         with self._asking(key):
             return bytes(self._system.cat_file(key, **part))
 
     def read_many(self, key: str, size: int, starts: Sequence[int]) -> list[bytes]:
-        """Fetches many parts of one size at once."""
+        """Downloads many ranges of one size in parallel."""
         with self._asking(key):
             ends = [start + size for start in starts]
             found = self._system.cat_ranges([key] * len(starts), list(starts), ends, on_error="raise")
         return [bytes(data) for data in found]
 
     def fetch(self, key: str, file: Path) -> None:
-        """Fetches an object into a file."""
+        """Downloads an object into a file."""
         with self._asking(key):
             self._system.get_file(key, str(file))
 
     def put(self, key: str, file: Path) -> None:
-        """Puts a whole file, in place of an object of that name; nobody ever sees a part of it."""
+        """Uploads a file and replaces any object of that name; readers never see a part of it."""
         with self._asking(key, is_writing=True):
             self._system.put_file(str(file), key)
         self._sizes[key] = file.stat().st_size
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Puts an object unless there is one of that name, and says whether it is this one that is there now.
+        """Creates an object unless its name is taken; returns whether the object is this one.
 
-        Of many who try at once, with different data, one succeeds.
+        Of several writers with different data, exactly one succeeds.
         """
         self._require_exclusive()
         return self._create(key, data)
 
-    def _create(self, key: str, data: bytes) -> bool:
-        try:
-            with self._asking(key, is_writing=True), self._one_at_a_time():
-                self._system.pipe_file(key, data, mode="create")
-        except (PenultError, OSError) as error:
-            # Whatever it says, what is there tells more: an answer may be lost on its way, and asked for again.
-            try:
-                return self.read(key) == data
-            except (StoreError, FileNotFoundError):
-                raise error from None
-        return True
-
-    def _one_at_a_time(self) -> Any:
-        # In memory, to look and to put are two steps.
-        return _memory_turn if scheme_of(self.url) == "memory" else nullcontext()
-
     def make_witness(self, key: str, data: bytes) -> bool:
-        """Puts the object by which it is tried out, before the first commit, whether a second put is refused."""
+        """Creates ``store.json``; the first commit tries to create it again, to test that the storage refuses that."""
         self._require_known()
         return self._create(key, data)
 
-    def _require_known(self) -> None:
-        scheme = scheme_of(self.url)
-        if scheme not in EXCLUSIVE:
-            raise StoreWriteError(
-                f"Nothing can be committed to {self.url}: of {scheme!r} it is not known that two writers cannot take "
-                "one name",
-                expected=f"one of {', '.join(sorted(EXCLUSIVE))}",
-                remedy="use such a store for reading, and write it on a disk",
-            )
-
-    def _require_exclusive(self) -> None:
-        """Puts the store's first file once more, which has to be refused: some storages know no condition."""
-        self._require_known()
-        if self._is_proven:
-            return
-        key = f"{self.root}/store.json"
-        data = self.read(key)
-        try:
-            with self._one_at_a_time():
-                self._system.pipe_file(key, data, mode="create")
-        except Exception as error:  # each file system has errors of its own
-            if not _is_taken(error):
-                raise _refused(self.url_of(key), error, is_writing=True) from error
-            self._is_proven = True
-            return
-        raise StoreWriteError(
-            f"The storage of {self.url} lets two writers take one name: it leaves 'If-None-Match' aside",
-            expected="a storage that puts an object only if there is none, as S3 and Google Cloud Storage do",
-            remedy="upgrade it, or keep the store on a disk",
-        )
-
     def move(self, source: str, target: str) -> bool:
-        """Copies an object within the storage and removes it; says whether it was still there."""
+        """Copies an object within the storage and removes the original; returns False if it was gone."""
         with self._asking(target, is_writing=True):
             try:
                 self._system.cp_file(source, target)
@@ -168,13 +127,60 @@ class Bucket:
         return True
 
     def remove(self, key: str) -> bool:
-        """Removes an object; says whether it was still there, as far as the storage tells."""
+        """Removes an object; returns False if the storage reports that it was gone."""
         with self._asking(key, is_writing=True):
             try:
                 self._system.rm_file(key)
             except FileNotFoundError:
                 return False
         return True
+
+    def _create(self, key: str, data: bytes) -> bool:
+        try:
+            with self._asking(key, is_writing=True), self._one_at_a_time():
+                self._system.pipe_file(key, data, mode="create")
+        except (PenultError, OSError) as error:
+            # The answer may have been lost and the request repeated, so the stored object decides, not the error.
+            try:
+                return self.read(key) == data
+            except (StoreError, FileNotFoundError):
+                raise error from None
+        return True
+
+    def _one_at_a_time(self) -> Any:
+        # The memory file system checks and writes in two steps.
+        return _memory_lock if scheme_of(self.url) == "memory" else nullcontext()
+
+    def _require_known(self) -> None:
+        scheme = scheme_of(self.url)
+        if scheme not in EXCLUSIVE:
+            raise StoreWriteError(
+                f"Nothing can be committed to {self.url}: penult does not know whether {scheme!r} stops two writers "
+                "from taking one name",
+                expected=f"one of {', '.join(sorted(EXCLUSIVE))}",
+                remedy="use this store for reading only, and write to a store on a disk",
+            )
+
+    def _require_exclusive(self) -> None:
+        """Checks that creating ``store.json`` again fails: some storages ignore the condition."""
+        self._require_known()
+        if self._is_proven:
+            return
+        key = f"{self.root}/store.json"
+        data = self.read(key)
+        try:
+            with self._one_at_a_time():
+                self._system.pipe_file(key, data, mode="create")
+        except Exception as error:  # each file system raises its own errors
+            if not _is_taken(error):
+                raise _refused(self.url_of(key), error, is_writing=True) from error
+            self._is_proven = True
+            return
+        raise StoreWriteError(
+            f"The storage of {self.url} lets two writers take one name: it ignores 'If-None-Match'",
+            expected="a storage that creates an object only if its name is free, such as S3 or Google Cloud Storage",
+            remedy="upgrade the storage, or keep the store on a disk",
+        )
 
     @contextmanager
     def _asking(self, key: str, *, is_writing: bool = False) -> Iterator[None]:
@@ -186,16 +192,178 @@ class Bucket:
             raise StoreWriteError(
                 f"{self.url_of(key)} cannot be written: there is no such bucket",
                 expected="a bucket that exists",
-                remedy="make it first, or look for a typo",
+                remedy="create the bucket first, or check the spelling",
             ) from error
         except PenultError:
             raise
-        except Exception as error:  # each file system has errors of its own
+        except Exception as error:  # each file system raises its own errors
             raise _refused(self.url_of(key), error, is_writing=is_writing) from error
 
 
+@dataclass(frozen=True)
+class ObjectPath:
+    """The path of an object, or the common prefix of several, with the operations of ``Place``."""
+
+    bucket: Bucket
+    key: str
+
+    def __truediv__(self, name: str) -> "ObjectPath":
+        return ObjectPath(self.bucket, f"{self.key}/{name}" if name else self.key)
+
+    def __str__(self) -> str:
+        return self.bucket.url_of(self.key)
+
+    @property
+    def name(self) -> str:
+        """The part after the last slash."""
+        return self.key.rpartition("/")[2]
+
+    @property
+    def parent(self) -> "ObjectPath":
+        """The prefix before the last slash."""
+        return ObjectPath(self.bucket, self.key.rpartition("/")[0])
+
+    def exists(self) -> bool:
+        """Whether there is an object of this name."""
+        return self.name in self.parent.names()
+
+    def is_relative_to(self, folder: Path, /) -> bool:
+        """Returns False: no object is in a local folder."""
+        return False
+
+    def is_dir(self) -> bool:
+        """Returns True: object storage needs no folders."""
+        return True
+
+    def is_symlink(self) -> bool:
+        """Returns False: objects are not links."""
+        return False
+
+    def names(self) -> list[str]:
+        """Lists the names directly below this prefix, in no order."""
+        return self.bucket.names(self.key)
+
+    def size(self) -> int:
+        """Returns the size of an object that never changes."""
+        return self.bucket.size(self.key)
+
+    def size_and_change(self) -> tuple[int, float]:
+        """Returns the size of the object and the time it was written."""
+        return self.size(), self.bucket.changed(self.key)
+
+    def open_file(self) -> "ObjectFile":
+        """Opens the object for reading."""
+        return ObjectFile(self)
+
+    def read_start(self, most_bytes: int) -> bytes:
+        """Downloads the whole object."""
+        return self.bucket.read(self.key)
+
+    def local_copy(self, cache: Path) -> Path:
+        """Downloads the object into ``cache``, unless this state of it is there, and removes older copies."""
+        size, changed = self.size_and_change()
+        suffix = Path(self.name).suffix
+        kept = cache / f"{Path(self.name).stem}-{size}-{changed:.6f}{suffix}"
+        if not kept.exists():
+            for older in cache.glob(f"*{suffix}"):
+                older.unlink(missing_ok=True)  # a process that reads it keeps it open
+            self.fetch(kept)
+        return kept
+
+    def fetch(self, file: Path) -> None:
+        """Downloads the object into a local file, which appears when it is complete."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_name(f"{uuid4().hex}.tmp")
+        try:
+            self.bucket.fetch(self.key, draft)
+            draft.replace(file)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def put(self, file: Path) -> None:
+        """Uploads a local file and replaces any object of this name."""
+        self.bucket.put(self.key, file)
+
+    def make_folder(self) -> None:
+        """Does nothing: object storage needs no folders."""
+
+    def sync_folder(self) -> None:
+        """Does nothing: the name of an object is durable once the object is there."""
+
+    def publish(self, temporary: Path) -> None:
+        """Uploads a finished local file and removes it. The end of the upload is the commit."""
+        try:
+            self.put(temporary)
+        finally:
+            temporary.unlink()
+
+    def publish_if_absent(self, temporary: Path) -> bool:
+        """Uploads a finished local file unless the name is taken, and removes it; returns whether it did."""
+        try:
+            return self.write_if_absent(temporary.read_bytes())
+        finally:
+            temporary.unlink()
+
+    def write_if_absent(self, data: bytes) -> bool:
+        """Creates the object unless its name is taken; returns whether it did."""
+        return self.bucket.put_if_absent(self.key, data)
+
+    def move_to(self, target: "ObjectPath") -> bool:
+        """Moves the object; returns False if it was gone."""
+        return self.bucket.move(self.key, target.key)
+
+    def remove(self) -> bool:
+        """Removes the object; returns False if the storage reports that it was gone."""
+        return self.bucket.remove(self.key)
+
+
+class ObjectFile:
+    """An object that is read like an open file; sequential reads download ahead."""
+
+    def __init__(self, place: ObjectPath) -> None:
+        self._place = place
+        self.size_bytes = place.size()
+        self._held = (0, b"")
+        self._next = 0
+
+    def close(self) -> None:
+        """Drops the data that was downloaded ahead."""
+        self.drop_cache()
+
+    def drop_cache(self) -> None:
+        """Drops the data that was downloaded ahead."""
+        self._held = (0, b"")
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Returns the bytes from ``offset`` on, fewer at the end of the object."""
+        start, data = self._held
+        if not start <= offset <= offset + size <= start + len(data):
+            ahead = FIRST_BYTES if offset == 0 else AHEAD_BYTES if offset == self._next else 0
+            end = min(offset + max(size, ahead), self.size_bytes)
+            start, data = offset, self._place.bucket.read(self._place.key, offset, end) if end > offset else b""
+            self._held = (start, data)
+        self._next = offset + size
+        return data[offset - start : offset - start + size]
+
+    def read_into(self, view: memoryview, offset: int) -> int:
+        """Fills the start of ``view`` and returns the number of bytes, 0 at the end of the object."""
+        data = self.read(len(view), offset)
+        view[: len(data)] = data
+        return len(data)
+
+    def read_many(self, size: int, offsets: Sequence[int]) -> list[bytes]:
+        """Returns ``size`` bytes at each offset."""
+        return self._place.bucket.read_many(self._place.key, size, offsets)
+
+
+def write_copy(file: Path, data: bytes) -> None:
+    """Writes a local copy of an object, which appears when it is complete. It need not be durable: the object is."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(file, data, is_durable=False)
+
+
 def scheme_of(url: str) -> str:
-    """Returns what stands before the colon.
+    """Returns the part of a URL before the colon.
 
     >>> scheme_of("s3://bucket/features")
     's3'
@@ -204,15 +372,12 @@ def scheme_of(url: str) -> str:
 
 
 def _is_taken(error: BaseException | None) -> bool:
-    """Tells whether an error says that there is an object of the name already."""
+    """Returns whether an error means that an object of this name exists already."""
     while error is not None:
         response = getattr(error, "response", None)
         code = response.get("Error", {}).get("Code") if isinstance(response, dict) else getattr(error, "code", None)
-        if isinstance(error, FileExistsError) or str(code) in {
-            "PreconditionFailed",
-            "ConditionalRequestConflict",
-            "412",
-        }:
+        taken = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
+        if isinstance(error, FileExistsError) or str(code) in taken:
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -223,8 +388,8 @@ def _refused(url: str, error: Exception, *, is_writing: bool) -> StoreError:
     kind = StoreWriteError if is_writing else StoreError
     is_about_rights = isinstance(error, PermissionError) or "Credentials" in type(error).__name__
     remedy = (
-        "give credentials as the storage's own tools take them, with the right to list, read and write there"
+        "give credentials as the storage's own tools take them, with permission to list, read and write there"
         if is_about_rights
-        else "look whether the storage can be reached from here; running the same again is harmless"
+        else "check that the storage can be reached from here; running the same command again is safe"
     )
     return kind(f"{url} cannot be {'written' if is_writing else 'read'}: {reason}", remedy=remedy)

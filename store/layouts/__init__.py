@@ -1,4 +1,4 @@
-"""Features in other people's layouts: written from a store, and read into one."""
+"""Exports features to the file layouts of other programs, and imports features from them."""
 
 from penult.store.layouts.transfer import LAYOUTS, Exported, Imported, Layout, export_store, import_store, layout_named
 

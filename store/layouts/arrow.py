@@ -1,7 +1,7 @@
-"""The layouts ``parquet``, one table with the features in it, and ``clip``, that of clip-retrieval.
+"""The layouts ``parquet`` (one table with a column of features) and ``clip`` (the folder of clip-retrieval).
 
-``clip`` is a folder: ``img_emb/img_emb_<n>.npy`` (rows, width) beside ``metadata/metadata_<n>.parquet``, whose column
-``image_path`` names the images. Both carry the description of the space: in the table's metadata, or as ``space.json``.
+``clip`` is a folder with ``img_emb/img_emb_<n>.npy`` (rows, width) and ``metadata/metadata_<n>.parquet``, whose column
+``image_path`` names the images. Both describe the space, in the table's metadata or in ``space.json``.
 """
 
 import json
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from penult.errors import InputError
 from penult.store.layouts.h5 import parse_spec
 from penult.store.layouts.npy import NpyFile, write_npy
-from penult.store.layouts.rows import Block, Outgoing, block_rows
+from penult.store.layouts.rows import Block, RowsToExport, block_rows
 from penult.store.spec import FeatureType, SpaceSpec
 from penult.store.tables.columns import Kind, as_column
 from penult.store.tables.parquet_sheets import arrow, arrow_type, from_arrow, to_arrow
@@ -31,7 +31,7 @@ class Parquet:
 
     suffix = ".parquet"
 
-    def write(self, rows: Outgoing, path: Path) -> list[str]:
+    def write(self, rows: RowsToExport, path: Path) -> list[str]:
         """Writes all rows, a row group for each block."""
         pa = arrow()
         columns = _schema(pa, rows.kinds, "path")
@@ -45,17 +45,17 @@ class Parquet:
                 writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
         return []
 
-    def fits(self, path: Path) -> bool:
-        """Whether a file is of this layout: it ends in ``.parquet``."""
+    def matches(self, path: Path) -> bool:
+        """Whether the path is a file that ends in ``.parquet``."""
         return path.is_file() and path.suffix.lower() == ".parquet"
 
-    def read(self, path: Path) -> "IncomingParquet":
-        """Opens a file to be read."""
-        return IncomingParquet(path)
+    def read(self, path: Path) -> "ParquetReader":
+        """Opens a file for reading."""
+        return ParquetReader(path)
 
 
-class IncomingParquet:
-    """A Parquet file with a column of lists of numbers, also one that others wrote."""
+class ParquetReader:
+    """A Parquet file with a column of lists of numbers, from penult or another program."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -69,7 +69,7 @@ class IncomingParquet:
             self._features = found[0]
             kind = schema.field(self._features).type
             if not _is_list(pa, kind) or not pa.types.is_floating(kind.value_type):
-                raise InputError(f"{path}: {self._features} holds {kind}", expected="lists of numbers")
+                raise InputError(f"{path}: {self._features} contains {kind}", expected="lists of numbers")
             self.dtype: FeatureType = "float16" if pa.types.is_float16(kind.value_type) else "float32"
             self.rows = file.metadata.num_rows
             text = (schema.metadata or {}).get(_SPEC)
@@ -93,25 +93,25 @@ class IncomingParquet:
         values = lists.flatten()
         if values.null_count or not (lengths == self.width).all():
             raise InputError(
-                f"{self._path}: {self._features} holds lists of other lengths, or values that are missing",
+                f"{self._path}: {self._features} contains lists of different lengths, or missing values",
                 expected=f"{self.width} numbers in each row",
             )
         features = values.to_numpy(zero_copy_only=False).reshape(-1, self.width)
-        beside = {
+        columns = {
             name: from_arrow(self._arrow, batch.column(place), f"{self._path}: {name}")
             for place, name in enumerate(batch.schema.names)
             if name != self._features
         }
-        return block_of(features, beside, str(self._path))
+        return block_of(features, columns, str(self._path))
 
 
 class ClipRetrieval:
-    """Writes and reads a folder of ``.npy`` shards with their metadata, as clip-retrieval does."""
+    """Writes and reads the folders of clip-retrieval: ``.npy`` shards with Parquet metadata."""
 
     suffix = ""
 
-    def write(self, rows: Outgoing, folder: Path) -> list[str]:
-        """Writes shards of equal rows."""
+    def write(self, rows: RowsToExport, folder: Path) -> list[str]:
+        """Writes shards with equal numbers of rows."""
         pa = arrow()
         for name in ("img_emb", "metadata"):
             (folder / name).mkdir(parents=True)
@@ -133,17 +133,17 @@ class ClipRetrieval:
                     count -= len(block)
         return []
 
-    def fits(self, path: Path) -> bool:
-        """Whether a folder is of this layout: it holds ``img_emb`` and ``metadata``."""
+    def matches(self, path: Path) -> bool:
+        """Whether the path is a folder that contains ``img_emb``."""
         return (path / "img_emb").is_dir()
 
-    def read(self, path: Path) -> "IncomingClip":
-        """Opens a folder to be read."""
-        return IncomingClip(path)
+    def read(self, path: Path) -> "ClipReader":
+        """Opens a folder for reading."""
+        return ClipReader(path)
 
 
-class IncomingClip:
-    """A folder of shards; each shard of numbers needs its shard of metadata."""
+class ClipReader:
+    """A folder of shards; each ``.npy`` shard needs its metadata."""
 
     def __init__(self, folder: Path) -> None:
         self._arrow = arrow()
@@ -152,10 +152,10 @@ class IncomingClip:
         for path in sorted((folder / "img_emb").glob("img_emb_*.npy")):
             metadata = folder / "metadata" / f"metadata_{path.stem.removeprefix('img_emb_')}.parquet"
             if not metadata.is_file():
-                raise InputError(f"{path} has no {metadata}", expected="metadata for each shard")
+                raise InputError(f"{path} needs {metadata}, which is missing", expected="metadata for each shard")
             self._shards.append((NpyFile(path), metadata))
         if not self._shards and not (folder / "space.json").is_file():
-            raise InputError(f"{folder / 'img_emb'} holds no shard", expected="img_emb_0.npy, …")
+            raise InputError(f"{folder / 'img_emb'} contains no shard", expected="img_emb_0.npy, …")
         self.spec = None
         if (folder / "space.json").is_file():
             self.spec = parse_spec((folder / "space.json").read_bytes(), str(folder / "space.json"))
@@ -171,23 +171,23 @@ class IncomingClip:
                 if file.metadata.num_rows != shard.rows:
                     raise InputError(f"{metadata} has {file.metadata.num_rows} rows", expected=f"{shard.rows}")
                 for batch in _batches(file, size):
-                    beside = {
+                    columns = {
                         name: from_arrow(self._arrow, batch.column(place), f"{metadata}: {name}")
                         for place, name in enumerate(batch.schema.names)
                     }
-                    yield block_of(shard.take(batch.num_rows), beside, str(metadata))
+                    yield block_of(shard.take(batch.num_rows), columns, str(metadata))
 
 
-def block_of(features: NDArray[Any], beside: Mapping[str, NDArray[Any]], where: str) -> Block:
-    """Returns features with the columns beside them, of which ``key`` and a path have their own places."""
-    columns = dict(beside)
+def block_of(features: NDArray[Any], values: Mapping[str, NDArray[Any]], where: str) -> Block:
+    """Returns a block of features and columns; takes the keys and paths from their columns."""
+    columns = dict(values)
     cells = columns.pop("key", None)
     keys = None
     if cells is not None:
         try:
             keys = np.frombuffer(b"".join(map(bytes.fromhex, cells)), np.uint8).reshape(len(features), 16)
         except (TypeError, ValueError) as error:
-            raise InputError(f"{where}: 'key' holds values that are no keys", expected="16 bytes each") from error
+            raise InputError(f"{where}: 'key' contains values that are not keys", expected="16 bytes each") from error
     found = next((name for name in _PATHS if name in columns), None)
     paths = None if found is None else tuple(str(cell) if cell else "" for cell in columns.pop(found))
     return Block(features, keys, paths, columns)
@@ -209,11 +209,11 @@ def _parquet(pa: Any, path: Path) -> Any:
     try:
         return pa.parquet.ParquetFile(path, buffer_size=1 << 20)
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path} is no Parquet file: {error}") from error
+        raise InputError(f"{path} is not a Parquet file: {error}") from error
 
 
 def _batches(file: Any, rows: int) -> Iterator[Any]:
-    # One group after the other: asked for all, the reader keeps those that it has read until the end.
+    # Reads one group at a time, because a reader of all groups keeps them in memory until the end.
     for group in range(file.num_row_groups):
         yield from file.iter_batches(rows, row_groups=[group], use_threads=False)
 

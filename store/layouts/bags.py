@@ -1,8 +1,8 @@
 """The layouts of digital pathology, ``clam``, ``trident`` and ``stamp``: one HDF5 file for each slide.
 
-A slide is a group of the dataset, and an image of it a patch; an image without a group is a slide of one patch. The
-columns ``x`` and ``y`` of the dataset become ``coords``. Without them no position is known: ``coords`` holds zeros, and
-an attribute of it says so. Each file also holds ``keys`` and ``paths``, which these programs pass over.
+A slide is a group of the dataset, and its images are patches. An image without a group is a slide with one patch. The
+columns ``x`` and ``y`` become ``coords``; without them, ``coords`` contains zeros and an attribute that says so. Each
+file also contains ``keys`` and ``paths``, which these programs ignore.
 """
 
 import json
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from penult.errors import InputError
 from penult.store.layouts import guarded_hdf5 as guarded
 from penult.store.layouts.h5 import read_spec
-from penult.store.layouts.rows import Block, Outgoing, block_rows, feature_type
+from penult.store.layouts.rows import Block, RowsToExport, block_rows, feature_type
 from penult.store.spec import FeatureType, SpaceSpec
 from penult.store.tables.columns import as_column, kind_of, missing_in
 from penult.store.tables.table import Table
@@ -34,7 +34,7 @@ UNKNOWN = "unknown: the dataset has no columns x and y"
 
 @dataclass(frozen=True)
 class Bags:
-    """Writes and reads a folder of files, one for each group."""
+    """Writes and reads a folder with one file for each group."""
 
     name: str
     features: str
@@ -42,15 +42,15 @@ class Bags:
     coords: str
     suffix: str = ""
 
-    def write(self, rows: Outgoing, folder: Path) -> list[str]:
+    def write(self, rows: RowsToExport, folder: Path) -> list[str]:
         """Writes a file for each group, in blocks."""
         folder.mkdir()
         table = rows.table
         coords = _coords(table)
-        notes = [] if coords is not None else [f"coords are zeros in every file, and marked '{UNKNOWN}'"]
+        notes = [] if coords is not None else [f"coords are zeros in every file and marked '{UNKNOWN}'"]
         groups = _groups(table)
         if table.groups is None:
-            notes.append("the dataset has no groups, so each image is a file of one row")
+            notes.append("the dataset has no groups, so each image becomes a file with one row")
         for group, places in groups.items():
             with h5py.File(folder / f"{_stem(group)}.h5", "x") as file:
                 file.create_dataset("space", data=json.dumps(rows.spec.to_json()), dtype=_TEXT)
@@ -59,8 +59,8 @@ class Bags:
                 self._describe(file, group, rows.spec, table.select(places))
         return notes
 
-    def fits(self, path: Path) -> bool:
-        """Whether a folder is of this layout: its first file has the features under this name."""
+    def matches(self, path: Path) -> bool:
+        """Whether the first file of a folder has features of this name in chunks of this size."""
         first = next(iter(sorted(path.glob("*.h5"))), None) if path.is_dir() else None
         if first is None:
             return False
@@ -68,12 +68,12 @@ class Bags:
             found = guarded.dataset(file, self.features)
             return found is not None and (found.chunks or (self.chunk_rows,))[0] == self.chunk_rows
 
-    def read(self, path: Path) -> "IncomingBags":
-        """Opens a folder to be read."""
-        return IncomingBags(path)
+    def read(self, path: Path) -> "BagsReader":
+        """Opens a folder for reading."""
+        return BagsReader(path)
 
     def _write_bag(
-        self, file: h5py.File, rows: Outgoing, places: NDArray[np.int64], coords: NDArray[Any] | None
+        self, file: h5py.File, rows: RowsToExport, places: NDArray[np.int64], coords: NDArray[Any] | None
     ) -> None:
         count, width = len(places), rows.spec.width
         file.create_dataset(
@@ -110,7 +110,7 @@ Trident = partial(Bags, "trident", "features", 1, "<i8")
 Stamp = partial(Bags, "stamp", "feats", 128, "<f4")
 
 
-class IncomingBags:
+class BagsReader:
     """A folder of HDF5 files with ``features`` or ``feats``; each file is a group."""
 
     def __init__(self, folder: Path) -> None:
@@ -121,7 +121,7 @@ class IncomingBags:
         self.spec: SpaceSpec | None = None
         for path in self._files:
             with guarded.opened(path) as file:
-                self._look_at(file, path)
+                self._check(file, path)
 
     def blocks(self) -> Iterator[Block]:
         """Yields the rows of one file after the other."""
@@ -147,18 +147,18 @@ class IncomingBags:
                         columns,
                     )
 
-    def _look_at(self, file: h5py.File, path: Path) -> None:
+    def _check(self, file: h5py.File, path: Path) -> None:
         features = _features(file, path)
         dtype = feature_type(features.dtype, features.shape, f"{path}: {features.name}")
         spec = read_spec(file)
         if self.width and (features.shape[1] != self.width or spec != self.spec):
-            raise InputError(f"{path} holds rows of another space than {self._files[0]}", expected="one space")
+            raise InputError(f"{path} contains rows of another space than {self._files[0]}", expected="one space")
         for name, shape in (("coords", 2), ("keys", 16), ("paths", None)):
             found = guarded.dataset(file, name)
             if found is not None and found.shape != (features.shape[0], *([shape] if shape else [])):
                 raise InputError(f"{path}: {name} has the shape {found.shape}", expected=f"{features.shape[0]} rows")
             if name == "keys" and found is not None and found.dtype != np.uint8:
-                raise InputError(f"{path}: keys holds {found.dtype}", expected="uint8")
+                raise InputError(f"{path}: keys contains {found.dtype}", expected="uint8")
         self.rows, self.width, self.spec = self.rows + features.shape[0], features.shape[1], spec
         if dtype == "float32":
             self.dtype = "float32"
@@ -176,7 +176,7 @@ def _coords(table: Table) -> NDArray[Any] | None:
         return None
     pair = [table.columns[name] for name in "xy"]
     if any(kind_of(column) not in {"int", "float"} or missing_in(column).any() for column in pair):
-        raise InputError("The columns x and y hold values that are no positions", expected="a number in each row")
+        raise InputError("The columns x and y contain values that are not positions", expected="a number in each row")
     return np.stack(pair, axis=1)
 
 
@@ -190,14 +190,14 @@ def _groups(table: Table) -> dict[str, NDArray[np.int64]]:
     for row, group in enumerate(groups):
         if group is None:
             own = names[row]
-            while own in rows:  # two images of one name in different folders
+            while own in rows:  # two images with one name in different folders
                 own += "_"
             rows[own] = [row]
     return {name: np.array(places, np.int64) for name, places in rows.items()}
 
 
 def _stem(group: str) -> str:
-    """Returns a file name for a group, which leads to no other folder on any system."""
+    """Returns a file name for a group that stays in its folder on every system."""
     quoted = quote(group, safe=" ()+,;=@", errors="surrogatepass")
     if quoted != quoted.strip(" ."):
         quoted = quoted.replace(" ", "%20").replace(".", "%2E")

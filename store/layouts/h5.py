@@ -1,8 +1,8 @@
-"""The layout ``h5``: one plain file that h5py, MATLAB and R read in one line each.
+"""The layout ``h5``: one plain HDF5 file that h5py, MATLAB and R read in one line each.
 
-``/features`` (rows, width) float32, ``/keys`` (rows, 16) uint8, ``/paths`` and, where there are any, ``/labels``;
-further columns in the group ``/columns``. Text is UTF-8 of variable length, empty where missing. Missing numbers are
-NaN. ``/space`` is JSON and says what made the features.
+It contains ``/features`` (rows, width) float32, ``/keys`` (rows, 16) uint8, ``/paths``, optional ``/labels``, and other
+columns in the group ``/columns``. Text is UTF-8 of variable length, empty if missing. Missing numbers are NaN. The JSON
+in ``/space`` describes what made the features.
 """
 
 import json
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from penult.errors import InputError
 from penult.store.layouts import guarded_hdf5 as guarded
-from penult.store.layouts.rows import Block, Outgoing, block_rows, feature_type
+from penult.store.layouts.rows import Block, RowsToExport, block_rows, feature_type
 from penult.store.spec import SpaceSpec
 from penult.store.tables.columns import Kind, as_column
 
@@ -31,7 +31,7 @@ class PlainH5:
 
     suffix = ".h5"
 
-    def write(self, rows: Outgoing, path: Path) -> list[str]:
+    def write(self, rows: RowsToExport, path: Path) -> list[str]:
         """Writes all rows, one block at a time."""
         with h5py.File(path, "x") as file:
             file.attrs["format"], file.attrs["version"] = FORMAT, 1
@@ -50,17 +50,17 @@ class PlainH5:
                 start = here.stop
         return []
 
-    def fits(self, path: Path) -> bool:
-        """Whether a file is of this layout: it ends in ``.h5`` and is no folder."""
+    def matches(self, path: Path) -> bool:
+        """Whether the path is a file that ends in ``.h5`` or ``.hdf5``."""
         return path.is_file() and path.suffix.lower() in {".h5", ".hdf5"}
 
-    def read(self, path: Path) -> "IncomingH5":
-        """Opens a file to be read."""
-        return IncomingH5(path)
+    def read(self, path: Path) -> "H5Reader":
+        """Opens a file for reading."""
+        return H5Reader(path)
 
 
-class IncomingH5:
-    """A plain file of features, also one that others wrote: only ``features`` must be there."""
+class H5Reader:
+    """A plain file of features, from penult or another program; only ``features`` is required."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -70,7 +70,7 @@ class IncomingH5:
             self.dtype = feature_type(features.dtype, features.shape, f"{path}: features")
             self.rows, self.width = features.shape
             self.spec = read_spec(file)
-            for name, found in self._beside(file).items():
+            for name, found in self._columns(file).items():
                 if found.shape[:1] != (self.rows,):
                     raise InputError(f"{path}: {name} has the shape {found.shape}", expected=f"{self.rows} rows")
 
@@ -78,32 +78,34 @@ class IncomingH5:
         """Yields the rows."""
         size = block_rows(self.width)
         with guarded.opened(self._path) as file:
-            features, beside = _features(file), self._beside(file)
-            keys, paths = beside.pop("keys", None), beside.pop("paths", None)
+            features, columns = _features(file), self._columns(file)
+            keys, paths = columns.pop("keys", None), columns.pop("paths", None)
             for start in range(0, self.rows, size):
                 end = min(start + size, self.rows)
                 yield Block(
                     features[start:end],
                     None if keys is None else keys[start:end],
                     None if paths is None else tuple(cell or "" for cell in guarded.texts(paths, start, end)),
-                    {_name(found): _column(found, start, end) for found in beside.values()},
+                    {_name(found): _column(found, start, end) for found in columns.values()},
                 )
 
-    def _beside(self, file: h5py.File) -> dict[str, h5py.Dataset]:
+    def _columns(self, file: h5py.File) -> dict[str, h5py.Dataset]:
         found = {name: guarded.dataset(file, name) for name in ("keys", "paths", "labels")}
-        beside = {name: one for name, one in found.items() if one is not None}
-        columns = guarded.member(file, "columns")
-        if isinstance(columns, h5py.Group):
-            beside |= {f"columns/{name}": one for name, one in guarded.members(columns)}
-        if "paths" in beside and not guarded.is_text(beside["paths"]):
-            raise InputError(f"{self._path}: paths holds {beside['paths'].dtype}", expected="text")
-        if "keys" in beside and (beside["keys"].dtype != np.uint8 or beside["keys"].shape[1:] != (16,)):
-            raise InputError(f"{self._path}: keys holds {beside['keys'].dtype}", expected="uint8 of shape (rows, 16)")
-        return beside
+        columns = {name: one for name, one in found.items() if one is not None}
+        others = guarded.member(file, "columns")
+        if isinstance(others, h5py.Group):
+            columns |= {f"columns/{name}": one for name, one in guarded.members(others)}
+        if "paths" in columns and not guarded.is_text(columns["paths"]):
+            raise InputError(f"{self._path}: paths contains {columns['paths'].dtype}", expected="text")
+        if "keys" in columns and (columns["keys"].dtype != np.uint8 or columns["keys"].shape[1:] != (16,)):
+            raise InputError(
+                f"{self._path}: keys contains {columns['keys'].dtype}", expected="uint8 of shape (rows, 16)"
+            )
+        return columns
 
 
 def read_spec(file: h5py.File) -> SpaceSpec | None:
-    """Returns the space that a file names, or None."""
+    """Returns the space that a file describes, or None."""
     found = guarded.dataset(file, "space")
     if found is None or found.shape != () or not guarded.is_text(found):
         return None
@@ -129,23 +131,22 @@ def _features(file: h5py.File) -> h5py.Dataset:
     return found
 
 
-def _make_column(file: h5py.File, name: str, rows: Outgoing) -> h5py.Dataset:
+def _make_column(file: h5py.File, name: str, rows: RowsToExport) -> h5py.Dataset:
     kind = rows.kinds[name]
     column = rows.table.columns[name]
     dtype: Any = {"text": _TEXT, "int": "<i8", "float": "<f8", "bool": "u1"}[kind]
     if column.dtype == object and kind in {"int", "bool"}:
-        # NaN is what other tools take for missing, but not all whole numbers fit beside it.
+        # Other tools read NaN as missing, but a float cannot represent every integer.
         fits = kind == "bool" or all(value is None or abs(value) <= 2**53 for value in column)
         dtype = "<f8" if fits else _TEXT
-    place = "labels" if name == "label" else f"columns/{quote(name, safe=' ') if name.strip('.') else quote_dots(name)}"
+    place = (
+        "labels"
+        if name == "label"
+        else f"columns/{quote(name, safe=' ') if name.strip('.') else name.replace('.', '%2E')}"
+    )
     target = file.create_dataset(place, (rows.rows,), dtype)
     target.attrs["name"], target.attrs["kind"] = name, kind
     return target
-
-
-def quote_dots(name: str) -> str:
-    """Returns a name of dots alone as one that stands for itself."""
-    return name.replace(".", "%2E")
 
 
 def _stored(values: NDArray[Any], kind: Kind, target: h5py.Dataset, name: str) -> Any:
@@ -161,9 +162,11 @@ def _cells(values: Any, name: str) -> Any:
     try:
         cells[:] = [b"" if value is None else str(value).encode("utf-8", "surrogateescape") for value in values]
     except UnicodeEncodeError as error:
-        raise InputError(f"{name!r} holds {error.object!r}, which is no valid Unicode") from error
+        raise InputError(f"{name!r} contains {error.object!r}, which is not valid Unicode") from error
     if any(b"\0" in cell for cell in cells):
-        raise InputError(f"{name!r} holds a zero byte, which HDF5 text cannot", remedy="write Parquet instead")
+        raise InputError(
+            f"{name!r} contains a zero byte, which HDF5 text does not allow", remedy="write Parquet instead"
+        )
     return cells
 
 

@@ -1,4 +1,4 @@
-"""Rows on their way into or out of a store: blocks of features with whatever is known of each."""
+"""Blocks of rows for import and export: features with their keys, paths and columns."""
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from penult.errors import InputError
 from penult.store.catalog.files import Files
-from penult.store.catalog.paths import loaded_path, stored_path
+from penult.store.catalog.rows import loaded_path, stored_path
 from penult.store.keys import Keys
 from penult.store.spaces.space import Space
 from penult.store.spec import FeatureType, SpaceSpec
@@ -21,12 +21,12 @@ from penult.store.tables.table import Table
 BLOCK_BYTES, BLOCK_ROWS = 32 << 20, 16_384
 
 Progress = Callable[[int, int], None]
-"""Is told how many rows are done, and of how many."""
+"""Receives the number of finished rows and the total."""
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Some rows, and what stands beside them; ``keys`` or ``paths`` are None where a file does not tell them."""
+    """Rows with their columns; ``keys`` or ``paths`` are None if a file does not contain them."""
 
     features: NDArray[np.floating[Any]]
     keys: Keys | None
@@ -37,8 +37,8 @@ class Block:
         return len(self.features)
 
 
-class Incoming(Protocol):
-    """A file of features that is being read; ``spec`` is None where it does not say what made them."""
+class FeatureReader(Protocol):
+    """An open file of features; ``spec`` is None if it does not say what made them."""
 
     spec: SpaceSpec | None
     width: int
@@ -47,11 +47,11 @@ class Incoming(Protocol):
     notes: list[str]
 
     def blocks(self) -> Iterator[Block]:
-        """Yields all rows once, never more of them at a time than a block."""
+        """Yields all rows once, in blocks."""
 
 
-class Outgoing:
-    """The rows of one space that are being written: those of a table, or all of them."""
+class RowsToExport:
+    """The rows of one space to export: those of a table, or all."""
 
     def __init__(self, space: Space, table: Table | None, files: Files, progress: Progress | None) -> None:
         self.spec = space.spec
@@ -63,24 +63,24 @@ class Outgoing:
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return len(self._keys)
 
     @property
     def kinds(self) -> dict[str, Kind]:
-        """The columns beside key and path, and what each holds."""
+        """The kind of each column other than key and path."""
         return {} if self._table is None else {name: kind_of(values) for name, values in self._table.columns.items()}
 
     @property
     def table(self) -> Table:
-        """The rows without their features; without a dataset they have no columns."""
+        """The rows without their features; they have no columns unless a dataset was given."""
         if self._table is None:
             with closing(_PathIndex(self._files)) as index:
                 self._table = Table(self._keys, tuple(index.paths(self._keys)))
         return self._table
 
     def blocks(self, places: NDArray[np.int64] | None = None) -> Iterator[Block]:
-        """Yields the rows, or those at ``places`` of a table, in their order; the features are float32."""
+        """Yields the rows, or those at ``places`` of the table, in order, with float32 features."""
         size = block_rows(self.spec.width)
         if self._table is None:
             with closing(_PathIndex(self._files)) as index:
@@ -100,19 +100,19 @@ class Outgoing:
 
 
 def block_rows(width: int) -> int:
-    """Returns how many rows of ``width`` numbers are handled at once."""
+    """Returns the number of rows in a block for features of this width."""
     return max(1, min(BLOCK_ROWS, BLOCK_BYTES // (4 * width)))
 
 
 def feature_type(dtype: np.dtype[Any], shape: tuple[int, ...], where: str) -> FeatureType:
-    """Returns the type in which a space keeps such features; raises InputError where they are none."""
+    """Returns the dtype in which a space stores such features; raises InputError if they are not features."""
     if len(shape) != 2 or dtype.kind != "f" or not shape[1]:
-        raise InputError(f"{where} holds {dtype} of shape {shape}", expected="numbers of shape (rows, width)")
+        raise InputError(f"{where} contains {dtype} of shape {shape}", expected="numbers of shape (rows, width)")
     return "float16" if dtype.itemsize == 2 else "float32"
 
 
 class _PathIndex:
-    """Finds the first path of a key, in a temporary file, so that memory does not grow with the catalog."""
+    """Finds the first path of a key, in a temporary SQLite file to bound memory."""
 
     def __init__(self, files: Files) -> None:
         self._connection = sqlite3.connect("", isolation_level=None)
@@ -124,7 +124,7 @@ class _PathIndex:
         self._connection.execute("COMMIT")
 
     def paths(self, keys: Keys) -> Iterator[str]:
-        """Yields the path of each key, empty where no file of it was ever seen."""
+        """Yields the path of each key, or "" if no file with it was recorded."""
         for key in keys:
             row = self._connection.execute("SELECT path FROM paths WHERE key = ?", (key.tobytes(),)).fetchone()
             yield loaded_path(row[0]) if row else ""

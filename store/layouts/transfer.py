@@ -1,4 +1,4 @@
-"""Features in other people's layouts: written from a store, and read into one."""
+"""Exports features from a store to files of other programs, and imports features from them."""
 
 import os
 import shutil
@@ -11,9 +11,9 @@ import numpy as np
 
 from penult.errors import InputError, MissingFileError, StoreWriteError, UnknownNameError
 from penult.store.catalog.datasets import Dataset
-from penult.store.files.durable import publish, temporary_name
-from penult.store.layouts.intake import Intake, spec_of
-from penult.store.layouts.rows import Incoming, Outgoing, Progress
+from penult.store.files.local import LocalPath, temporary_name
+from penult.store.layouts.importing import RowImporter, spec_of
+from penult.store.layouts.rows import FeatureReader, Progress, RowsToExport
 from penult.store.spaces.space import Space
 from penult.store.stores import Store
 from penult.store.tables.table import Table
@@ -25,32 +25,31 @@ LAYOUTS = {
     "clam": "penult.store.layouts.bags:Clam",
     "trident": "penult.store.layouts.bags:Trident",
     "stamp": "penult.store.layouts.bags:Stamp",
-    "npy": "penult.store.layouts.npy_folder:NpyFolder",
+    "npy": "penult.store.layouts.npy:NpyFolder",
 }
-"""The layouts, in the order in which a file or folder is asked whether it is one."""
-
+"""The class of each layout; the import tries them in this order."""
 
 MANY_FILES = 1000
 
 
 class Layout(Protocol):
-    """One way to lay out features on disk; ``suffix`` is that of its file, empty of a folder."""
+    """A file layout for features; ``suffix`` is the extension of its file, or "" for a folder."""
 
     suffix: str
 
-    def write(self, rows: Outgoing, path: Path) -> list[str]:
-        """Writes rows to a new file or folder, and returns what is worth telling."""
+    def write(self, rows: RowsToExport, path: Path) -> list[str]:
+        """Writes rows to a new file or folder, and returns notes for the user."""
 
-    def fits(self, path: Path) -> bool:
-        """Whether a file or folder is of this layout."""
+    def matches(self, path: Path) -> bool:
+        """Whether a file or folder has this layout."""
 
-    def read(self, path: Path) -> Incoming:
-        """Opens a file or folder to be read."""
+    def read(self, path: Path) -> FeatureReader:
+        """Opens a file or folder for reading."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written; ``left_out`` counts the rows of the dataset that have no features in the space."""
+    """The result of an export; ``left_out`` counts the rows of the dataset without features in the space."""
 
     path: Path
     layout: str
@@ -61,7 +60,7 @@ class Exported:
 
 @dataclass(frozen=True, eq=False)
 class Imported:
-    """What was read, into which space, and the dataset of what stood beside the features."""
+    """The result of an import: the space, the number of rows, and the dataset of the other columns."""
 
     space: Space
     layout: str
@@ -71,7 +70,7 @@ class Imported:
 
 
 def layout_named(name: str) -> Layout:
-    """Returns the layout of a name."""
+    """Returns the layout with this name."""
     if name not in LAYOUTS:
         raise UnknownNameError.among("layout", name, LAYOUTS)
     module, kind = LAYOUTS[name].split(":")
@@ -87,33 +86,35 @@ def export_store(
     dataset: Table | None = None,
     progress: Progress | None = None,
 ) -> Exported:
-    """Writes the rows of one space to a new file or folder, in blocks: those of a dataset, or all there are.
+    """Writes the rows of one space to a new file or folder: those of a dataset, or all.
 
-    The destination appears when it is whole. Features are written as float32, exactly as ``load`` gives them, and in
-    the space's own type where the layout is of ``.npy`` files.
+    The destination appears when it is complete. Features are float32, exactly as ``load`` returns them; ``.npy`` files
+    have the dtype of the space.
     """
     target, path = layout_named(layout), Path(destination).absolute()
     if path.exists():
-        raise InputError(f"{path} is there already", expected="a new name", remedy="remove it, or choose another")
+        raise InputError(f"{path} exists already", expected="a new name", remedy="remove it, or choose another name")
     if target.suffix and path.suffix.lower() != target.suffix:
-        raise InputError(f"{path} does not end in {target.suffix}", expected=f"a name that does, as layout {layout!r}")
+        raise InputError(
+            f"{path} does not end in {target.suffix}", expected=f"a name that does, for the layout {layout!r}"
+        )
     chosen = _only_space(store) if space is None else space
     left_out = 0
     if dataset is not None:
         dataset, left_out = _with_features(chosen, dataset)
-    rows = Outgoing(chosen, dataset, store.catalog.files, progress)
-    _check_room(path.parent, rows)
+    rows = RowsToExport(chosen, dataset, store.catalog.files, progress)
+    _check_space(path.parent, rows)
     temporary = temporary_name(path.parent, target.suffix)
     try:
         notes = target.write(rows, temporary)
         _make_durable(temporary)
-        publish(temporary, path)
+        LocalPath(path).publish(temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if temporary.is_file():
             temporary.unlink()
     if left_out:
-        notes = [*notes, f"{left_out} rows of the dataset have no features in {chosen.spec.name} and are left out"]
+        notes = [*notes, f"{left_out} rows of the dataset have no features in {chosen.spec.name} and were left out"]
     return Exported(path, layout, rows.rows, left_out, tuple(notes))
 
 
@@ -127,36 +128,36 @@ def import_store(
     dataset: str | None = None,
     progress: Progress | None = None,
 ) -> Imported:
-    """Reads features into the space that the file names, or into one of their own, called after ``backbone``.
+    """Reads features into the space that the file describes, or else into a new space named after ``backbone``.
 
-    Rows whose file tells no keys take those of the images that they are named after, in the folder ``images``; else
-    keys made of their names. Paths, labels and other columns become the dataset ``dataset``, by default of the
-    source's name. Reading the same file again changes nothing.
+    Rows without keys get the keys of their images in the folder ``images``, or else keys made from their names. Paths,
+    labels and other columns become the dataset ``dataset``, named after the source by default. Importing a file again
+    changes nothing.
     """
     path = Path(source).absolute()
-    name, incoming = _opened(path, layout)
-    space = store.space(spec_of(incoming, backbone, str(path)))
-    intake = Intake(space, images=None if images is None else Path(images), where=path.name)
-    for block in incoming.blocks():
-        intake.take(block)
+    name, reader = _opened(path, layout)
+    space = store.space(spec_of(reader, backbone, str(path)))
+    importer = RowImporter(space, images=None if images is None else Path(images), where=path.name)
+    for block in reader.blocks():
+        importer.take(block)
         if progress:
-            progress(intake.rows, incoming.rows)
-    intake.commit()
+            progress(importer.rows, reader.rows)
+    importer.commit()
     space.checkpoint()
-    table = intake.table()
+    table = importer.table()
     saved = None
     if dataset or table.columns or any(table.paths):
         saved = store.catalog.datasets.save(dataset or path.stem, table)
-    return Imported(space, name, intake.rows, saved, (*incoming.notes, *intake.notes))
+    return Imported(space, name, importer.rows, saved, (*reader.notes, *importer.notes))
 
 
-def _opened(path: Path, name: str | None) -> tuple[str, Incoming]:
+def _opened(path: Path, name: str | None) -> tuple[str, FeatureReader]:
     if not path.exists():
-        raise MissingFileError(f"There is nothing at {path}", expected="a file or folder of features")
+        raise MissingFileError(f"{path} does not exist", expected="a file or folder of features")
     if name is None:
-        name = next((known for known in LAYOUTS if layout_named(known).fits(path)), None)
+        name = next((known for known in LAYOUTS if layout_named(known).matches(path)), None)
     if name is None:
-        raise InputError(f"{path} is of no known layout", expected=f"one of {', '.join(LAYOUTS)}")
+        raise InputError(f"{path} has no known layout", expected=f"one of {', '.join(LAYOUTS)}")
     return name, layout_named(name).read(path)
 
 
@@ -166,7 +167,7 @@ def _only_space(store: Store) -> Space:
         names = ", ".join(space.spec.name for space in spaces)
         raise InputError(
             f"The store has {len(spaces)} spaces{': ' if names else ''}{names}",
-            expected="one" if not spaces else "one to be named",
+            expected="one space" if not spaces else "the name of one space",
             remedy="run extract first" if not spaces else "name the space",
         )
     return spaces[0]
@@ -180,8 +181,8 @@ def _with_features(space: Space, table: Table) -> tuple[Table, int]:
     return table.select(has_row), int((~has_row).sum())
 
 
-def _check_room(folder: Path, rows: Outgoing) -> None:
-    # HDF5 may end the process when the disk runs full, so what will not fit is not begun.
+def _check_space(folder: Path, rows: RowsToExport) -> None:
+    # HDF5 can kill the process on a full disk, so the export checks the free space first.
     needed = rows.rows * (4 * rows.spec.width + 600) + (1 << 20)
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -194,7 +195,7 @@ def _check_room(folder: Path, rows: Outgoing) -> None:
 
 def _make_durable(path: Path) -> None:
     files = [path] if path.is_file() else [entry for entry in path.rglob("*") if entry.is_file()]
-    if len(files) > MANY_FILES and hasattr(os, "sync"):  # which waits once for all of them
+    if len(files) > MANY_FILES and hasattr(os, "sync"):  # one sync is faster than many
         os.sync()
         return
     for file in files:

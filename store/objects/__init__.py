@@ -1,1 +1,1 @@
-"""Stores on object storage: the same shards and manifests as objects, and the catalog as numbered generations."""
+"""A store in object storage: rows are read from there, while the catalog and the heads have local copies."""

@@ -1,27 +1,27 @@
-"""Generations: what a store in object storage holds beside its rows, the catalog and the heads, as one numbered chain.
+"""Generations: the catalog and the heads of a store in object storage, as one numbered chain.
 
-SQLite needs a file, so each process works on a copy of its own. A generation is a small object that names one state of
-the catalog and of the heads' files; generation n + 1 is made from n, and of two who try, one succeeds. The other one
-takes up what that one has changed, and tries again.
+SQLite needs a file, so each process works on its own copy. A generation is a small object that names one state of the
+catalog and of the heads' files. Generation n + 1 follows n; of two processes that write it, one succeeds. The other
+merges the new state into its own and tries again.
 """
 
+import hashlib
 import logging
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from threading import RLock
+from typing import TypeAlias
 from uuid import uuid4
 
 from penult.errors import StoreDamagedError, StoreError, StoreWriteError
 from penult.store.catalog import Catalog
 from penult.store.catalog.merging import ConflictError, back_up, merge, restore, skip_numbers
-from penult.store.files.folders import passing_folder
-from penult.store.files.mirroring import fetch
-from penult.store.files.places import ObjectPath
-from penult.store.objects.heads import HeadFiles, changed_heads, digests_of, fetch_copied_heads, fetch_heads, put_heads
+from penult.store.files.bucket import ObjectPath, write_copy
+from penult.store.files.local import temporary_folder
 from penult.store.store_folder import put_json, read_json
 
 _log = logging.getLogger(__name__)
@@ -32,13 +32,17 @@ KEPT = 3
 ATTEMPTS = 100
 
 WAIT_SECONDS = 60.0
-"""How long others wait at least for what can be found anew; and this many times what a commit takes."""
+"""The shortest time between two commits of rows that can be found again, such as seen files."""
 WAIT_TIMES = 20
+"""The next such commit also waits this many times the duration of the last one."""
+
+HeadFiles: TypeAlias = Mapping[str, str]
+"""The name of each file of a head, and its SHA-256."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """One state: the object that is the catalog, and of each head its files, as digests that name objects."""
+    """One state of a store: the name of the catalog object, and the files of each head."""
 
     number: int = 0
     catalog: str = ""
@@ -46,68 +50,66 @@ class Generation:
 
 
 class Generations:
-    """The chain of one store, and this process's copy of its newest link."""
+    """The generations of one store, and this process's copy of the newest."""
 
-    def __init__(self, root: ObjectPath, here: Path) -> None:
+    def __init__(self, root: ObjectPath, local: Path) -> None:
         self._root = root
         self._places = {part: root / part for part in ("generations", "catalog", "heads")}
-        self._here = here
-        self.heads_path = here / "heads"
-        self._room = passing_folder(self)
-        self._base_file = self._room / "base.sqlite"
-        self._turn = RLock()
+        self.heads_path = local / "heads"
+        self._folder = temporary_folder(self)
+        self._base_file = self._folder / "base.sqlite"
+        self._lock = RLock()
         self._due = 0.0
 
     def open_catalog(self) -> Catalog:
-        """Opens a copy of the newest catalog, each change of which is committed from then on."""
-        path = self._room / "catalog.sqlite"
+        """Opens a copy of the newest catalog; later changes to it are committed."""
+        path = self._folder / "catalog.sqlite"
         self._base = self._newest(self._base_file)
         if self._base.catalog or self._copied_catalog():
             shutil.copyfile(self._base_file, path)
         self._catalog = Catalog(path)
         if not self._base.catalog:
             back_up(self._catalog.database, self._base_file)
-            fetch_copied_heads(self._places["heads"], self._catalog.heads.all(), self.heads_path)
-        fetch_heads(self._places["heads"], self._base.heads, self.heads_path)
+            _fetch_copied_heads(self._places["heads"], self._catalog.heads.all(), self.heads_path)
+        _fetch_heads(self._places["heads"], self._base.heads, self.heads_path)
         skip_numbers(self._catalog.database)
         self._catalog.database.on_change = self._changed
         self._due = time.monotonic() + WAIT_SECONDS
         return self._catalog
 
     def _copied_catalog(self) -> bool:
-        """Fetches the catalog of a store that was copied here from a disk, and says whether there is one."""
-        names = self._root.bucket.names(self._root.key)
+        """Downloads the catalog of a store that was copied from a disk; returns whether there is one."""
+        names = self._root.names()
         if "catalog.sqlite-wal" in names:
             raise StoreDamagedError(
-                f"{self._root} was copied while somebody wrote to its catalog",
-                expected="a catalog at rest, without catalog.sqlite-wal",
+                f"{self._root} was copied while a process wrote to its catalog",
+                expected="a closed catalog, without catalog.sqlite-wal",
                 remedy="copy catalog.sqlite again when no process uses the store, and remove that object",
             )
         if "catalog.sqlite" in names:
-            fetch(self._root / "catalog.sqlite", self._base_file)
+            (self._root / "catalog.sqlite").fetch(self._base_file)
         return "catalog.sqlite" in names
 
     def _numbers(self) -> list[int]:
-        place = self._places["generations"]
-        found = (NAME.fullmatch(name) for name in place.bucket.names(place.key))
+        found = (NAME.fullmatch(name) for name in self._places["generations"].names())
         return sorted((int(match[1]) for match in found if match), reverse=True)
 
     def _newest(self, file: Path) -> Generation:
-        """Returns the newest generation, and fetches its catalog into a file."""
+        """Returns the newest generation, and downloads its catalog into a file."""
         for _ in range(ATTEMPTS):
             number = max(self._numbers(), default=0)
             if not number:
                 return Generation()
             try:
                 found = self._read(number)
-                fetch(self._places["catalog"] / found.catalog, file)
+                (self._places["catalog"] / found.catalog).fetch(file)
             except FileNotFoundError:
-                continue  # removed since the listing, so there are newer ones
+                continue  # removed since the listing, so there is a newer one
             return found
         raise StoreDamagedError(
-            f"{self._root} names a catalog that is not there",
-            expected="a whole store",
-            remedy="copy the store again from where it came; the features are safe",
+            f"{self._root} names a catalog that is missing",
+            expected="a complete store",
+            remedy="copy the store again from the original; the features are safe",
         )
 
     def _read(self, number: int) -> Generation:
@@ -119,42 +121,44 @@ class Generations:
             return
         began = time.monotonic()
         try:
-            with self._turn:
+            with self._lock:
                 self._commit()
         except StoreError as error:
             if not may_wait:
                 raise
-            _log.warning("the catalog is committed later: %s", error)
+            _log.warning("the catalog will be committed later: %s", error)
         now = time.monotonic()
         self._due = now + max(WAIT_SECONDS, WAIT_TIMES * (now - began))
 
     def _commit(self) -> None:
-        """Makes this process's state the newest generation, with what others have committed meanwhile."""
+        """Makes this process's state the newest generation, merged with what others have committed."""
         for _ in range(ATTEMPTS):
             if max(self._numbers(), default=0) != self._base.number:
-                self._take_up()
-            outgoing = self._room / "outgoing.sqlite"
+                self._merge_newest()
+            outgoing = self._folder / "outgoing.sqlite"
             back_up(self._catalog.database, outgoing)
             ours = Generation(self._base.number + 1, f"{uuid4().hex}.sqlite", self._heads())
             catalog = self._places["catalog"] / ours.catalog
-            catalog.bucket.put(catalog.key, outgoing)
-            put_heads(self._places["heads"], ours.heads, self._base.heads, self.heads_path)
+            catalog.put(outgoing)
+            _put_heads(self._places["heads"], ours.heads, self._base.heads, self.heads_path)
             content = {"number": ours.number, "catalog": ours.catalog, "heads": dict(ours.heads)}
             if put_json(self._places["generations"] / f"{ours.number:012d}.json", FORMAT, content):
                 self._base = ours
                 outgoing.replace(self._base_file)
                 self._prune()
                 return
-            catalog.bucket.remove(catalog.key)
-        raise StoreWriteError(f"{self._root} changes faster than it can be written", remedy="run the same again")
+            catalog.remove()
+        raise StoreWriteError(
+            f"Other processes change {self._root} faster than it can be written", remedy="run the same command again"
+        )
 
     def _heads(self) -> dict[str, HeadFiles]:
-        return {name: digests_of(self.heads_path / name) for name in self._catalog.heads.all()}
+        return {name: _digests_of(self.heads_path / name) for name in self._catalog.heads.all()}
 
-    def _take_up(self) -> None:
-        """Brings what others have committed into this process's state, or takes that back where both cannot stand."""
-        theirs = self._room / "theirs.sqlite"
-        found, mine = self._newest(theirs), changed_heads(self._base.heads, self._heads())
+    def _merge_newest(self) -> None:
+        """Merges the newest generation into this process's state, or reverts this process's change on a conflict."""
+        theirs = self._folder / "theirs.sqlite"
+        found, mine = self._newest(theirs), _changed_heads(self._base.heads, self._heads())
         conflict = None
         try:
             merge(self._catalog.database, self._base_file, theirs)
@@ -164,21 +168,73 @@ class Generations:
         theirs.replace(self._base_file)
         self._base = found
         others = {name: files for name, files in found.heads.items() if name not in mine}
-        fetch_heads(self._places["heads"], others, self.heads_path)
+        _fetch_heads(self._places["heads"], others, self.heads_path)
         if conflict:
             raise StoreWriteError(
                 f"Another process has committed to {self._root} at the same time: {conflict}",
-                expected="one that is first",
-                remedy="do it again; it then comes after that one's",
+                expected="one change at a time",
+                remedy="run the same command again; it then follows the other change",
             ) from conflict
 
     def _prune(self) -> None:
-        """Removes the generations before the last few, and the catalogs that only they name."""
+        """Removes all but the last few generations, and their catalogs."""
         for number in self._numbers()[KEPT:]:
-            place = self._places["generations"] / f"{number:012d}.json"
             try:
-                catalog = self._places["catalog"] / self._read(number).catalog
-                catalog.bucket.remove(catalog.key)
-                place.bucket.remove(place.key)
+                (self._places["catalog"] / self._read(number).catalog).remove()
+                (self._places["generations"] / f"{number:012d}.json").remove()
             except (FileNotFoundError, StoreError):
-                continue  # another process does it, or it lies there and harms nobody
+                continue  # another process removes it, or it stays and is harmless
+
+
+def _digests_of(folder: Path) -> HeadFiles:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _digest(path.read_bytes()) for path in files}
+
+
+def _changed_heads(before: Mapping[str, HeadFiles], now: Mapping[str, HeadFiles]) -> set[str]:
+    return {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+
+
+def _put_heads(place: ObjectPath, now: Mapping[str, HeadFiles], before: Mapping[str, HeadFiles], local: Path) -> None:
+    """Uploads the files that are new, each under its digest, so that an unchanged file is uploaded once."""
+    known = {digest for files in before.values() for digest in files.values()}
+    for name, files in now.items():
+        for file, digest in files.items():
+            if digest not in known:
+                (place / digest).put(local / name / file)
+
+
+def _fetch_heads(place: ObjectPath, heads: Mapping[str, HeadFiles], local: Path) -> None:
+    """Downloads the files whose local copy is missing or different."""
+    for name, files in heads.items():
+        for file, digest in files.items():
+            target = local / name / file
+            if PurePosixPath(name, file).is_absolute() or ".." in PurePosixPath(name, file).parts:
+                raise StoreDamagedError(
+                    f"{place} names the file {file!r} of the head {name!r}", expected="a file inside the head's folder"
+                )
+            if target.is_file() and _digest(target.read_bytes()) == digest:
+                continue
+            data = place.bucket.read((place / digest).key)
+            if _digest(data) != digest:
+                raise StoreDamagedError(
+                    f"{place / digest} does not have the content that its name states", remedy="train this head again"
+                )
+            write_copy(target, data)
+
+
+def _fetch_copied_heads(place: ObjectPath, names: Iterable[str], local: Path) -> None:
+    """Downloads the heads of a store that was copied from a disk, whose files have their own names."""
+    for name in names:
+        for file in _files_below(place / name):
+            write_copy(local / name / file, place.bucket.read((place / name / file).key))
+
+
+def _files_below(place: ObjectPath) -> Iterator[str]:
+    for name in place.names():
+        inner = list(_files_below(place / name))
+        yield from (f"{name}/{each}" for each in inner) if inner else [name]
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

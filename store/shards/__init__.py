@@ -1,1 +1,1 @@
-"""The shard file: its layout, checksums and key table."""
+"""The shard file: its layout, checksums and key table. Nothing outside the store imports these modules."""

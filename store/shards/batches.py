@@ -1,4 +1,4 @@
-"""A batch: keys and rows made ready to be stored, or refused before anything is written."""
+"""A batch: keys and rows that were checked and sorted before anything is written."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from penult.store.spec import SpaceSpec
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows in any order, and the order in which their keys are sorted and distinct."""
+    """Rows in any order, and the order that sorts their distinct keys."""
 
     spec: SpaceSpec
     keys: Keys
@@ -25,19 +25,19 @@ class Batch:
 
     @classmethod
     def of(cls, spec: SpaceSpec, keys: Iterable[bytes] | Keys, rows: NDArray[np.floating[Any]]) -> Self:
-        """Sorts the keys; refuses rows that cannot stand in this space, except for the numbers in them."""
+        """Sorts the keys; raises an error for a wrong shape or type. ``rows_between`` checks the values."""
         array, rows = key_array(keys), np.asarray(rows)
         _require_shape(spec, array, rows)
         high, low = halves(array)
         order = order_of(high, low)
-        is_again = repeats(high[order], low[order])
-        for i in np.flatnonzero(is_again):
+        is_repeat = repeats(high[order], low[order])
+        for i in np.flatnonzero(is_repeat):
             _require_same(array[order[i]], *(rows[order[i - 1 : i + 1]].astype(spec.stored_type)))
-        order = order[~is_again]
+        order = order[~is_repeat]
         return cls(spec, array[order], order, rows)
 
     def rows_between(self, first: int, end: int) -> Stored:
-        """Returns some of the rows in the order of their keys, as they are stored; refuses what is not finite."""
+        """Returns rows in key order as they are stored; raises an error for values that are not finite."""
         chosen = self.order[first:end]
         with np.errstate(over="ignore", under="ignore"):
             stored: Stored = self.rows[chosen].astype(self.spec.stored_type, order="C", copy=False)
@@ -49,20 +49,20 @@ class Batch:
 def _require_shape(spec: SpaceSpec, keys: Keys, rows: NDArray[np.floating[Any]]) -> None:
     if rows.ndim != 2 or rows.shape[1] != spec.width:
         raise RowsRefusedError(
-            f"The rows are an array {rows.shape}", expected=f"(n, {spec.width}), the width of {spec.name}"
+            f"The rows have the shape {rows.shape}", expected=f"(n, {spec.width}), as wide as {spec.name}"
         )
     if len(rows) != len(keys):
-        raise RowsRefusedError(f"{len(keys)} keys come with {len(rows)} rows", expected="one row a key")
+        raise RowsRefusedError(f"There are {len(keys)} keys and {len(rows)} rows", expected="one row for each key")
     if not np.issubdtype(rows.dtype, np.floating):
-        raise RowsRefusedError(f"The rows are of {rows.dtype}", expected="float16, float32 or float64")
+        raise RowsRefusedError(f"The rows have the dtype {rows.dtype}", expected="float16, float32 or float64")
 
 
 def _require_same(key: Keys, one: Stored, other: Stored) -> None:
     if one.tobytes() != other.tobytes():
         raise RowsRefusedError(
-            f"The key {key.tobytes().hex()} is given twice with different rows",
-            expected="one row a key",
-            remedy="add only one of them: the same image and backbone give one row",
+            f"The key {key.tobytes().hex()} comes twice with different rows",
+            expected="one row for each key",
+            remedy="add only one of them: one image and one backbone give one row",
         )
 
 
@@ -71,12 +71,12 @@ def _not_finite(spec: SpaceSpec, keys: Keys, rows: NDArray[np.floating[Any]]) ->
     if is_bad.any():
         first = keys[np.argmax(is_bad)].tobytes().hex()
         return RowsRefusedError(
-            f"Rows hold NaN or infinity, such as the one under the key {first}",
+            f"Some rows contain NaN or infinity, for example the row of the key {first}",
             expected="finite numbers",
         )
     largest = np.finfo(spec.stored_type).max
     return RowsRefusedError(
-        f"The rows reach {np.abs(rows).max():g}",
-        expected=f"at most {largest:g}, the largest {spec.dtype}",
-        remedy="use a space of float32" if spec.dtype == "float16" else "scale the rows down",
+        f"The largest value in the rows is {np.abs(rows).max():g}",
+        expected=f"at most {largest:g}, the largest {spec.dtype} number",
+        remedy="use a space with the dtype float32" if spec.dtype == "float16" else "scale the rows down",
     )

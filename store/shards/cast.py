@@ -1,4 +1,4 @@
-"""Exact conversion from what is stored (float16) to what is computed with (float32), faster than numpy's own."""
+"""Exact conversion from float16 to float32, faster than NumPy's own."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ Widening = Callable[[NDArray[np.float16], NDArray[np.float32]], None]
 
 
 def is_finite(values: NDArray[np.floating[Any]]) -> bool:
-    """Says whether no value is NaN or infinite; ``values`` are contiguous float16 or float32."""
+    """Returns whether all values are finite; ``values`` are contiguous float16 or float32."""
     bits: NDArray[np.unsignedinteger[Any]] = values.reshape(-1).view(f"u{values.itemsize}")
     mask = bits.dtype.type(INFINITE[values.itemsize])
     return not any(bool(((bits[i : i + PIECE] & mask) == mask).any()) for i in range(0, bits.size, PIECE))
@@ -25,8 +25,8 @@ def is_finite(values: NDArray[np.floating[Any]]) -> bool:
 def widen(values: NDArray[np.float16], out: NDArray[np.float32]) -> None:
     """Writes finite float16 values into ``out`` as float32, exactly; both are flat and contiguous.
 
-    The bits of each half move to where a float32 has them, and one multiplication corrects the bias of the exponent,
-    for subnormal numbers too.
+    The bits of each number move to their place in a float32. One multiplication then corrects the exponent's bias, also
+    for subnormal numbers.
     """
     for start in range(0, values.size, PIECE):
         piece = out[start : start + PIECE]
@@ -38,15 +38,15 @@ def widen(values: NDArray[np.float16], out: NDArray[np.float32]) -> None:
 
 
 def widen_slowly(values: NDArray[np.float16], out: NDArray[np.float32]) -> None:
-    """Does the same by numpy's own conversion."""
+    """Does the same with NumPy's own conversion."""
     np.copyto(out, values)
 
 
 def widening() -> Widening:
-    """Returns the quicker conversion that is exact in this thread.
+    """Returns the fastest conversion that is exact in this thread.
 
-    Libraries built with -ffast-math make the processor take subnormal float32 numbers for zero, for every library in
-    the thread; the quick way would then lose features below 6e-5 in silence.
+    A library built with -ffast-math makes the processor treat subnormal float32 numbers as zero in the whole thread.
+    ``widen`` would then silently lose features below 6e-5.
     """
     keeps_subnormals = bool((SMALLEST.view(np.float32) * BIAS)[0] != 0)
     return widen if keeps_subnormals else widen_slowly

@@ -1,4 +1,4 @@
-"""The checksums of a shard: one a row, bound to its key, and one a block of rows, for reading them all at speed."""
+"""The checksums of a shard: one for each row, bound to its key, and one for each block, for fast full reads."""
 
 from collections.abc import Iterable
 from typing import Any, cast
@@ -16,7 +16,7 @@ Stored = NDArray[np.floating[Any]]
 
 
 def rows_per_block(row_bytes: int) -> int:
-    """Returns how many rows share a block: the largest power of two of them that stays within 256 KiB.
+    """Returns the rows of a block: the largest power of two that fits into 256 KiB.
 
     >>> rows_per_block(2560), rows_per_block(2), rows_per_block(1 << 20)
     (64, 131072, 1)
@@ -25,15 +25,15 @@ def rows_per_block(row_bytes: int) -> int:
 
 
 def row_sums(keys: Keys, rows: Stored) -> Sums:
-    """Returns the XXH3 of each row, seeded by its key: a row under another key fails as a changed row does."""
+    """Returns the XXH3 of each row, seeded with its key: a row under a wrong key fails like a changed row."""
     high, low = halves(keys)
     seeds = (high ^ low).tolist()
-    buffers = cast("Iterable[memoryview]", rows)  # a row itself is hashed twice as fast as its memoryview
+    buffers = cast("Iterable[memoryview]", rows)  # hashing a row is twice as fast as hashing its memoryview
     return np.fromiter((xxh3_64_intdigest(row, seed) for row, seed in zip(buffers, seeds, strict=True)), np.uint64)
 
 
 def block_sum(keys: Keys, rows: Stored) -> int:
-    """Returns the XXH3 of a block's rows, seeded by that of its keys."""
+    """Returns the XXH3 of a block's rows, seeded with the XXH3 of its keys."""
     return xxh3_64_intdigest(rows.data, xxh3_64_intdigest(keys.data))
 
 

@@ -1,7 +1,7 @@
-"""An HDF5 file that opens with a block of its own saying where each array lies.
+"""An HDF5 file whose user block lists the offset of each array.
 
-Other tools read it as plain HDF5. Penult reads the block (one read, its own checksum) and then the arrays by their
-offsets: no foreign metadata is parsed, files open in microseconds, and threads read without HDF5's global lock.
+Other tools read the file as plain HDF5. Penult reads the block, which has its own checksum, and then the arrays by
+offset. It parses no HDF5 metadata, opens a file in microseconds, and reads in threads without HDF5's global lock.
 """
 
 import errno
@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_128_hexdigest
 
 from penult.errors import StoreDamagedError, StoreFormatError
-from penult.store.files.open_file import OpenFile, open_file
-from penult.store.files.places import Place
+from penult.store.files.protocol import OpenFile, Place
 
 SMALLEST_BLOCK = 4096
 LARGEST_BLOCK = 1 << 26
@@ -31,7 +31,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Section:
-    """Where one array lies in a file."""
+    """The offset, type and shape of one array in a file."""
 
     offset: int
     dtype: str
@@ -39,13 +39,13 @@ class Section:
 
     @property
     def size_bytes(self) -> int:
-        """The bytes of the array."""
+        """The size of the array in bytes."""
         return int(self.dtype[2:]) * math.prod(self.shape)
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What the block of a file says: its own fields, and where the arrays lie."""
+class ContainerLayout:
+    """The content of a file's block: its fields, and the sections of the arrays."""
 
     fields: Mapping[str, Any]
     sections: Mapping[str, Section]
@@ -53,15 +53,15 @@ class Layout:
 
 
 class OpenContainer:
-    """A file that is open for reading; closed when left, or when let go."""
+    """A file that is open for reading, as a context manager."""
 
-    def __init__(self, path: Place, file: OpenFile, layout: Layout) -> None:
+    def __init__(self, path: Place, file: OpenFile, layout: ContainerLayout) -> None:
         self.path = path
         self._file = file
         self.layout = layout
 
     def close(self) -> None:
-        """Closes the file; once more does no harm."""
+        """Closes the file; closing it twice is harmless."""
         self._file.close()
 
     def __enter__(self) -> "OpenContainer":
@@ -71,7 +71,7 @@ class OpenContainer:
         self.close()
 
     def read_into(self, buffer: Array, offset: int) -> None:
-        """Fills a contiguous array with the file's bytes from ``offset`` on, or raises."""
+        """Fills a contiguous array with the file's bytes from ``offset`` on; raises if the file ends too early."""
         view = buffer.data.cast("B") if buffer.size else memoryview(b"")
         filled = 0
         while filled < len(view):
@@ -84,7 +84,7 @@ class OpenContainer:
             filled += count
 
     def read_pieces(self, size: int, offsets: Sequence[int]) -> list[bytes]:
-        """Returns the bytes of ``size`` at each of the offsets, or raises."""
+        """Returns ``size`` bytes at each offset; raises if the file ends too early."""
         try:
             pieces = self._file.read_many(size, offsets)
         except OSError as error:
@@ -94,7 +94,7 @@ class OpenContainer:
         return pieces
 
     def array(self, name: str, first: int = 0, end: int | None = None) -> Array:
-        """Reads an array, or a range of its rows; whether the bytes are the written ones is for the caller to check."""
+        """Reads an array, or a range of its rows; the caller checks the checksum."""
         section = self.layout.sections[name]
         rows = section.shape[0]
         array = np.empty(((rows if end is None else end) - first, *section.shape[1:]), dtype=section.dtype)
@@ -102,54 +102,54 @@ class OpenContainer:
         return array
 
 
-def damaged(path: Place, what: str) -> StoreDamagedError:
-    """Makes the error for a committed file that is not as it was written."""
+def damaged(path: Place | Path, what: str) -> StoreDamagedError:
+    """Returns the error for a committed file that has changed or cannot be read."""
     return StoreDamagedError(
         f"{path} {what}",
         expected="the bytes that were committed",
-        remedy="run `penult store verify`: it names what is damaged and, with --repair, sets it aside",
+        remedy="run `penult store verify`: it lists the damaged files and moves them aside with --repair",
     )
 
 
 def unreadable(path: Place, error: OSError) -> OSError:
-    """Makes the error for a file that the system does not read: on a network disk another host may have removed it."""
+    """Returns the error for a failed read; on a network disk, another host may have removed the file."""
     if error.errno in {errno.ENOENT, errno.ESTALE}:
         return FileNotFoundError(error.errno, error.strerror, str(path))
-    if isinstance(error, FileNotFoundError):  # object storage gives it no number
+    if isinstance(error, FileNotFoundError):  # from object storage, without an errno
         return error
     return damaged(path, f"cannot be read: {error.strerror or error}")
 
 
-def open_container(path: Place, layout: Layout | None = None) -> OpenContainer:
-    """Opens a file for reading; without a ``layout`` known from before, its block is read and checked.
+def open_container(path: Place, layout: ContainerLayout | None = None) -> OpenContainer:
+    """Opens a file for reading; reads and checks its block unless the ``layout`` is known.
 
-    A missing file stays a ``FileNotFoundError``: whether it should be there is for the caller to say.
+    A missing file raises ``FileNotFoundError``: only the caller knows whether it should exist.
     """
     try:
-        file = open_file(path)
+        file = path.open_file()
     except OSError as error:
         raise unreadable(path, error) from error
     try:
         layout = layout or _read_block(path, file)
         if file.size_bytes != layout.size_bytes:
-            raise damaged(path, f"has {file.size_bytes} bytes in place of {layout.size_bytes}")
+            raise damaged(path, f"has {file.size_bytes} bytes instead of {layout.size_bytes}")
         return OpenContainer(path, file, layout)
     except BaseException:
         file.close()
         raise
 
 
-def _read_block(path: Place, file: OpenFile) -> Layout:
+def _read_block(path: Place, file: OpenFile) -> ContainerLayout:
     opening = _read(path, file, SMALLEST_BLOCK, 0)
     words = opening[:OPENING_BYTES].split()
     if len(words) != 4 or words[0] != b"penult" or not words[1].isdigit() or not words[2].isdigit():
-        raise damaged(path, "does not open with the block of a penult file")
+        raise damaged(path, "does not start with the block of a penult file")
     version, length = int(words[1]), int(words[2])
     if version != BLOCK_VERSION:
         raise StoreFormatError(
-            f"{path} opens with a block of version {version}",
+            f"{path} starts with a block of version {version}",
             expected=f"version {BLOCK_VERSION}",
-            remedy="upgrade penult; if other files of the folder open, this one is damaged",
+            remedy="upgrade penult; if other files in this folder open, this one is damaged",
         )
     text = opening[OPENING_BYTES : OPENING_BYTES + length]
     if len(text) < length <= LARGEST_BLOCK:
@@ -166,7 +166,7 @@ def _read(path: Place, file: OpenFile, size: int, offset: int) -> bytes:
         raise unreadable(path, error) from error
 
 
-def _layout(path: Place, text: bytes) -> Layout:
+def _layout(path: Place, text: bytes) -> ContainerLayout:
     try:
         fields = json.loads(text)
         sections = {
@@ -178,7 +178,7 @@ def _layout(path: Place, text: bytes) -> Layout:
             for part in sections.values()
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise damaged(path, f"opens with a block that makes no sense ({error})") from error
+        raise damaged(path, f"starts with an invalid block ({error})") from error
     if not is_sound:
-        raise damaged(path, "describes an array that reaches past its end")
-    return Layout(fields, sections, size)
+        raise damaged(path, "describes an array that ends after the file does")
+    return ContainerLayout(fields, sections, size)

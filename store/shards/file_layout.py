@@ -1,7 +1,7 @@
-"""Laying out a file: where HDF5 puts each array, and every byte that is not an array's own.
+"""The layout of a new HDF5 file: the offset of each array, and all bytes between the arrays.
 
-The HDF5 library writes its structure into memory here, and never touches the disk: on a full one it is known to crash.
-The arrays never pass through it; whoever writes the file puts them in at their offsets.
+The HDF5 library writes its structure into memory and never touches the disk, because it can crash on a full disk. The
+caller writes the arrays at their offsets.
 """
 
 import json
@@ -12,30 +12,30 @@ import h5py
 import numpy as np
 from xxhash import xxh3_128_hexdigest
 
-from penult.store.files.durable import Part
-from penult.store.shards.container import BLOCK_VERSION, OPENING, SMALLEST_BLOCK, Layout, Section
+from penult.store.files.local import Part
+from penult.store.shards.container import BLOCK_VERSION, OPENING, SMALLEST_BLOCK, ContainerLayout, Section
 
 ALIGNMENT = 4096
 
 Attributes = Mapping[str, str | int]
 Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
-"""The type and shape of each array, in the order in which they shall lie."""
+"""The type and shape of each array, in file order."""
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A file without its arrays: where they go, and the bytes before, between and after them, in order."""
+    """A file without its arrays: their offsets, and the bytes before, between and after them in order."""
 
-    layout: Layout
+    layout: ContainerLayout
     gaps: tuple[Part, ...]
 
 
 def draft(fields: Mapping[str, object], attributes: Attributes, shapes: Shapes) -> Draft:
-    """Lays out a file of these arrays that opens with a block of ``fields``; the same arguments give the same bytes."""
+    """Returns the layout of a file with a block of ``fields``; equal arguments give equal bytes."""
     block_bytes = SMALLEST_BLOCK
     while True:
         outline, sections = _outlined(block_bytes, attributes, shapes)
-        layout = Layout(fields, sections, outline.size)
+        layout = ContainerLayout(fields, sections, outline.size)
         block = _block(layout)
         if len(block) <= block_bytes:
             outline.seek(0)
@@ -44,15 +44,15 @@ def draft(fields: Mapping[str, object], attributes: Attributes, shapes: Shapes) 
         block_bytes *= 2
 
 
-def _block(layout: Layout) -> bytes:
+def _block(layout: ContainerLayout) -> bytes:
     sections = {name: [part.offset, part.dtype, part.shape] for name, part in layout.sections.items()}
     content = {**layout.fields, "size": layout.size_bytes, "sections": sections}
     text = json.dumps(content, separators=(",", ":")).encode()
     return OPENING % (BLOCK_VERSION, len(text), xxh3_128_hexdigest(text).encode()) + text
 
 
-def _outlined(block_bytes: int, attributes: Attributes, shapes: Shapes) -> tuple["Outline", dict[str, Section]]:
-    outline, sections = Outline(), {}
+def _outlined(block_bytes: int, attributes: Attributes, shapes: Shapes) -> tuple["SparseFile", dict[str, Section]]:
+    outline, sections = SparseFile(), {}
     with h5py.File(
         outline,
         "w",
@@ -75,7 +75,7 @@ def _outlined(block_bytes: int, attributes: Attributes, shapes: Shapes) -> tuple
     return outline, sections
 
 
-def _gaps(outline: "Outline", layout: Layout) -> Iterator[Part]:
+def _gaps(outline: "SparseFile", layout: ContainerLayout) -> Iterator[Part]:
     position = 0
     for section in sorted(layout.sections.values(), key=lambda section: section.offset):
         yield position, outline.between(position, section.offset)
@@ -83,8 +83,8 @@ def _gaps(outline: "Outline", layout: Layout) -> Iterator[Part]:
     yield position, outline.between(position, layout.size_bytes)
 
 
-class Outline:
-    """A file in memory that takes room only where something is written; what h5py needs of a file, and no more."""
+class SparseFile:
+    """A sparse file in memory, with the methods that h5py needs."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -92,16 +92,16 @@ class Outline:
         self._pages: dict[int, bytearray] = {}
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Moves to a place."""
+        """Moves to an offset."""
         self._position = offset + (0, self._position, self.size)[whence]
         return self._position
 
     def tell(self) -> int:
-        """Returns the place."""
+        """Returns the current offset."""
         return self._position
 
     def write(self, data: bytes | memoryview) -> int:
-        """Writes at the place, and moves on."""
+        """Writes at the current offset and moves past the data."""
         rest = memoryview(data).cast("B")
         while rest:
             number, start = divmod(self._position, ALIGNMENT)
@@ -113,26 +113,26 @@ class Outline:
         return memoryview(data).nbytes
 
     def read(self, size: int) -> bytes:
-        """Reads from the place on, and moves on."""
+        """Reads from the current offset and moves past the data."""
         found = self.between(self._position, self._position + size)
         self._position += size
         return found
 
     def readinto(self, buffer: memoryview) -> int:
-        """Reads from the place on into a buffer, and moves on."""
+        """Reads from the current offset into a buffer and moves past the data."""
         buffer[:] = self.read(len(buffer))
         return len(buffer)
 
     def truncate(self, size: int) -> int:
-        """Sets the size."""
+        """Sets the size of the file."""
         self.size = size
         return size
 
     def flush(self) -> None:
-        """Has nothing to do."""
+        """Does nothing."""
 
     def between(self, first: int, end: int) -> bytes:
-        """Returns the bytes from one place up to another; zeros where nothing was written."""
+        """Returns the bytes from one offset up to another, with zeros where nothing was written."""
         numbers = range(first // ALIGNMENT, -(-end // ALIGNMENT))
         pages = b"".join(self._pages.get(number, bytes(ALIGNMENT)) for number in numbers)
         return pages[first - numbers.start * ALIGNMENT :][: end - first]

@@ -1,4 +1,4 @@
-"""Where each key's row lies: sorted keys, searched many at a time."""
+"""A table of sorted keys and the positions of their rows, for looking up many keys at a time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from penult.store.keys import NO_KEYS, Halves, Keys, joined, order_of, repeats
 from penult.store.shards.checksums import Sums
 
 Positions = NDArray[np.int64]
-"""Rows, counted through all the shards in the order in which they stand in a list."""
+"""Row numbers that count through all shards of a list."""
 
 ABSENT = -1
 SumsAt = Callable[[Positions], Sums]
 
 
 def search(high: Halves, low: Halves, wanted_high: Halves, wanted_low: Halves) -> NDArray[np.intp]:
-    """Returns where each wanted key stands among the sorted ones, the first of equal ones, or ABSENT."""
+    """Returns the place of each wanted key among the sorted keys (the first of equal ones), or ABSENT."""
     places = np.searchsorted(high, wanted_high)
     inside = np.minimum(places, len(high) - 1)
     while True:
-        # Two keys with the same first half and another second one are rare, but possible.
+        # Two keys with equal first halves are rare, but possible.
         is_before = (high[inside] == wanted_high) & (low[inside] < wanted_low) & (inside < len(high) - 1)
         if not is_before.any():
             break
@@ -32,7 +32,7 @@ def search(high: Halves, low: Halves, wanted_high: Halves, wanted_low: Halves) -
 
 @dataclass(frozen=True)
 class KeyTable:
-    """Distinct keys in order, and the position of each one's row."""
+    """Sorted distinct keys, and the position of the row of each."""
 
     high: Halves
     low: Halves
@@ -40,19 +40,19 @@ class KeyTable:
 
     @classmethod
     def of(cls, high: Halves, low: Halves, positions: Positions, sums_at: SumsAt) -> Self:
-        """Sorts keys, of which some may be equal.
+        """Sorts keys, some of which may be equal.
 
-        Of several rows under one key, the one with the lowest checksum counts: a choice by content alone, so that the
-        same rows give the same answer in whatever order or files they lie.
+        Of several rows under one key, the one with the lowest checksum counts. This depends only on the content, so
+        equal rows give equal results in any order and in any files.
         """
         order = order_of(high, low)
         high, low, positions = high[order], low[order], positions[order]
-        again = repeats(high, low)
-        if again.any():
-            in_question = again.copy()
-            in_question[:-1] |= again[1:]
+        is_repeat = repeats(high, low)
+        if is_repeat.any():
+            is_ambiguous = is_repeat.copy()
+            is_ambiguous[:-1] |= is_repeat[1:]
             sums = np.zeros(len(high), dtype=np.uint64)
-            sums[in_question] = sums_at(positions[in_question])
+            sums[is_ambiguous] = sums_at(positions[is_ambiguous])
             order = np.lexsort((sums, low, high))
             order = order[~repeats(high[order], low[order])]
             high, low, positions = high[order], low[order], positions[order]

@@ -1,4 +1,4 @@
-"""A shard: one immutable HDF5 file of rows of one space, sorted by key, every byte of it under a checksum."""
+"""A shard: an immutable HDF5 file with rows of one space, sorted by key; a checksum covers every byte."""
 
 import json
 import re
@@ -12,24 +12,28 @@ import numpy as np
 from xxhash import xxh3_128, xxh3_128_hexdigest
 
 from penult.errors import StoreFormatError
-from penult.store.files.durable import Part
-from penult.store.files.places import Place
+from penult.store.files.local import Part
+from penult.store.files.protocol import Place
 from penult.store.keys import KEY_BYTES, Keys
 from penult.store.shards.checksums import Stored, Sums, block_sums, row_sums, rows_per_block
-from penult.store.shards.container import Layout, OpenContainer, damaged, open_container
+from penult.store.shards.container import ContainerLayout, OpenContainer, damaged, open_container
 from penult.store.shards.file_layout import draft
 from penult.store.spec import SpaceSpec
 
 FORMAT = "penult-shard"
 MAJOR, MINOR = 1, 0
+PIECE_BYTES = 1 << 22
 NAME = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,11})-([0-9a-f]{32})(-merged)?\.h5")
+
+RowsBetween = Callable[[int, int], Stored]
+"""Returns the stored rows from one row number up to another."""
 
 
 @dataclass(frozen=True)
 class ShardName:
-    """What a shard's file name tells: who it is, how many rows it holds, and the XXH3-128 of the whole file.
+    """The parts of a shard's file name: its UUID, its number of rows, and the XXH3-128 of the whole file.
 
-    A merged shard holds the rows of others, and counts in their place once a manifest says so.
+    A merged shard contains the rows of other shards and replaces them once a manifest lists it.
     """
 
     uuid: str
@@ -42,13 +46,13 @@ class ShardName:
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
-        """Reads a file name, or returns None for a file that is no shard."""
+        """Parses a file name; returns None if it is not the name of a shard."""
         match = NAME.fullmatch(name)
         return cls(match[1], int(match[2]), match[3], bool(match[4])) if match else None
 
     @classmethod
     def known(cls, name: str) -> Self:
-        """Reads the name of a file that must be a shard."""
+        """Parses the name of a file that must be a shard."""
         found = cls.parse(name)
         if found is None:
             raise damaged(Path(name), "is not the name of a shard")
@@ -56,7 +60,7 @@ class ShardName:
 
 
 def rows_of(name: str) -> int:
-    """Returns the rows that a shard's name tells, without looking at the rest of the name.
+    """Returns the number of rows in a shard's name, without parsing the rest of it.
 
     >>> rows_of("0" * 32 + "-16384-" + "0" * 32 + ".h5")
     16384
@@ -66,7 +70,7 @@ def rows_of(name: str) -> int:
 
 
 class Shard:
-    """An open shard, for use in a ``with``; its methods may be called from several threads."""
+    """An open shard, as a context manager; several threads may call its methods."""
 
     def __init__(self, name: str, file: OpenContainer) -> None:
         self.name = name
@@ -76,14 +80,14 @@ class Shard:
         self.replaces = frozenset(file.layout.fields["replaces"])
 
     @classmethod
-    def open(cls, path: Place, spec: SpaceSpec, layout: Layout | None = None) -> Self:
-        """Opens a shard; without a ``layout`` known from before, checks that it is what its name and space say."""
+    def open(cls, path: Place, spec: SpaceSpec, layout: ContainerLayout | None = None) -> Self:
+        """Opens a shard; checks it against its name and its space unless the ``layout`` is known."""
         file = open_container(path, layout)
         if layout is None:
             try:
                 _check(file, ShardName.known(path.name), spec)
             except (KeyError, TypeError, IndexError) as error:
-                raise damaged(path, f"opens with a block that makes no sense ({error})") from error
+                raise damaged(path, f"starts with an invalid block ({error})") from error
         return cls(path.name, file)
 
     def __enter__(self) -> Self:
@@ -93,18 +97,18 @@ class Shard:
         self.file.close()
 
     def keys(self) -> Keys:
-        """Reads all keys, sorted and distinct, and checks them."""
+        """Reads all keys, which are sorted and distinct, and verifies their checksum."""
         keys: Keys = self.file.array("keys")
         if xxh3_128_hexdigest(keys.data) != self.file.layout.fields["keys_xxh3"]:
             raise damaged(self.file.path, "has keys that fail their checksum")
         return keys
 
     def row_sums(self, first: int = 0, end: int | None = None) -> Sums:
-        """Reads checksums of rows; a wrong one shows when its row is read."""
+        """Reads the checksums of rows; reading a row detects a damaged checksum."""
         return self.file.array("row_xxh3", first, end)
 
     def read_rows(self, first: int, out: Stored) -> None:
-        """Fills ``out`` with the rows from ``first`` on, unchecked."""
+        """Fills ``out`` with the rows from ``first`` on, without verifying them."""
         row_bytes = out.shape[1] * out.itemsize
         self.file.read_into(out, self.file.layout.sections["features"].offset + first * row_bytes)
 
@@ -112,14 +116,14 @@ class Shard:
 def _check(file: OpenContainer, name: ShardName, spec: SpaceSpec) -> None:
     fields, sections = file.layout.fields, file.layout.sections
     if fields.get("kind") != "shard":
-        raise damaged(file.path, "is no shard")
+        raise damaged(file.path, "is not a shard")
     major = fields["version"][0]
     if major != MAJOR:
         raise StoreFormatError(
             f"{file.path} is a shard of version {major}", expected=f"version {MAJOR}", remedy="upgrade penult"
         )
     if (fields["uuid"], fields["rows"], bool(fields["replaces"])) != (name.uuid, name.rows, name.is_merged):
-        raise damaged(file.path, "holds another shard than its name says")
+        raise damaged(file.path, "contains another shard than its name says")
     if fields["space_id"] != spec.id:
         raise StoreFormatError(f"{file.path} belongs to space {fields['space_id']}", expected=f"space {spec.id}")
     block_rows = rows_per_block(spec.row_bytes)
@@ -131,22 +135,16 @@ def _check(file: OpenContainer, name: ShardName, spec: SpaceSpec) -> None:
     }
     found = {key: (sections[key].dtype, sections[key].shape) for key in expected if key in sections}
     if found != expected or fields["block_rows"] != block_rows:
-        raise damaged(file.path, f"holds {found}, not the arrays of its space")
+        raise damaged(file.path, f"contains {found} instead of the arrays of its space")
 
 
-def room_for(spec: SpaceSpec, count: int) -> Stored:
-    """Returns room for ``count`` rows as they are stored."""
+def empty_rows(spec: SpaceSpec, count: int) -> Stored:
+    """Returns an uninitialised array for ``count`` stored rows."""
     return np.empty((count, spec.width), dtype=spec.stored_type)
 
 
-PIECE_BYTES = 1 << 22
-
-RowsBetween = Callable[[int, int], Stored]
-"""Gives the rows from one number up to another, as they are stored."""
-
-
 class NewShard:
-    """The shard of rows whose ``keys`` are sorted and distinct; its name is known once its parts have been taken."""
+    """A shard to write; ``keys`` are sorted and distinct. ``name`` is set once ``parts`` is exhausted."""
 
     def __init__(
         self,
@@ -165,7 +163,7 @@ class NewShard:
         self.name = ""
 
     def parts(self) -> Iterator[Part]:
-        """Yields the bytes of the file in order; each piece of rows is asked for when the one before is taken."""
+        """Yields the bytes of the file in order; asks for each piece of rows only when it is needed."""
         uuid, digest = uuid4().hex, xxh3_128()
         for part in self._parts(uuid):
             digest.update(part[1])
@@ -213,7 +211,7 @@ class NewShard:
         }
 
     def _attributes(self) -> dict[str, str | int]:
-        # For other tools; with more than eight of them HDF5 keeps attributes in a structure many times their size.
+        # For other tools. With more than eight attributes, HDF5 stores them in a structure many times their size.
         return {
             "format": FORMAT,
             "version": f"{MAJOR}.{MINOR}",

@@ -1,1 +1,1 @@
-"""Rows under keys, durably: spaces, their shards, and what keeps them whole."""
+"""Spaces: durable rows under keys. ``space.Space`` is public; the other modules serve it."""

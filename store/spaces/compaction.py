@@ -1,4 +1,4 @@
-"""Compaction: many small shards become few large ones, so that opening and reading stay quick; no answer changes."""
+"""Compaction merges small shards into large ones for fast opening and reading. It changes no result."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,39 +6,36 @@ from dataclasses import dataclass
 from xxhash import xxh3_128
 
 from penult.errors import StoreDamagedError, StoreWriteError
-from penult.store.files.durable import publish, remove
-from penult.store.files.open_file import open_file
-from penult.store.files.places import Place
+from penult.store.files.protocol import Place
 from penult.store.shards.checksums import Stored
-from penult.store.shards.shard import NewShard, ShardName, room_for
+from penult.store.shards.shard import NewShard, ShardName, empty_rows
 from penult.store.spaces.checkpoints import checkpoint
 from penult.store.spaces.reading import Reader
-from penult.store.spaces.shard_list import ShardList
-from penult.store.spaces.snapshot import take
-from penult.store.spaces.space_folder import SpaceFolder
+from penult.store.spaces.snapshot import take_snapshot
+from penult.store.spaces.space_folder import ShardList, SpaceFolder
 
 TARGET_BYTES = 1 << 30
 PIECE_BYTES = 1 << 25
 TILE_BYTES = 1 << 20
 
 Progress = Callable[[int, int], None]
-"""Called with what is done and what there is to do."""
+"""Receives the number of finished units and the total."""
 
 
 @dataclass(frozen=True)
 class Compaction:
-    """What a compaction changed: how many shards there were, and how many there are."""
+    """The numbers of shards before and after a compaction."""
 
     shards_before: int
     shards_after: int
 
 
 def compact(folder: SpaceFolder, *, target_bytes: int = TARGET_BYTES, progress: Progress | None = None) -> Compaction:
-    """Merges shards of less than half of ``target_bytes``, as many at once as fill it.
+    """Merges shards smaller than half of ``target_bytes`` into shards of about that size.
 
-    The shards that were merged stay in the folder until they are collected. Memory is needed for some of the rows.
+    The merged shards stay in the folder until they are collected. Only a part of the rows is in memory at a time.
     """
-    before = take(folder).live
+    before = take_snapshot(folder).live
     groups = list(_groups(before, max(target_bytes // folder.spec.row_bytes, 1)))
     for done, group in enumerate(groups):
         if progress:
@@ -64,14 +61,14 @@ def _groups(names: Sequence[str], target_rows: int) -> Iterator[tuple[str, ...]]
 
 
 def _merge(folder: SpaceFolder, group: tuple[str, ...]) -> None:
-    """Publishes a shard that holds the rows of some others, unless these have been merged by another meanwhile."""
+    """Publishes a shard with the rows of a group, unless another process has merged one of them meanwhile."""
     shards = ShardList(folder, group)
     try:
         table = shards.table()
         keys = table.keys()
 
         def rows_between(first: int, end: int) -> Stored:
-            rows = room_for(folder.spec, end - first)
+            rows = empty_rows(folder.spec, end - first)
             Reader(shards, keys[first:end], rows).read(table.positions[first:end])
             return rows
 
@@ -80,18 +77,18 @@ def _merge(folder: SpaceFolder, group: tuple[str, ...]) -> None:
     except FileNotFoundError:
         return
     if digest_on_disk(temporary) != ShardName.known(merged.name).digest:
-        remove(temporary)
-        raise StoreWriteError(f"The disk gives back other bytes than were written to {temporary}", remedy="check it")
-    if set(group) <= set(take(folder).live):
-        publish(temporary, folder.shards / merged.name)
+        temporary.remove()
+        raise StoreWriteError(f"The disk returns other bytes than were written to {temporary}", remedy="check the disk")
+    if set(group) <= set(take_snapshot(folder).live):
+        (folder.shards / merged.name).publish(temporary)
     else:
-        remove(temporary)
+        temporary.remove()
 
 
 def digest_on_disk(path: Place, progress: Callable[[int], None] | None = None) -> str:
-    """Reads a whole file and returns its XXH3-128; asks the system to read the disk and not its own memory."""
+    """Returns the XXH3-128 of a whole file; bypasses the system's cache where that is possible."""
     digest, tile = xxh3_128(), memoryview(bytearray(TILE_BYTES))
-    file, offset = open_file(path), 0
+    file, offset = path.open_file(), 0
     try:
         file.drop_cache()
         while count := file.read_into(tile, offset):

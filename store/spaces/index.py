@@ -1,7 +1,7 @@
-"""The index of a space: a file of sorted keys and positions, derived from the shards and never trusted unchecked.
+"""The index of a space: a file of sorted keys and row positions, derived from the shards and verified at each read.
 
-It is read a few blocks at a time, so that a space may have more rows than memory has room for; one of up to sixteen
-million keys is kept in memory once many of them have been asked.
+It is read a few blocks at a time, so a space can have more rows than fit into memory. An index of up to 16 million keys
+stays in memory once many of its blocks were needed.
 """
 
 import re
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest, xxh3_128_hexdigest
 
-from penult.store.files.durable import Part
-from penult.store.files.places import Place
+from penult.store.files.local import Part
+from penult.store.files.protocol import Place
 from penult.store.keys import Halves, order_of
 from penult.store.shards.container import OpenContainer, damaged, open_container
 from penult.store.shards.file_layout import Draft, draft
@@ -35,12 +35,12 @@ Guide = NDArray[np.uint64]
 
 
 def file_name(number: int) -> str:
-    """Returns the name of the index that was made with a manifest."""
+    """Returns the name of the index of a manifest."""
     return f"{number:012d}.h5"
 
 
 def index_parts(space_id: str, shards: tuple[str, ...], room: int, tables: Iterable[KeyTable]) -> Iterator[Part]:
-    """Turns tables that follow on each other, of ``room`` keys at most, into the parts of an index file."""
+    """Yields the parts of an index file from consecutive tables with at most ``room`` keys."""
     layout = _draft(space_id, shards, room, 0, "").layout
     start, end = layout.sections["entries"].offset, layout.size_bytes
     guide: Guide = np.zeros(layout.sections["guide"].shape, dtype="<u8")
@@ -58,7 +58,7 @@ def index_parts(space_id: str, shards: tuple[str, ...], room: int, tables: Itera
 
 
 def _draft(space_id: str, shards: tuple[str, ...], room: int, size: int, guide_digest: str) -> Draft:
-    # What is known only at the end takes the same room before, so that the layout stays.
+    # The size and the digest are known only at the end; fields of fixed width keep the layout unchanged.
     fields = {
         "kind": "index",
         "version": [MAJOR, MINOR],
@@ -92,7 +92,7 @@ def _sum(block: Entries) -> int:
 
 
 class Index:
-    """An open index; closed when it is let go."""
+    """An open index."""
 
     def __init__(self, file: OpenContainer) -> None:
         self._file = file
@@ -114,7 +114,7 @@ class Index:
         file = open_container(path)
         expected = {"kind": "index", "version": [MAJOR, MINOR], "space_id": space_id, "block_keys": BLOCK_KEYS}
         if {name: file.layout.fields.get(name) for name in expected} != expected:
-            raise damaged(path, "is no index of this space and version")
+            raise damaged(path, "is not an index of this space and version")
         return cls(file)
 
     def __len__(self) -> int:
@@ -133,7 +133,7 @@ class Index:
             return found
         blocks = np.searchsorted(self._first_high, high, side="right") - 1
         while True:
-            # The block may begin with a key of the same first half that comes after the wanted one.
+            # The block may start with a key that has the same first half and comes after the wanted key.
             at = np.maximum(blocks, 0)
             is_past = (blocks >= 0) & (self._first_high[at] == high) & (self._first_low[at] > low)
             if not is_past.any():
@@ -151,7 +151,7 @@ class Index:
         return 0 < self._size <= KEPT_KEYS and touched * KEPT_SHARE > self._blocks
 
     def tables(self) -> Iterator[KeyTable]:
-        """Reads all keys and positions in order, some at a time."""
+        """Yields all keys and positions in order, in parts."""
         for first in range(0, self._blocks, RUN_BLOCKS):
             high, low, positions = self._read(first, min(first + RUN_BLOCKS, self._blocks))
             yield KeyTable(high, low, positions.astype(np.int64))
@@ -170,7 +170,7 @@ class Index:
 
 
 def _runs(blocks: NDArray[np.intp]) -> Iterator[tuple[int, int, int, int]]:
-    """Groups sorted block numbers into runs of neighbours, each with the range of the places where they stand."""
+    """Groups sorted block numbers into runs of neighbours; yields the blocks and the range of their places."""
     touched, starts = np.unique(blocks, return_index=True)
     stops = np.append(starts[1:], len(blocks))
     first = int(np.searchsorted(touched, 0))

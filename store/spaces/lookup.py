@@ -1,4 +1,4 @@
-"""Finding rows: by the index where there is one, and by the keys of the shards that came after it."""
+"""Finds the rows of keys, through the index and through the keys of the shards that are newer than it."""
 
 from collections.abc import Iterator
 from typing import Self
@@ -7,8 +7,6 @@ import numpy as np
 from xxhash import xxh3_64_intdigest
 
 from penult.errors import StoreDamagedError, StoreFormatError
-from penult.store.files.durable import make_folder, publish, remove
-from penult.store.files.folders import names_in
 from penult.store.keys import NO_KEYS, Keys, halves
 from penult.store.shards.container import damaged
 from penult.store.shards.key_table import ABSENT, EMPTY_TABLE, KeyTable, Positions
@@ -16,12 +14,16 @@ from penult.store.shards.shard import rows_of
 from penult.store.spaces import index
 from penult.store.spaces.index import Index
 from penult.store.spaces.manifests import Manifest
-from penult.store.spaces.shard_list import ShardList
-from penult.store.spaces.space_folder import SpaceFolder
+from penult.store.spaces.space_folder import ShardList, SpaceFolder
+
+WORTH_ROWS = 1 << 16
+STALE_SHARE = 8
+STALE_SHARDS = 128
+RANGE_KEYS = 1 << 20
 
 
 class Lookup:
-    """Where the row of each key lies, for one set of live shards."""
+    """The positions of the rows of all keys, for one set of live shards."""
 
     def __init__(self, shards: ShardList, index: Index | None, recent: KeyTable) -> None:
         self.shards = shards
@@ -31,7 +33,7 @@ class Lookup:
 
     @classmethod
     def of(cls, folder: SpaceFolder, live: frozenset[str], before: Self | None = None) -> Self:
-        """Builds the lookup of the ``live`` shards, from that of ``before`` if the shards have only grown."""
+        """Builds the lookup of the ``live`` shards; extends ``before`` if shards were only added."""
         if before is None or not before._live <= live:
             index = open_index(folder, live)
             before = cls(ShardList(folder, index.shards if index else ()), index, EMPTY_TABLE)
@@ -54,8 +56,8 @@ class Lookup:
             found[in_both[is_lower]] = ABSENT
         return np.where(found == ABSENT, indexed, found)
 
-    def everything(self) -> KeyTable:
-        """Returns all keys, and the positions of their rows."""
+    def table(self) -> KeyTable:
+        """Returns all keys and the positions of their rows."""
         if self._index is None:
             return self._recent
         tables = [*self._index.tables(), self._recent]
@@ -67,22 +69,16 @@ class Lookup:
         )
 
     def count(self) -> int:
-        """Returns how many keys have a row; young keys must be looked up for it, so it is no ``__len__``."""
+        """Returns the number of distinct keys; it looks up recent keys in the index, so it is not ``__len__``."""
         if self._index is None:
             return len(self._recent)
         in_both = self._index.find(self._recent.high, self._recent.low) != ABSENT
         return len(self._index) + len(self._recent) - int(in_both.sum())
 
 
-WORTH_ROWS = 1 << 16
-STALE_SHARE = 8
-STALE_SHARDS = 128
-RANGE_KEYS = 1 << 20
-
-
 def open_index(folder: SpaceFolder, live: frozenset[str]) -> Index | None:
-    """Opens the newest index of which all shards are live; a damaged one is passed over, for it is only derived."""
-    numbers = sorted((name for name in names_in(folder.index) if index.NAME.fullmatch(name)), reverse=True)
+    """Opens the newest index whose shards are all live; skips a damaged one, because an index is only derived."""
+    numbers = sorted((name for name in folder.index.names() if index.NAME.fullmatch(name)), reverse=True)
     for name in numbers:
         try:
             found = Index.open(folder.index_file(name), folder.spec.id)
@@ -94,12 +90,12 @@ def open_index(folder: SpaceFolder, live: frozenset[str]) -> Index | None:
 
 
 def refresh_index(folder: SpaceFolder, manifest: Manifest) -> None:
-    """Makes an index of a manifest's shards, if there are many rows that the present one does not know."""
+    """Writes an index of a manifest's shards if the current index lacks many of their rows."""
     shards = ShardList(folder, sorted(manifest.shards))
     if shards.rows < WORTH_ROWS:
         return
     present = open_index(folder, manifest.shards)
-    # A share of the shards and not a number of them, or a growing space would be indexed ever more often.
+    # The limit grows with the space; a fixed number would rebuild the index of a growing space ever more often.
     if present and len(shards.names) - len(present.shards) <= max(STALE_SHARDS, len(present.shards) // STALE_SHARE):
         unknown = manifest.shards.difference(present.shards)
         if sum(map(rows_of, unknown)) < shards.rows // STALE_SHARE:
@@ -108,18 +104,18 @@ def refresh_index(folder: SpaceFolder, manifest: Manifest) -> None:
     try:
         temporary = folder.write(".h5", parts)
     except FileNotFoundError:
-        return  # a shard is gone, so there is a newer manifest, and whoever wrote it makes its index
+        return  # a shard was removed, so there is a newer manifest, and its writer makes the index
     newest = index.file_name(manifest.number)
     if not folder.index.is_dir():
-        make_folder(folder.index)
-    publish(temporary, folder.index / newest)
-    for name in names_in(folder.index):
+        folder.index.make_folder()
+    (folder.index / newest).publish(temporary)
+    for name in folder.index.names():
         if index.NAME.fullmatch(name) and name < newest:
-            remove(folder.index / name)
+            (folder.index / name).remove()
 
 
 def sorted_tables(shards: ShardList) -> Iterator[KeyTable]:
-    """Reads the keys of all shards twice: to see where the ranges begin, and to sort them range by range."""
+    """Yields sorted tables, one for each range of keys; reads all keys twice: to find the ranges, and to sort them."""
     count = -(-shards.rows // RANGE_KEYS)
     edges = np.array([(part << 64) // count for part in range(1, count)], dtype=np.uint64)
     cuts = np.zeros((len(shards.names), count + 1), dtype=np.int64)
@@ -137,7 +133,7 @@ def sorted_tables(shards: ShardList) -> Iterator[KeyTable]:
             with shards.folder.open_shard(shards.names[i]) as shard:
                 keys = shard.file.array("keys", first, end)
                 if xxh3_64_intdigest(keys.data) != sums[i, part]:
-                    raise damaged(shard.file.path, "has keys that change while they are read")
+                    raise damaged(shard.file.path, "has keys that changed during the read")
             high, low = halves(keys)
             highs.append(high)
             lows.append(low)

@@ -1,6 +1,6 @@
-"""Manifests: numbered checkpoints of which shards are live and which may go.
+"""Manifests: numbered lists of the live shards and the retired ones.
 
-They form a chain: number n + 1 is made from what was seen while n was the newest, and of two who try, one succeeds.
+They form a chain: manifest n + 1 is made while n is the newest, and of two processes that write it, one succeeds.
 """
 
 import json
@@ -12,10 +12,8 @@ from typing import Any
 from xxhash import xxh3_128_hexdigest
 
 from penult.errors import StoreDamagedError, StoreFormatError
-from penult.store.files.durable import Part
-from penult.store.files.folders import names_in
-from penult.store.files.open_file import content_of
-from penult.store.files.places import Place
+from penult.store.files.local import Part
+from penult.store.files.protocol import Place
 from penult.store.shards.container import damaged, unreadable
 
 FORMAT = "penult-manifest"
@@ -27,10 +25,10 @@ KEPT = 3
 
 @dataclass(frozen=True)
 class Manifest:
-    """One checkpoint: the live shards, and the retired ones that may still lie in the folder.
+    """The live shards at one checkpoint, and the retired shards that may still be in the folder.
 
-    What is retired is never live again. Where the newest manifest is damaged, ``is_substitute`` says that this one has
-    its number but the content of an older one.
+    A retired shard never becomes live again. If the newest manifest is damaged, ``is_substitute`` marks one with its
+    number and the content of an older manifest.
     """
 
     number: int
@@ -49,14 +47,14 @@ def file_name(number: int) -> str:
 
 def numbers(folder: Place) -> list[int]:
     """Lists the numbers of the manifests in a folder, newest first."""
-    found = (NAME.fullmatch(name) for name in names_in(folder))
+    found = (NAME.fullmatch(name) for name in folder.names())
     return sorted((int(match[1]) for match in found if match), reverse=True)
 
 
 def read_newest(folder: Place, space_id: str) -> Manifest:
-    """Returns what the newest sound manifest says, under the number of the newest of all.
+    """Returns the newest sound manifest, with the number of the newest of all.
 
-    A damaged one is passed over: the shards themselves and the manifest before it tell the same, if less surely.
+    A damaged manifest is skipped: the shards and the manifest before it give the same list, if less reliably.
     """
     while True:
         listed = numbers(folder)
@@ -68,14 +66,14 @@ def read_newest(folder: Place, space_id: str) -> Manifest:
                 except StoreDamagedError:
                     continue
         except FileNotFoundError:
-            continue  # pruned since the folder was listed: there are newer ones
+            continue  # removed since the folder was listed: there are newer ones
         return replace(NONE_YET, number=listed[0], is_substitute=True) if listed else NONE_YET
 
 
 def read(path: Place, space_id: str) -> Manifest:
-    """Reads one manifest and checks it."""
+    """Reads and checks one manifest."""
     try:
-        data = content_of(path, SIZE_LIMIT)
+        data = path.read_start(SIZE_LIMIT)
     except OSError as error:
         raise unreadable(path, error) from error
     checksum, _, text = data.partition(b"\n")
@@ -84,15 +82,15 @@ def read(path: Place, space_id: str) -> Manifest:
     content: dict[str, Any] = json.loads(text)
     if content["version"][0] != MAJOR:
         raise StoreFormatError(
-            f"{path} is of version {content['version'][0]}", expected=f"version {MAJOR}", remedy="upgrade penult"
+            f"{path} has version {content['version'][0]}", expected=f"version {MAJOR}", remedy="upgrade penult"
         )
     if (file_name(content["number"]), content["space_id"]) != (path.name, space_id):
-        raise damaged(path, "is the manifest of something else")
+        raise damaged(path, "is the manifest of another space or has another number")
     return Manifest(content["number"], frozenset(content["shards"]), frozenset(content["retired"]))
 
 
 def parts(manifest: Manifest, space_id: str) -> Iterable[Part]:
-    """Returns the bytes of a manifest's file: a checksum and a line break, then the JSON under that checksum."""
+    """Returns the bytes of a manifest's file: a line with the checksum, then the JSON text."""
     content = {
         "format": FORMAT,
         "version": [MAJOR, MINOR],

@@ -1,4 +1,4 @@
-"""Reading rows, in threads: what is returned has passed a checksum that is bound to its key."""
+"""Reads rows in threads and verifies each against a checksum that is bound to its key."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +15,15 @@ from penult.store.shards.cast import widening
 from penult.store.shards.checksums import Stored
 from penult.store.shards.container import damaged
 from penult.store.shards.key_table import Positions
-from penult.store.shards.shard import Shard, room_for
-from penult.store.spaces.shard_list import ShardList
+from penult.store.shards.shard import Shard, empty_rows
+from penult.store.spaces.space_folder import ShardList
 from penult.store.spec import SpaceSpec
 
 ROW_COST_BYTES = 1 << 14
-"""What reading a row by itself costs more, as the bytes that could be read in that time."""
+"""The extra cost of reading a single row, as the bytes of a sequential read in the same time."""
+
+TASK_BYTES = 1 << 24
+THREADS_LIMIT = 8
 
 Features = NDArray[np.floating[Any]]
 Places = NDArray[np.intp]
@@ -28,7 +31,7 @@ Places = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Destination:
-    """Where rows go: the result, the key that each of its rows must have, and whether that is checked."""
+    """The output array, the key of each of its rows, and whether checksums are verified."""
 
     keys: Keys
     out: Features
@@ -36,7 +39,7 @@ class Destination:
 
 
 class ReadTask:
-    """Some rows of an open shard, in order, and their places in the result; for one thread."""
+    """Sorted rows of an open shard and their places in the output, for one thread."""
 
     def __init__(self, shard: Shard, spec: SpaceSpec, rows: Positions, places: Places, to: Destination) -> None:
         self._shard = shard
@@ -45,9 +48,9 @@ class ReadTask:
         self._places = places
         self._to = to
         self._widen = widening()
-        self._room = room_for(spec, shard.block_rows)
-        self._wide = np.empty(self._room.shape, dtype=np.float32)
-        # How often the rows, and their places, do not just go on by one: a range without such a step is a plain slice.
+        self._buffer = empty_rows(spec, shard.block_rows)
+        self._wide = np.empty(self._buffer.shape, dtype=np.float32)
+        # Counts the jumps in the rows and in their places: a range without a jump is a plain slice.
         self._row_steps = np.cumsum(np.diff(rows, prepend=rows[0] - 1) != 1)
         self._place_steps = np.cumsum(np.diff(places, prepend=places[0] - 1) != 1)
 
@@ -70,10 +73,10 @@ class ReadTask:
         are_runs = (self._row_steps[ends - 1] == self._row_steps[starts]).tolist()
         go_together = (self._place_steps[ends - 1] == self._place_steps[starts]).tolist()
         offsets, places = (self._rows[starts] % step).tolist(), self._places[starts].tolist()
-        # Plain integers and one loop: between the long steps, which other threads do meanwhile, each one counts.
+        # Plain integers in one loop: the interpreter lock is held only between the long steps, so every step counts.
         for i, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
             first, count = blocks[i] * step, end - start
-            rows = self._room if first + step <= total else self._room[: total - first]
+            rows = self._buffer if first + step <= total else self._buffer[: total - first]
             self._shard.read_rows(first, rows)
             if check:
                 check(blocks[i], rows)
@@ -94,7 +97,7 @@ class ReadTask:
             if sums != self._shard.row_sums(int(rows[0]), int(rows[-1]) + 1)[rows - rows[0]].tolist():
                 raise damaged(file.path, "has rows that fail their checksum")
         array: Stored = np.frombuffer(data, dtype=self._spec.stored_type).reshape(-1, self._spec.width)
-        step = len(self._room)
+        step = len(self._buffer)
         for at in range(0, len(rows), step):
             self._put(array[at : at + step], places[at : at + step])
 
@@ -111,7 +114,7 @@ class ReadTask:
 
 
 class BlockCheck:
-    """Checks blocks of a shard, from one number up to another."""
+    """Verifies blocks of a shard, from one block number up to another."""
 
     def __init__(self, shard: Shard, first: int, end: int) -> None:
         self._file = shard.file
@@ -121,26 +124,22 @@ class BlockCheck:
         self._sums = shard.file.array("block_xxh3", first, end).tolist()
 
     def __call__(self, block: int, rows: Stored) -> None:
-        """Raises unless the rows are those of the block."""
+        """Raises an error unless the rows match the checksum of the block."""
         at = (block - self._first) * self._step * KEY_BYTES
         seed = xxh3_64_intdigest(self._keys[at : at + len(rows) * KEY_BYTES])
         if xxh3_64_intdigest(rows.data, seed) != self._sums[block - self._first]:
             raise damaged(self._file.path, "has rows that fail their checksum")
 
 
-TASK_BYTES = 1 << 24
-THREADS_LIMIT = 8
-
-
 class Reader:
-    """Fills ``out`` with the rows of ``keys``; the number of threads changes the time that it takes, and no bit."""
+    """Fills ``out`` with the rows of ``keys``; the number of threads does not change the result."""
 
     def __init__(self, shards: ShardList, keys: Keys, out: Features, *, is_checking: bool = True) -> None:
         self._shards = shards
         self._to = Destination(keys, out, is_checking)
 
     def read(self, positions: Positions) -> None:
-        """Reads the rows that lie at ``positions``, one for each key."""
+        """Reads the rows at ``positions``, one for each key."""
         tasks = list(self._tasks(positions))
         workers = min(usable_cores(), THREADS_LIMIT, len(tasks))
         if workers <= 1:

@@ -1,4 +1,4 @@
-"""Salvage: what can still be read of damaged and of superseded shards, row by row."""
+"""Reads the sound rows of damaged and replaced shards, row by row."""
 
 from dataclasses import dataclass
 
@@ -6,22 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import StoreError
-from penult.store.files.folders import names_in
-from penult.store.files.places import Place
+from penult.store.files.protocol import Place
 from penult.store.keys import Keys, no_keys
 from penult.store.shards.checksums import Stored, row_sums
 from penult.store.shards.key_table import ABSENT
-from penult.store.shards.shard import NewShard, Shard, room_for
+from penult.store.shards.shard import NewShard, Shard, empty_rows
 from penult.store.spaces import index
 from penult.store.spaces.index import Index
 from penult.store.spaces.lookup import Lookup
-from penult.store.spaces.shard_list import ShardList
-from penult.store.spaces.space_folder import SpaceFolder
+from penult.store.spaces.space_folder import ShardList, SpaceFolder
 
 
 @dataclass(frozen=True)
 class Salvage:
-    """What can be read of a shard: sound rows under their keys, and the keys whose rows are damaged."""
+    """The sound rows of a shard with their keys, and the keys whose rows are damaged."""
 
     keys: Keys
     rows: Stored
@@ -29,12 +27,12 @@ class Salvage:
 
 
 def salvage(path: Place, folder: SpaceFolder) -> Salvage | None:
-    """Reads the rows of a shard one by one, or returns None if not even its keys can be read."""
+    """Reads the sound rows of a shard; returns None if its keys cannot be read."""
     spec = folder.spec
     try:
         with Shard.open(path, spec) as shard:
             keys = shard.keys()
-            rows = room_for(spec, len(keys))
+            rows = empty_rows(spec, len(keys))
             is_sound = _read_sound_rows(shard, keys, rows)
     except (FileNotFoundError, StoreError):
         return None
@@ -46,7 +44,7 @@ def _read_sound_rows(shard: Shard, keys: Keys, rows: Stored) -> NDArray[np.bool_
     try:
         shard.read_rows(0, rows)
     except (FileNotFoundError, StoreError):
-        # One bad sector fails the whole read: the rows beside it may be fine.
+        # One bad sector makes the whole read fail; the other rows may be sound.
         for i in range(len(rows)):
             try:
                 shard.read_rows(i, rows[i : i + 1])
@@ -57,8 +55,8 @@ def _read_sound_rows(shard: Shard, keys: Keys, rows: Stored) -> NDArray[np.bool_
 
 
 def indexed_keys(folder: SpaceFolder, name: str) -> Keys:
-    """Returns the keys that an index still knows of a shard which cannot be read."""
-    for file_name in sorted(names_in(folder.index), reverse=True):
+    """Returns the keys of an unreadable shard that an index still lists."""
+    for file_name in sorted(folder.index.names(), reverse=True):
         try:
             if index.NAME.fullmatch(file_name):
                 found = Index.open(folder.index_file(file_name), folder.spec.id)
@@ -79,7 +77,7 @@ def _keys_of(found: Index, shards: ShardList, name: str) -> Keys:
 
 
 def bring_back(folder: SpaceFolder, path: Place, others: Lookup | None = None) -> None:
-    """Commits anew the sound rows of a shard, only those whose keys ``others`` do not hold if such are given."""
+    """Commits the sound rows of a shard again, without those whose keys ``others`` contains."""
     found = salvage(path, folder)
     if found is None:
         return

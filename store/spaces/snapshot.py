@@ -1,4 +1,4 @@
-"""A snapshot: the committed shards of one moment, found without a lock."""
+"""A snapshot: the committed shards at one moment, found without a lock."""
 
 from dataclasses import dataclass
 
@@ -13,10 +13,10 @@ ATTEMPTS = 1000
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The shards of one moment, by name.
+    """The names of the shards at one moment.
 
-    ``live`` ones hold the rows; ``idle`` ones lie in the folder too, retired or merged and not yet in use; ``lost``
-    ones should be live and are not there.
+    ``live`` shards contain the rows. ``idle`` shards are in the folder too: they are retired, or merged and not in use
+    yet. ``lost`` shards should be live and are missing.
     """
 
     manifest: Manifest
@@ -25,26 +25,26 @@ class Snapshot:
     lost: tuple[str, ...]
 
 
-def take(folder: SpaceFolder) -> Snapshot:
-    """Returns the snapshot of this moment, or raises if a shard of it is lost."""
-    snapshot = survey(folder)
-    require_whole(folder, snapshot)
+def take_snapshot(folder: SpaceFolder) -> Snapshot:
+    """Returns the current snapshot; raises an error if a shard is lost."""
+    snapshot = find_shards(folder)
+    require_complete(folder, snapshot)
     return snapshot
 
 
-def require_whole(folder: SpaceFolder, snapshot: Snapshot, without: frozenset[str] = frozenset()) -> None:
-    """Raises if a shard is lost, other than those ``without`` which the space is to go on."""
+def require_complete(folder: SpaceFolder, snapshot: Snapshot, without: frozenset[str] = frozenset()) -> None:
+    """Raises an error if a shard is lost that is not in ``without``."""
     lost = [name for name in snapshot.lost if name not in without]
     if lost:
         others = f", as are {len(lost) - 1} others" if len(lost) > 1 else ""
         raise damaged(folder.shards / lost[0], f"is missing{others}")
 
 
-def survey(folder: SpaceFolder) -> Snapshot:
-    """Lists the shards while no manifest is added, so that none is missed while compaction and GC go on.
+def find_shards(folder: SpaceFolder) -> Snapshot:
+    """Lists the shards, and repeats that if a manifest was added meanwhile, so that compaction hides no shard.
 
-    A listing alone may show neither an old shard nor the one that replaced it: the folder may be read past the place
-    where the new one appears before the old one goes. But an old one goes only once a manifest has retired it.
+    A single listing may show neither an old shard nor the one that replaced it, because a folder is not listed at one
+    moment. An old shard is removed only after a manifest has retired it, so an unchanged manifest rules this out.
     """
     for _ in range(ATTEMPTS):
         manifest = folder.newest_manifest()
@@ -59,10 +59,10 @@ def survey(folder: SpaceFolder) -> Snapshot:
 
 
 def resolve(folder: SpaceFolder, manifest: Manifest, listed: frozenset[str]) -> Snapshot:
-    """Tells which of the ``listed`` shards are live.
+    """Decides which of the ``listed`` shards are live.
 
-    A merged shard that no manifest names is not in use yet, or never will be. Only if one of those that it replaces is
-    gone does it count: then it was in use, and the manifest that said so is damaged.
+    A merged shard that no manifest lists is normally not in use. It counts only if a shard that it replaces is gone:
+    then it was in use, and the manifest that listed it is damaged.
     """
     unnamed = [name for name in map(ShardName.parse, listed - manifest.shards - manifest.retired) if name]
     live = (manifest.shards & listed) | {str(name) for name in unnamed if not name.is_merged}
@@ -80,7 +80,7 @@ def resolve(folder: SpaceFolder, manifest: Manifest, listed: frozenset[str]) -> 
 
 
 def replaced_by(folder: SpaceFolder, name: str) -> frozenset[str]:
-    """Returns which shards a merged one replaces: none if it is damaged, so that they stay in use."""
+    """Returns the shards that a merged one replaces; none if it is damaged, so that they stay in use."""
     try:
         with folder.open_shard(name) as shard:
             return shard.replaces

@@ -1,4 +1,4 @@
-"""A space: rows under keys, added and read by any number of processes at once, without a lock."""
+"""A space: rows under keys that any number of processes add and read at the same time, without a lock."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import InputError, StoreDamagedError, UnknownNameError
-from penult.store.files.folders import sizes_of
 from penult.store.keys import Keys, distinct, key_array
 from penult.store.shards.batches import Batch
 from penult.store.shards.key_table import ABSENT
@@ -18,10 +17,9 @@ from penult.store.spaces.checkpoints import GRACE_SECONDS, Collection, checkpoin
 from penult.store.spaces.compaction import Compaction, Progress, compact
 from penult.store.spaces.lookup import Lookup
 from penult.store.spaces.reading import Features, Reader
-from penult.store.spaces.repair import repair as repair_space
-from penult.store.spaces.snapshot import ATTEMPTS, take
+from penult.store.spaces.snapshot import ATTEMPTS, take_snapshot
 from penult.store.spaces.space_folder import SpaceFolder
-from penult.store.spaces.verification import SpaceReport, verify
+from penult.store.spaces.verification import SpaceReport, repair_space, verify
 from penult.store.spec import FeatureType
 
 CHECKPOINT_ADDS = 64
@@ -31,7 +29,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Rows:
-    """Keys (n, 16) and the features (n, width) that stand under them."""
+    """Keys (n, 16) and their features (n, width)."""
 
     keys: Keys
     features: Features
@@ -42,7 +40,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class SpaceStats:
-    """What a space holds: distinct keys, rows (also those that another row of their key hides), shards, bytes."""
+    """Counts of a space: distinct keys, rows (including rows that another row of their key hides), shards, bytes."""
 
     keys: int
     rows: int
@@ -51,8 +49,8 @@ class SpaceStats:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What was seen of a space, at which moment, and how many of its own adds it knows of."""
+class _CachedLookup:
+    """A lookup, the time when it was made, and the number of this object's own adds before it."""
 
     lookup: Lookup
     at: float
@@ -62,25 +60,25 @@ class Look:
 class Space:
     """The rows of one space of a store.
 
-    Every method sees the rows that are committed at that moment, also those of other processes, and may be called
-    from several threads.
+    Every method sees all rows that are committed at that moment, also by other processes. Several threads may share a
+    space.
     """
 
     def __init__(self, folder: SpaceFolder) -> None:
-        self.path = folder.here
+        self.path = folder.local
         self.spec = folder.spec
         self._folder = folder
-        self._look: Look | None = None  # replaced as a whole, since several threads look
+        self._cached: _CachedLookup | None = None  # always replaced as a whole, because threads share it
         self._added = self._adds = 0
 
     def __repr__(self) -> str:
         return f"Space({self.spec.name!r}, id={self.spec.id!r})"
 
     def add(self, keys: Iterable[bytes] | Keys, rows: NDArray[np.floating[Any]], *, checkpoint: bool = True) -> None:
-        """Commits rows; when it returns, they are durable, and when it raises, none or all of them are there.
+        """Commits rows. They are durable when it returns; if it raises, either none or all of them are stored.
 
-        All rows of a call become visible at once and lie in one shard: about 16,000 a call serve reading best. A key
-        that has a row already is no error: of different rows under one key one counts, chosen by content alone.
+        All rows of a call become visible at once and form one shard; about 16,000 rows a call give the fastest reads.
+        A key may have a row already: of different rows under one key one counts, chosen by content alone.
         """
         batch = Batch.of(self.spec, keys, rows)
         if not len(batch.keys):
@@ -92,13 +90,13 @@ class Space:
         self._adds += 1
 
     def checkpoint(self) -> None:
-        """Writes down what the space holds, so that a shard lost later is noticed and opening stays quick.
+        """Records the shards of the space, so that a later loss is noticed and opening stays fast.
 
-        To be called at the end of a job; ``add`` does it now and then by itself.
+        Call it at the end of a job. ``add`` also calls it from time to time.
         """
         checkpoint(self._folder)
         self._adds = 0
-        self._look = None
+        self._cached = None
 
     def load(
         self,
@@ -109,12 +107,12 @@ class Space:
     ) -> Rows:
         """Reads the rows of ``keys`` in their order, or all rows sorted by key, into memory."""
         if dtype == "float16" and self.spec.dtype == "float32":
-            raise InputError(f"{self.spec.name} stores float32", expected="the dtype float32")
+            raise InputError(f"{self.spec.name} stores float32 features", expected="dtype='float32'")
         wanted = None if keys is None else key_array(keys)
 
         def read(lookup: Lookup) -> Rows:
             if wanted is None:
-                table = lookup.everything()
+                table = lookup.table()
                 found, positions = table.keys(), table.positions
             else:
                 found, positions = wanted, lookup.find(wanted)
@@ -130,11 +128,11 @@ class Space:
             raise UnknownNameError(
                 f"{len(absent)} of {asked} keys have no row in {self.spec.name}, such as {absent[0].tobytes().hex()}",
                 expected="keys that were added",
-                remedy="extract the images again, or ask missing() which they are",
+                remedy="extract the images again; missing() lists these keys",
             )
 
     def gather(self, keys: Iterable[bytes] | Keys) -> NDArray[np.float32]:
-        """Reads the rows of ``keys`` as float32, in their order; a key may come more than once."""
+        """Reads the rows of ``keys`` as float32, in their order; a key may occur more than once."""
         features: NDArray[np.float32] = self.load(keys).features.astype(np.float32, copy=False)
         return features
 
@@ -142,10 +140,10 @@ class Space:
         return not len(self.missing([key]))
 
     def missing(self, keys: Iterable[bytes] | Keys, *, patience: float = 0.0) -> Keys:
-        """Returns those of the keys that have no row yet, each once, in the order asked.
+        """Returns the distinct keys that have no row yet, in the given order.
 
-        Rows that others have added or removed in the last ``patience`` seconds may not be reckoned with, which spares
-        a listing of all shards; of a space in object storage it is a few seconds at least.
+        It may ignore changes by other processes in the last ``patience`` seconds, which saves a listing of all shards.
+        In object storage, ``patience`` is at least a few seconds.
         """
         wanted = key_array(keys)
         patience = max(patience, self._folder.patience_seconds)
@@ -153,53 +151,54 @@ class Space:
         return distinct(wanted[found == ABSENT])
 
     def keys(self) -> Keys:
-        """Returns the keys that have a row, sorted; no row is read for it."""
-        return self._at_one_moment(lambda lookup: lookup.everything().keys())
+        """Returns the sorted keys of all rows, without reading a row."""
+        return self._at_one_moment(lambda lookup: lookup.table().keys())
 
     def __len__(self) -> int:
         return self._at_one_moment(Lookup.count)
 
     def stats(self) -> SpaceStats:
-        """Counts what the space holds."""
+        """Counts the keys, rows, shards and bytes of the space."""
 
         def count(lookup: Lookup) -> SpaceStats:
-            names = lookup.shards.names
-            return SpaceStats(lookup.count(), lookup.shards.rows, len(names), sum(sizes_of(self._folder.shards, names)))
+            names, place = lookup.shards.names, self._folder.shards
+            size = sum((place / name).size() for name in names)
+            return SpaceStats(lookup.count(), lookup.shards.rows, len(names), size)
 
         return self._at_one_moment(count)
 
     def compact(self, *, progress: Progress | None = None) -> Compaction:
-        """Merges small shards into large ones; readers and writers go on meanwhile, and no answer changes."""
-        self._look = None
+        """Merges small shards into large ones. Other processes can read and write meanwhile, and no result changes."""
+        self._cached = None
         return compact(self._folder, progress=progress)
 
     def collect(self, *, grace_seconds: float = GRACE_SECONDS) -> Collection:
-        """Removes what compaction and killed writers left behind, once it has lain in the trash for a grace time."""
+        """Moves replaced shards to the trash, and removes files from it and from ``tmp`` after the grace time."""
         return collect(self._folder, grace_seconds=grace_seconds)
 
     def verify(self, *, repair: bool = False, progress: Progress | None = None) -> SpaceReport:
-        """Reads every byte from disk and names what is damaged, with the keys to extract again.
+        """Reads every byte from disk and lists damaged files with the keys to extract again.
 
-        With ``repair``, damaged files are set aside, and rows that can still be read are kept; after that the space
-        can be read again, and ``missing`` tells what it lacks.
+        With ``repair``, it moves damaged files to quarantine and keeps all rows that can still be read. The space is
+        then readable again, and ``missing`` lists the lost keys.
         """
         report = verify(self._folder, progress)
         if repair and not report.is_sound:
-            self._look = None
+            self._cached = None
             report = repair_space(self._folder, report)
         return report
 
     def _at_one_moment(self, read: Callable[[Lookup], Result], *, patience: float = 0.0) -> Result:
-        # A shard may go while it is read, once another has replaced it: then what is live by then is read instead.
+        # Compaction may replace and remove a shard during a read; the read is then repeated on the shards live by then.
         for _ in range(ATTEMPTS):
-            known = self._look
+            known = self._cached
             try:
                 if known is not None and known.adds == self._added and time.monotonic() < known.at + patience:
                     return read(known.lookup)
                 now, adds = time.monotonic(), self._added
-                live = frozenset(take(self._folder).live)
+                live = frozenset(take_snapshot(self._folder).live)
                 lookup = Lookup.of(self._folder, live, None if known is None else known.lookup)
-                self._look = Look(lookup, now, adds)
+                self._cached = _CachedLookup(lookup, now, adds)
                 return read(lookup)
             except FileNotFoundError:
                 patience = 0.0

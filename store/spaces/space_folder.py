@@ -1,15 +1,19 @@
-"""The folder of a space: its parts, and what may be remembered of files that never change."""
+"""The folder of a space: opens, caches and publishes its files, and lists its shards in a fixed order."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from penult.errors import StoreFormatError
-from penult.store.files.durable import Part, make_folder, publish, publish_if_absent, temporary_name, write_new
-from penult.store.files.folders import names_in, passing_folder, size_and_change
-from penult.store.files.mirroring import fetch
-from penult.store.files.places import ObjectPath, Place
-from penult.store.shards.container import Layout, damaged
-from penult.store.shards.shard import NewShard, Shard
+from penult.store.files.local import LocalPath, Part, temporary_folder, temporary_name, write_new
+from penult.store.files.protocol import Place
+from penult.store.keys import halves
+from penult.store.shards.checksums import Sums
+from penult.store.shards.container import ContainerLayout, damaged
+from penult.store.shards.key_table import EMPTY_TABLE, KeyTable, Positions
+from penult.store.shards.shard import NewShard, Shard, rows_of
 from penult.store.spaces import manifests
 from penult.store.spaces.manifests import NONE_YET, Manifest
 from penult.store.spec import SpaceSpec
@@ -18,14 +22,13 @@ PARTS = ("index", "manifests", "quarantine", "shards", "tmp", "trash")
 LAYOUTS_KEPT = 1 << 15
 
 PATIENCE_SECONDS = 5.0
-"""How old a listing of object storage may be for a question whose answer only saves work: each one costs a request."""
+"""The allowed age of a listing of object storage, which costs a request, when the answer only saves work."""
 
 
 class SpaceFolder:
-    """Where a space lies, and how its files are opened and published.
+    """The folder of a space, on a disk or in object storage.
 
-    Of a space in object storage, ``cache`` is a folder of this machine for what is derived; its files are written in a
-    folder of this process.
+    For object storage, ``cache`` is a local folder for indexes, and files are written in a temporary folder.
     """
 
     def __init__(self, path: Place, spec: SpaceSpec, refusal: str = "", *, cache: Path | None = None) -> None:
@@ -33,17 +36,15 @@ class SpaceFolder:
         self.spec = spec
         self.refusal = refusal
         self.index, self.manifests, self.quarantine, self.shards, _, self.trash = (path / part for part in PARTS)
-        self.patience_seconds = PATIENCE_SECONDS if isinstance(path, ObjectPath) else 0.0
-        self.here: Path = path if isinstance(path, Path) else cache or Path()
-        if isinstance(path, ObjectPath):
-            self.tmp = passing_folder(self)
+        if isinstance(path, LocalPath):
+            self.local, self.tmp, self.patience_seconds = Path(path), path / "tmp", 0.0
         else:
-            self.tmp = path / "tmp"
-        self._layouts: dict[str, Layout] = {}
+            self.local, self.tmp, self.patience_seconds = cache or Path(), temporary_folder(self), PATIENCE_SECONDS
+        self._layouts: dict[str, ContainerLayout] = {}
         self._manifest: Manifest = NONE_YET
 
     def open_shard(self, name: str) -> Shard:
-        """Opens a shard; a missing one is a ``FileNotFoundError``."""
+        """Opens a shard; raises ``FileNotFoundError`` if it is missing."""
         layout = self._layouts.get(name)
         shard = Shard.open(self.shards / name, self.spec, layout)
         if layout is None:
@@ -52,27 +53,18 @@ class SpaceFolder:
             self._layouts[name] = shard.file.layout
         return shard
 
-    def index_file(self, name: str) -> Path:
-        """Returns where an index can be read: one in object storage is fetched whole, for it is read here and there."""
-        place = self.index / name
-        if not isinstance(place, ObjectPath):
-            return place
-        size, changed = size_and_change(place)
-        kept = self.here / f"{name.removesuffix('.h5')}-{size}-{changed:.6f}.h5"
-        if not kept.exists():
-            for older in self.here.glob("*.h5"):
-                older.unlink(missing_ok=True)  # whoever reads it has it open
-            fetch(place, kept)
-        return kept
+    def index_file(self, name: str) -> LocalPath:
+        """Returns the local path of an index; object storage is slow for its many small reads."""
+        return LocalPath((self.index / name).local_copy(self.local))
 
     def listed_shards(self) -> frozenset[str]:
-        """Lists what lies in the folder of the shards."""
+        """Lists the names in the folder of the shards."""
         if not self.shards.is_dir():
             raise damaged(self.shards, "is missing")
-        return frozenset(names_in(self.shards))
+        return frozenset(self.shards.names())
 
     def newest_number(self) -> int:
-        """Returns the number of the newest manifest, 0 if there is none."""
+        """Returns the number of the newest manifest, or 0."""
         return max(manifests.numbers(self.manifests), default=0)
 
     def newest_manifest(self) -> Manifest:
@@ -84,21 +76,69 @@ class SpaceFolder:
     def put_shard(self, shard: NewShard) -> None:
         """Commits a shard."""
         temporary = self.write(".h5", shard.parts())
-        publish(temporary, self.shards / shard.name)
+        (self.shards / shard.name).publish(temporary)
 
-    def write(self, suffix: str, parts: Iterable[Part]) -> Path:
-        """Writes a file under a name that no reader looks at, and returns its path."""
+    def write(self, suffix: str, parts: Iterable[Part]) -> LocalPath:
+        """Writes a file under a temporary name that no reader opens, and returns its path."""
         if self.refusal:
             raise StoreFormatError(self.refusal, expected="a store of this version", remedy="upgrade penult")
         temporary = temporary_name(self.tmp, suffix)
         if not self.tmp.is_dir():
-            make_folder(self.tmp)
+            self.tmp.make_folder()
         write_new(temporary, parts)
         return temporary
 
     def put_manifest(self, manifest: Manifest) -> bool:
-        """Writes a manifest unless there is one of its number already, and says whether it did."""
+        """Writes a manifest unless its number is taken; returns whether it did."""
         temporary = self.write(".json", manifests.parts(manifest, self.spec.id))
         if not self.manifests.is_dir():
-            make_folder(self.manifests)
-        return publish_if_absent(temporary, self.manifests / manifests.file_name(manifest.number))
+            self.manifests.make_folder()
+        return (self.manifests / manifests.file_name(manifest.number)).publish_if_absent(temporary)
+
+
+class ShardList:
+    """Shards of a space in a fixed order; a position counts the rows through all of them."""
+
+    def __init__(self, folder: "SpaceFolder", names: Sequence[str], starts: NDArray[np.int64] | None = None) -> None:
+        self.folder = folder
+        self.names = tuple(names)
+        known = np.zeros(1, dtype=np.int64) if starts is None else starts
+        rows = np.fromiter(map(rows_of, self.names[len(known) - 1 :]), dtype=np.int64)
+        self.starts = np.concatenate([known, known[-1] + np.cumsum(rows)])
+
+    @property
+    def rows(self) -> int:
+        """The number of rows, including rows that another row of their key hides."""
+        return int(self.starts[-1])
+
+    def table(self, known: KeyTable = EMPTY_TABLE, first: int = 0) -> KeyTable:
+        """Returns the table of the ``known`` keys and of the keys of the shards from ``first`` on."""
+        highs, lows = [known.high], [known.low]
+        for name in self.names[first:]:
+            with self.folder.open_shard(name) as shard:
+                high, low = halves(shard.keys())
+            highs.append(high)
+            lows.append(low)
+        added = np.arange(self.starts[first], self.rows)
+        return KeyTable.of(
+            np.concatenate(highs), np.concatenate(lows), np.concatenate([known.positions, added]), self.sums_at
+        )
+
+    def split(self, positions: Positions) -> Iterator[tuple[str, Positions, NDArray[np.intp]]]:
+        """Groups positions by shard; yields its name, its sorted rows, and their places among the positions."""
+        order = np.argsort(positions, kind="stable")
+        ordered = positions[order]
+        cuts = np.searchsorted(ordered, self.starts)
+        if cuts[0] != 0 or cuts[-1] != len(positions):
+            raise AssertionError("a position is outside the shards")
+        for i in np.flatnonzero(np.diff(cuts)):
+            part = slice(cuts[i], cuts[i + 1])
+            yield self.names[i], ordered[part] - self.starts[i], order[part]
+
+    def sums_at(self, positions: Positions) -> Sums:
+        """Reads the checksums of the rows at ``positions``."""
+        sums = np.zeros(len(positions), dtype=np.uint64)
+        for name, rows, places in self.split(positions):
+            with self.folder.open_shard(name) as shard:
+                sums[places] = shard.row_sums()[rows]
+        return sums

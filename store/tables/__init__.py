@@ -1,1 +1,5 @@
-"""Tables of samples: read, written, joined, compared and split, in memory."""
+"""Tables of samples in memory: reading, writing, joining, comparing and splitting.
+
+Public modules: ``table`` (`Table`), ``columns``, ``formats``, ``sheets``, ``joining``, ``differences``, ``leaks`` and
+``splits``.
+"""

@@ -1,4 +1,4 @@
-"""The columns of a dataset: text, whole numbers, numbers or truth values, with room for what is missing."""
+"""The columns of a dataset: text, integers, floats or booleans, with missing values."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -19,8 +19,8 @@ _LIMIT = 2**63
 def as_column(values: Sequence[Any] | NDArray[Any], *, name: str = "column") -> NDArray[Any]:
     """Returns ``values`` as a read-only column.
 
-    Text is an object array of ``str``; numbers and truth values are int64, float64 and bool. What is missing is None
-    in text, NaN in float64, and makes an object array with None of whole numbers and truth values.
+    Text is an object array of ``str``; other columns are int64, float64 or bool. A missing value is None in text and
+    NaN in float64. Integers and booleans with missing values form an object array with None.
 
     >>> as_column(["ant", None]).tolist()
     ['ant', None]
@@ -43,7 +43,7 @@ def as_column(values: Sequence[Any] | NDArray[Any], *, name: str = "column") -> 
 
 
 def kind_of(column: NDArray[Any]) -> Kind:
-    """Returns what a column that ``as_column`` made holds; one with nothing in it is text."""
+    """Returns the kind of a column from ``as_column``; a column without values is text."""
     for kind, dtype in _DTYPES.items():
         if kind != "text" and column.dtype == dtype:
             return kind
@@ -52,39 +52,39 @@ def kind_of(column: NDArray[Any]) -> Kind:
 
 
 def missing_in(column: NDArray[Any]) -> NDArray[np.bool_]:
-    """Returns where a column has no value."""
+    """Returns the mask of missing values in a column."""
     if column.dtype == np.float64:
         return np.asarray(np.isnan(column), np.bool_)
     if column.dtype == object:
-        return np.asarray(column == None, np.bool_)  # noqa: E711 - of each value, which is many times as fast as a loop
+        return np.asarray(column == None, np.bool_)  # noqa: E711 - elementwise, many times faster than a loop
     return np.zeros(len(column), np.bool_)
 
 
 def _objects(values: Sequence[Any]) -> NDArray[Any]:
-    # np.array(values) would make text of numbers that stand beside text, and a matrix of equal-length lists.
+    # np.array(values) would turn numbers among text into text, and lists of equal length into a matrix.
     column = np.empty(len(values), object)
     column[:] = values if isinstance(values, list) else list(values)
     return column
 
 
 def _from_objects(column: NDArray[Any], name: str) -> NDArray[Any]:
-    if set(map(type, column)) <= {str, type(None)}:  # most columns, and a million rows long
+    if set(map(type, column)) <= {str, type(None)}:  # a fast path for most columns, which can have a million rows
         return column.copy()
     plain = [_plain(value) for value in column]
     kinds = set(map(type, plain)) - {type(None)}
     if not kinds <= {str} and not kinds <= {bool} and not kinds <= {int, float}:
         shown = ", ".join(sorted(kind.__name__ for kind in kinds))
         raise InputError(
-            f"{name!r} holds values of kind {shown}",
-            expected="text, whole numbers, numbers or truth values, one kind in a column",
-            remedy="one column of truth values for each label where an image has several",
+            f"{name!r} contains values of kind {shown}",
+            expected="text, integers, floats or booleans, one kind in a column",
+            remedy="if an image has several labels, use one column of booleans for each label",
         )
     has_missing = None in plain
     if float in kinds:
         return np.array([np.nan if value is None else value for value in plain], np.float64)
     if kinds == {int}:
         if any(not -_LIMIT <= value < _LIMIT for value in plain if value is not None):
-            raise InputError(f"{name!r} holds a whole number beyond 64 bits", remedy="keep such numbers as text")
+            raise InputError(f"{name!r} contains an integer beyond 64 bits", remedy="store such numbers as text")
         return _objects(plain) if has_missing else np.array(plain, np.int64)
     if kinds == {bool} and not has_missing:
         return np.array(plain, np.bool_)
@@ -98,11 +98,11 @@ def _plain(value: Any) -> Any:
         value = value.item()
     elif isinstance(value, str):
         value = str(value)
-    # NaN is how other libraries mark what is missing in a column of any kind.
-    return None if value != value else value  # noqa: PLR0124 - only NaN and its kin differ from themselves
+    # Other libraries mark missing values of any kind with NaN.
+    return None if value != value else value  # noqa: PLR0124 - only NaN differs from itself
 
 
 def _whole(given: NDArray[Any], name: str) -> NDArray[np.int64]:
     if given.dtype == np.uint64 and len(given) and given.max() >= _LIMIT:
-        raise InputError(f"{name!r} holds a whole number beyond 64 bits", remedy="keep such numbers as text")
+        raise InputError(f"{name!r} contains an integer beyond 64 bits", remedy="store such numbers as text")
     return given.astype(np.int64)

@@ -1,4 +1,4 @@
-"""Sheets as CSV, as spreadsheets, scripts and people write it."""
+"""Reads and writes CSV, as spreadsheets, scripts and people produce it."""
 
 import codecs
 import csv
@@ -17,7 +17,7 @@ from penult.store.tables.sheets import Sheet, column_names, typed
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, because it starts with the mark of UTF-16
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -27,9 +27,9 @@ _SAMPLE = 1 << 14
 
 
 def read_csv(path: Path, *, kinds: Mapping[str, Kind] | None = None, encoding: str | None = None) -> Sheet:
-    """Reads a CSV file with a line of names: UTF-8, or UTF-16 with a mark, or ``encoding``.
+    """Reads a CSV file with a header line, in UTF-8, in UTF-16 with a byte order mark, or in ``encoding``.
 
-    Commas, semicolons, tabs and bars are told apart; empty lines are passed over; an empty cell is missing.
+    It detects commas, semicolons, tabs and bars as separators and skips empty lines. An empty cell is a missing value.
     """
     source = str(path)
     text = _decoded(path.read_bytes(), source, encoding)
@@ -37,7 +37,7 @@ def read_csv(path: Path, *, kinds: Mapping[str, Kind] | None = None, encoding: s
     records = _records(text, delimiter, source, first)
     header = next(records, None)
     if header is None:
-        raise InputError(f"{source} is empty", expected="a line of column names, and a line for each image")
+        raise InputError(f"{source} is empty", expected="a line with column names, and a line for each image")
     names = header[1]
     while names and not names[-1].strip():
         names.pop()
@@ -51,8 +51,8 @@ def read_csv(path: Path, *, kinds: Mapping[str, Kind] | None = None, encoding: s
         if len(cells) != len(names):
             raise InputError(
                 f"{source}, line {line} has {len(cells)} cells",
-                expected=f"{len(names)}, as the first line names: {', '.join(names)}",
-                remedy="put a cell that holds the separator into quotes",
+                expected=f"{len(names)}, as in the first line: {', '.join(names)}",
+                remedy="put a cell that contains the separator into quotes",
             )
         lines.append(line)
         rows.append(cells)
@@ -61,8 +61,8 @@ def read_csv(path: Path, *, kinds: Mapping[str, Kind] | None = None, encoding: s
 
 
 def write_csv(path: Path, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> None:
-    """Writes columns as CSV in UTF-8 with commas; what is missing is an empty cell."""
-    # A name of a file may hold bytes that are no Unicode; they are written as they are.
+    """Writes columns as CSV in UTF-8 with commas; a missing value is an empty cell."""
+    # A file name may contain bytes that are not valid UTF-8; they are written unchanged.
     with path.open("x", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
@@ -82,12 +82,12 @@ def _decoded(data: bytes, source: str, encoding: str | None) -> str:
         if data.startswith(mark):
             data, encoding = data[len(mark) :], name
             break
-    # Asked for by name, UTF-8 may hold the bytes of file names that are none.
+    # With an explicit "utf-8", bytes of file names that are not valid UTF-8 are kept.
     errors = "surrogateescape" if encoding == "utf-8" else "strict"
     try:
         text = data.decode(encoding or "utf-8", errors)
     except LookupError as error:
-        raise InputError(f"No encoding is called {encoding!r}", expected="utf-8, utf-16, cp1252, …") from error
+        raise InputError(f"There is no encoding {encoding!r}", expected="utf-8, utf-16, cp1252, …") from error
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         shown = (
@@ -95,21 +95,21 @@ def _decoded(data: bytes, source: str, encoding: str | None) -> str:
         )
         raise InputError(
             f"{source}, line {line} is not in {encoding or 'UTF-8'}",
-            expected="UTF-8, or UTF-16 with its mark",
-            remedy=f"save the file as 'CSV UTF-8', or give its encoding: with cp1252 the line reads {shown!r}",
+            expected="UTF-8, or UTF-16 with a byte order mark",
+            remedy=f"save the file as 'CSV UTF-8', or give its encoding: in cp1252 the line reads {shown!r}",
         ) from error
     if "\0" in text.partition("\n")[0]:
         raise InputError(
-            f"The names of {source} hold zero bytes",
+            f"The column names of {source} contain zero bytes",
             expected="text",
-            remedy="give its encoding: it may be utf-16-le without a mark",
+            remedy="give its encoding: it may be utf-16-le without a byte order mark",
         )
     return text
 
 
 def _delimiter(text: str, is_tsv: bool) -> tuple[str, int]:
-    """Returns the separator, and how many lines come before the names."""
-    stated = re.match(r'"?sep=(.)"?\r?\n', text)  # what Excel writes and reads to state it
+    """Returns the separator, and the number of lines before the header."""
+    stated = re.match(r'"?sep=(.)"?\r?\n', text)  # Excel writes this line to state the separator
     if stated:
         return stated[1], 1
     if is_tsv:
@@ -122,14 +122,14 @@ def _delimiter(text: str, is_tsv: bool) -> tuple[str, int]:
         except csv.Error:
             return False, 0
         if len(text) > _SAMPLE and len(widths) > 1:
-            widths.pop()  # cut off in its middle
+            widths.pop()  # the sample may end inside this line
         return len(set(widths)) == 1 and widths[0] > 1, widths[0] if widths else 0
 
     return max(_DELIMITERS, key=fit), 0
 
 
 def _records(text: str, delimiter: str, source: str, skipped: int) -> Iterator[tuple[int, list[str]]]:
-    """Yields each record with the line on which it begins; empty ones are passed over."""
+    """Yields each record that is not empty, with the number of its first line."""
     lines = io.StringIO(text, newline="")
     for _ in range(skipped):
         lines.readline()
@@ -137,7 +137,7 @@ def _records(text: str, delimiter: str, source: str, skipped: int) -> Iterator[t
     first = next(csv.reader([lines.readline()], delimiter=delimiter), [])
     lines.seek(start)
     has_blanks = len(first) > 1 and all(cell.startswith(" ") for cell in first[1:])
-    # strict: a quote that is never closed would swallow the rest of the file as one cell.
+    # strict: otherwise an unclosed quote would turn the rest of the file into one cell.
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=has_blanks, strict=True)
     line = 1 + skipped
     try:
@@ -148,7 +148,7 @@ def _records(text: str, delimiter: str, source: str, skipped: int) -> Iterator[t
     except csv.Error as error:
         raise InputError(
             f"{source}, line {line} cannot be read: {error}",
-            expected="quotes around a whole cell, and two for one within it",
+            expected="quotes around a whole cell, and a doubled quote inside it",
         ) from error
 
 

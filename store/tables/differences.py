@@ -1,4 +1,4 @@
-"""What changed between two versions of a dataset."""
+"""The differences between two versions of a dataset."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ _Pairs = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Difference:
-    """Rows that came, went, moved or changed; each array holds places in the tables, old before new."""
+    """Added, removed, moved and changed rows; each array contains row numbers, old before new."""
 
     old: Table
     new: Table
     added: NDArray[np.int64]
     removed: NDArray[np.int64]
     moved: NDArray[np.int64]
-    """(n, 2): the same image under another path."""
+    """(n, 2) rows of the same image with another path."""
     edited: NDArray[np.int64]
-    """(n, 2): another image under the same path."""
+    """(n, 2) rows of another image with the same path."""
     columns_added: tuple[str, ...]
     columns_removed: tuple[str, ...]
     changed: Mapping[str, NDArray[np.int64]]
-    """Of each column in both versions, the (n, 2) rows in both versions whose values differ; empty ones left out."""
+    """For each column in both versions with different values, the (n, 2) rows."""
 
     def summary(self) -> dict[str, Any]:
         """Returns the counts as plain data."""
@@ -44,7 +44,7 @@ class Difference:
 
 
 def difference(old: Table, new: Table) -> Difference:
-    """Compares two tables: rows are the same by key and path, else by key alone, else by path alone."""
+    """Compares two tables; matches rows by key and path, then by key, then by path."""
     pairs, moved, edited, left, right = _matched(old, new)
     changed = {
         name: rows

@@ -1,4 +1,4 @@
-"""Tables in and out: CSV and Parquet, told apart by the ends of their names."""
+"""Reads and writes tables as CSV or Parquet, chosen by the file extension."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from penult.errors import InputError, MissingFileError
-from penult.store.files.durable import publish, temporary_name
+from penult.store.files.local import LocalPath, temporary_name
 from penult.store.keys import KEY_BYTES, key_array
 from penult.store.tables.columns import Kind, as_column
 from penult.store.tables.csv_sheets import read_csv, write_csv
@@ -20,9 +20,9 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 
 
 def read_table(path: str | Path, *, kinds: Mapping[str, Kind] | None = None, encoding: str | None = None) -> Sheet:
-    """Reads a table as it stands; its rows are no images yet.
+    """Reads a table from a file, before its rows are matched to images.
 
-    ``kinds`` says what columns of a CSV file hold where the cells alone could be misread, such as codes of digits.
+    ``kinds`` sets the kind of CSV columns that would be misread, such as codes made of digits.
     """
     path = Path(path)
     if not path.is_file():
@@ -33,22 +33,22 @@ def read_table(path: str | Path, *, kinds: Mapping[str, Kind] | None = None, enc
 
 
 def write_table(path: str | Path, table: Table) -> None:
-    """Writes the rows with ``key`` in hexadecimal, ``path`` and all columns; a file of this name is replaced whole."""
+    """Writes ``key`` in hexadecimal, ``path`` and all columns; replaces a file of this name in one step."""
     path = Path(path)
     write = write_parquet if _suffix(path) == ".parquet" else write_csv
     temporary = temporary_name(path.parent, path.suffix)
     try:
         write(temporary, _sheet_columns(table))
-        publish(temporary, path)
+        LocalPath(path).publish(temporary)
     finally:
         with suppress(OSError):
             temporary.unlink()
 
 
 def table_of(sheet: Sheet) -> Table:
-    """Returns a sheet that ``write_table`` wrote as the table that it was.
+    """Returns the table of a sheet that ``write_table`` wrote.
 
-    A row without a path has an empty one; one whose key is none raises InputError with its line.
+    A row without a path gets an empty one. An invalid key raises InputError with its line.
     """
     keys = key_array(keys_of(sheet, sheet.column("key")))
     paths = tuple("" if path is None else path for path in sheet.column("path"))
@@ -57,7 +57,7 @@ def table_of(sheet: Sheet) -> Table:
 
 
 def keys_of(sheet: Sheet, cells: NDArray[Any]) -> list[bytes]:
-    """Returns hexadecimal cells as keys, and names the line of one that is none."""
+    """Returns hexadecimal cells as keys; an invalid one raises InputError with its line."""
     keys = []
     for row, cell in enumerate(cells):
         try:
@@ -81,5 +81,5 @@ def _sheet_columns(table: Table) -> dict[str, NDArray[Any]]:
 def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise InputError(f"{path} ends in {suffix or 'nothing'}", expected=f"a name that ends in {', '.join(SUFFIXES)}")
+        raise InputError(f"{path} has the extension {suffix or ''!r}", expected=f"one of {', '.join(SUFFIXES)}")
     return suffix

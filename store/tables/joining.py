@@ -1,4 +1,4 @@
-"""Joins somebody's sheet of labels to the images of a store, and says what found no partner on either side."""
+"""Joins a sheet of labels to the images of a store, and lists the rows and images without a match."""
 
 import os
 import unicodedata
@@ -21,22 +21,22 @@ Places = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Joined:
-    """The images that have a row, in the order of the images, and what is left over."""
+    """The images with a row, in the order of the images, and the rows and images without a match."""
 
     table: Table
     unmatched: Places
-    """The rows of the sheet that are no image of the store."""
+    """The rows of the sheet without an image in the store."""
     unlabelled: Places
-    """The images that have no row in the sheet."""
+    """The images without a row in the sheet."""
     repeated: Places
-    """The rows of the sheet that say again what an earlier one says."""
+    """The rows of the sheet that repeat an earlier row."""
 
 
 def join(sheet: Sheet, images: Table, *, base: str | Path | None = None, path_column: str = "path") -> Joined:
-    """Gives each image the columns of its row: by ``key`` where the sheet has such a column, else by path.
+    """Gives each image the columns of its row, matched by ``key`` if the sheet has that column, else by path.
 
-    A path that is not absolute is looked for in ``base``, which is the sheet's own folder unless told. Columns that
-    ``images`` has stay where the sheet has no column of the same name.
+    Relative paths start at ``base``, by default the folder of the sheet. Columns of ``images`` stay unless the sheet
+    has a column of the same name.
     """
     rows_at = _by_key(sheet, images) if "key" in sheet.columns else _by_path(sheet, images, base, path_column)
     row_of = np.full(len(images), -1, np.int64)
@@ -64,21 +64,21 @@ def _by_key(sheet: Sheet, images: Table) -> Iterator[list[int]]:
 
 
 def _by_path(sheet: Sheet, images: Table, base: str | Path | None, path_column: str) -> Iterator[list[int]]:
-    folder = os.path.abspath(Path(sheet.source).parent if base is None else base)  # noqa: PTH100 - a link keeps its name
+    folder = os.path.abspath(Path(sheet.source).parent if base is None else base)  # noqa: PTH100 - keeps the names of links
     places: dict[str, list[int]] = {}
     for place, path in enumerate(images.paths):
         places.setdefault(_plain(path), []).append(place)
     for row, path in enumerate(sheet.column(path_column)):
         if not isinstance(path, str):
             raise InputError(f"{sheet.where(row)} has no path", expected=f"a path in {path_column!r}")
-        found = places.get(_plain(os.path.join(folder, path)))  # noqa: PTH118 - a million strings
-        if found is None and "\\" in path:  # a sheet that was written on Windows
+        found = places.get(_plain(os.path.join(folder, path)))  # noqa: PTH118 - faster for a million strings
+        if found is None and "\\" in path:  # a sheet from Windows
             found = places.get(_plain(os.path.join(folder, path.replace("\\", "/"))))  # noqa: PTH118 - as above
         yield found or []
 
 
 def _plain(path: str) -> str:
-    # Composed, because macOS hands out decomposed letters for a name that was typed composed.
+    # NFC, because macOS returns decomposed letters for names that were typed composed.
     return os.path.normpath(unicodedata.normalize("NFC", path))
 
 
@@ -87,10 +87,10 @@ def _check_agreement(sheet: Sheet, first: int, second: int, names: list[str]) ->
         one, other = (as_column(sheet.columns[name][[row]]).tolist()[0] for row in (first, second))
         if one != other and not _are_missing(one, other):
             raise InputError(
-                f"{sheet.where(second)} says {name} {other!r}, and of the same image {sheet.unit} "
-                f"{sheet.lines[first]} says {one!r}",
+                f"{sheet.where(second)} has {name} {other!r}, but {sheet.unit} {sheet.lines[first]} for the same image "
+                f"has {one!r}",
                 expected="one row for each image",
-                remedy="one column of truth values for each label where an image has several",
+                remedy="if an image has several labels, use one column of booleans for each label",
             )
 
 

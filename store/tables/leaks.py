@@ -1,4 +1,4 @@
-"""What is wrong with a dataset though every row is fine: images on two sides of a split, or under two labels."""
+"""Finds images in several splits or with several labels, which no single row shows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,49 +13,33 @@ from penult.store.tables.columns import as_column, missing_in
 
 @dataclass(frozen=True)
 class Conflict:
-    """Rows that should agree, and the values in which they do not."""
+    """Rows of one image that should have one value, and their different values."""
 
-    of: Any
-    """The key of the image, or the name of the group."""
+    of: bytes
+    """The key of the image."""
     values: tuple[Any, ...]
     rows: tuple[int, ...]
 
 
 def find_leaks(keys: Keys, splits: Sequence[Any] | NDArray[Any]) -> list[Conflict]:
-    """Returns the images that stand in more than one split: identical bytes, under whatever names."""
-    return _conflicts(_by_key(keys), splits)
+    """Returns the images that are in more than one split: files with identical bytes under any names."""
+    return _conflicts(keys, splits)
 
 
 def find_contradictions(keys: Keys, labels: Sequence[Any] | NDArray[Any]) -> list[Conflict]:
-    """Returns the images that stand under more than one label."""
-    return _conflicts(_by_key(keys), labels)
+    """Returns the images that have more than one label."""
+    return _conflicts(keys, labels)
 
 
-def find_divided_groups(groups: Sequence[Any] | NDArray[Any], splits: Sequence[Any] | NDArray[Any]) -> list[Conflict]:
-    """Returns the groups whose rows lie in more than one split."""
-    column = as_column(groups, name="group")
-    missing = missing_in(column)
-    return _conflicts([None if gone else value for value, gone in zip(column.tolist(), missing, strict=True)], splits)
-
-
-def _by_key(keys: Keys) -> list[bytes | None]:
-    """Returns each row's key where another row has the same, else None."""
-    _, places, counts = np.unique(keys.view("V16").reshape(-1), return_inverse=True, return_counts=True)
-    repeated: list[bytes | None] = [None] * len(keys)
-    for row in np.flatnonzero(counts[places] > 1):
-        repeated[row] = keys[row].tobytes()
-    return repeated
-
-
-def _conflicts(names: Sequence[Any], values: Sequence[Any] | NDArray[Any]) -> list[Conflict]:
+def _conflicts(keys: Keys, values: Sequence[Any] | NDArray[Any]) -> list[Conflict]:
     column = as_column(values)
-    rows_of: dict[Any, list[int]] = {}
-    for row in np.flatnonzero(~missing_in(column)).tolist():
-        if names[row] is not None:
-            rows_of.setdefault(names[row], []).append(row)
+    _, places, counts = np.unique(keys.view("V16").reshape(-1), return_inverse=True, return_counts=True)
+    rows_of: dict[bytes, list[int]] = {}
+    for row in np.flatnonzero((counts[places] > 1) & ~missing_in(column)).tolist():
+        rows_of.setdefault(keys[row].tobytes(), []).append(row)
     conflicts = []
-    for name, rows in rows_of.items():
-        found = column[rows].tolist()
-        if len(set(found)) > 1:
-            conflicts.append(Conflict(name, tuple(sorted(set(found))), tuple(rows)))
+    for key, rows in rows_of.items():
+        found = set(column[rows].tolist())
+        if len(found) > 1:
+            conflicts.append(Conflict(key, tuple(sorted(found)), tuple(rows)))
     return conflicts

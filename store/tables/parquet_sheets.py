@@ -1,4 +1,4 @@
-"""Sheets as Parquet, which keeps the kind of every column."""
+"""Reads and writes Parquet, which stores the kind of every column."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from penult.store.tables.sheets import Sheet, column_names
 
 
 def arrow() -> Any:
-    """Returns pyarrow with its module for Parquet, or raises the error that names the extra."""
+    """Returns pyarrow with its Parquet module, or raises the error that names the extra."""
     try:
         import pyarrow
         import pyarrow.compute
@@ -24,45 +24,45 @@ def arrow() -> Any:
 
 
 def read_parquet(path: Path) -> Sheet:
-    """Reads a Parquet file; times become ISO 8601 text, and a binary column of keys hexadecimal text."""
+    """Reads a Parquet file; times become ISO 8601 text, and binary columns become hexadecimal text."""
     pa = arrow()
     try:
-        # A list of one path, since a lone one would be searched for partitions in the names of its folders.
+        # ParquetFile, because read_table would look for partitions in the names of the folders.
         table = pa.parquet.ParquetFile(path).read()
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path} is no Parquet file: {error}") from error
+        raise InputError(f"{path} is not a Parquet file: {error}") from error
     names = column_names(table.column_names, str(path))
     columns = {name: from_arrow(pa, table.column(place), f"{path}: {name}") for place, name in enumerate(names)}
     return Sheet(str(path), columns, np.arange(1, table.num_rows + 1), unit="row")
 
 
 def write_parquet(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
-    """Writes columns as Parquet; ``key`` is binary of 16 bytes."""
+    """Writes columns as Parquet; ``key`` becomes binary with 16 bytes."""
     pa = arrow()
     table = pa.table({name: to_arrow(pa, name, values, kind_of(values)) for name, values in columns.items()})
     pa.parquet.write_table(table, path, compression="zstd")
 
 
 def arrow_type(pa: Any, kind: Kind) -> Any:
-    """Returns Arrow's type of a kind of column."""
+    """Returns the Arrow type for a kind of column."""
     return {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}[kind]
 
 
 def to_arrow(pa: Any, name: str, values: NDArray[Any], kind: Kind) -> Any:
-    """Returns a column for Arrow, with nulls for what is missing."""
+    """Converts a column to Arrow, with nulls for missing values."""
     if name == "key":
         return pa.array([bytes.fromhex(value) for value in values], pa.binary(16))
     try:
         return pa.array(values, arrow_type(pa, kind), from_pandas=kind == "float")
     except UnicodeEncodeError as error:
         raise InputError(
-            f"The column {name!r} holds {error.object!r}, which is no valid Unicode",
+            f"The column {name!r} contains {error.object!r}, which is not valid Unicode",
             remedy="rename the file, or write CSV, which keeps the bytes of such a name",
         ) from error
 
 
 def from_arrow(pa: Any, column: Any, where: str) -> NDArray[Any]:
-    """Returns a column of Arrow as one of ours."""
+    """Converts an Arrow column to a column of a table."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -76,8 +76,8 @@ def from_arrow(pa: Any, column: Any, where: str) -> NDArray[Any]:
     plain = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_boolean, pa.types.is_null)
     if not any(is_kind(kind) for is_kind in plain):
         raise InputError(
-            f"{where} holds values of type {kind}",
-            expected="text, numbers, truth values or times",
-            remedy="one column of truth values for each label where an image has several",
+            f"{where} contains values of type {kind}",
+            expected="text, numbers, booleans or times",
+            remedy="if an image has several labels, use one column of booleans for each label",
         )
     return as_column(column.to_pylist(), name=where)

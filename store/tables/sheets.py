@@ -1,4 +1,4 @@
-"""A sheet: named columns as they come from somebody's file, before any of its rows is an image of ours."""
+"""A sheet: named columns from a user's file, before its rows are matched to images."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from penult.errors import InputError
 from penult.store.tables.columns import Kind, as_column
-from penult.store.tables.table import MEANINGS
+from penult.store.tables.table import KNOWN_COLUMNS
 
 _TEXT_ALWAYS = ("key", "path", "split", "group")
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
-# An exponent needs a point or a sign: 12e3 is somebody's code rather than 12000. So is 007.
+# An exponent needs a point or a sign: 12e3 is more likely a code than 12000. So is 007.
 _NUMBER = re.compile(r"-?(inf|(0|[1-9][0-9]*)(\.[0-9]*([eE][+-]?[0-9]+)?|[eE][+-][0-9]+)?)")
 _NO_NUMBER = frozenset({"nan", "NaN", "NA", "N/A", "null"})
 _TRUTH = {"true": True, "false": False}
@@ -22,7 +22,7 @@ _TRUTH = {"true": True, "false": False}
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """Columns of equal length, and where each row stands in the file."""
+    """Columns of equal length, and the line of each row in the file."""
 
     source: str
     columns: Mapping[str, NDArray[Any]]
@@ -33,24 +33,24 @@ class Sheet:
         return len(self.lines)
 
     def where(self, row: int) -> str:
-        """Says where a row stands, for an error to name it."""
+        """Returns the file and line of a row, for an error message."""
         return f"{self.source}, {self.unit} {self.lines[row]}"
 
     def column(self, name: str) -> NDArray[Any]:
-        """Returns one column, or raises the error that tells which there are."""
+        """Returns one column, or raises the error that lists the columns."""
         if name not in self.columns:
             raise InputError(
                 f"{self.source} has no column {name!r}",
                 expected=f"one of {', '.join(self.columns) or 'none, the file has no columns'}",
-                remedy=f"name the column {name!r}, or say which one it is",
+                remedy=f"rename a column to {name!r}, or choose another column",
             )
         return self.columns[name]
 
 
 def column_names(names: Sequence[str], source: str) -> list[str]:
-    """Returns the columns' names: trimmed, those with a meaning in lower case, and no name twice."""
+    """Returns the trimmed column names, with known names in lower case; raises an error for a repeated name."""
     trimmed = [name.strip() for name in names]
-    final = [low if (low := name.lower()) in MEANINGS and low not in trimmed else name for name in trimmed]
+    final = [low if (low := name.lower()) in KNOWN_COLUMNS and low not in trimmed else name for name in trimmed]
     twice = sorted({name for name in final if final.count(name) > 1})
     if twice:
         raise InputError(f"{source} has more than one column {twice[0]!r}", expected="each name once")
@@ -58,10 +58,10 @@ def column_names(names: Sequence[str], source: str) -> list[str]:
 
 
 def typed(name: str, cells: Sequence[str], kind: Kind | None = None) -> NDArray[Any]:
-    """Returns cells of text as a column of ``kind``, or of the kind that all of them are.
+    """Returns cells of text as a column of ``kind``, by default of the kind that fits all cells.
 
-    An empty cell is missing. Whole numbers are those without a leading zero; what could be a code stays text, and so
-    does a number with a decimal comma.
+    An empty cell is a missing value. Numbers with a leading zero or a decimal comma stay text, because they may be
+    codes.
 
     >>> typed("label", ["007", "8"]).tolist(), typed("label", ["7", "", "8"]).tolist()
     (['007', '8'], [7, None, 8])

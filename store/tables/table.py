@@ -1,4 +1,4 @@
-"""A table of samples in memory: a key, a path and the columns of each row."""
+"""A table of samples in memory, with a key, a path and columns for each row."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,17 +13,17 @@ from penult.errors import InputError, UnknownNameError
 from penult.store.tables.columns import as_column
 
 RESERVED = ("key", "path")
-"""The names of what each row has anyway; no further column bears one."""
+"""The fields of every row; no other column may have these names."""
 
-MEANINGS = (*RESERVED, "label", "split", "group")
-"""The columns that mean something; people write them in any case, and we in lower case."""
+KNOWN_COLUMNS = (*RESERVED, "label", "split", "group")
+"""The names with a meaning; users may write them in any case, and penult writes them in lower case."""
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Samples with their labels; the columns ``label``, ``split`` and ``group`` have meanings, all others are free.
+    """Samples with their labels; the columns ``label``, ``split`` and ``group`` have a meaning, all others are free.
 
-    A key may stand in several rows: the same image under two paths.
+    A key may occur in several rows: the same image at two paths.
 
     >>> table = Table(np.zeros((2, 16), np.uint8), ("a.jpg", "b.jpg"), {"label": ["ant", "bee"]})
     >>> table.labels.tolist(), table.splits, table.select(table.labels == "bee").paths
@@ -47,7 +47,7 @@ class Table:
         object.__setattr__(self, "columns", MappingProxyType(columns))
         for name, values in {"path": self.paths, **columns}.items():
             if len(values) != len(keys):
-                raise InputError(f"{name!r} has {len(values)} rows", expected=f"{len(keys)}, as many as there are keys")
+                raise InputError(f"{name!r} has {len(values)} rows", expected=f"{len(keys)}, one for each key")
         for name in columns:
             _check_name(name)
 
@@ -70,12 +70,12 @@ class Table:
         return self.columns.get("group")
 
     def key_bytes(self) -> list[bytes]:
-        """Returns the keys as bytes, which can be looked up in a dict."""
+        """Returns the keys as bytes, for use in a dict."""
         data = self.keys.tobytes()
         return [data[start : start + 16] for start in range(0, len(data), 16)]
 
     def select(self, rows: str | NDArray[Any]) -> "Table":
-        """Returns the rows of one split, of a mask, or at whole-number places in their order."""
+        """Returns the rows of one split, of a mask, or at row numbers in their order."""
         places = self._split(rows) if isinstance(rows, str) else np.asarray(rows)
         if places.dtype == np.bool_:
             if places.shape != (len(self),):
@@ -91,18 +91,11 @@ class Table:
         """Returns the same rows with columns added or replaced, given as a mapping, by name, or both."""
         return Table(self.keys, self.paths, {**self.columns, **(columns or {}), **named})  # type: ignore[dict-item]  # as_column takes both
 
-    def without_columns(self, *names: str) -> "Table":
-        """Returns the same rows without the named columns."""
-        for name in names:
-            if name not in self.columns:
-                raise UnknownNameError.among("column", name, self.columns)
-        return Table(
-            self.keys, self.paths, {name: values for name, values in self.columns.items() if name not in names}
-        )
-
     def _split(self, name: str) -> NDArray[np.bool_]:
         if self.splits is None:
-            raise InputError(f"The table has no splits, and {name!r} was asked for", remedy="split the dataset first")
+            raise InputError(
+                f"The table has no splits, so there is no split {name!r}", remedy="split the dataset first"
+            )
         mask: NDArray[np.bool_] = self.splits == name
         if not mask.any():
             raise UnknownNameError.among("split", name, {str(value) for value in self.splits if value is not None})
@@ -111,6 +104,10 @@ class Table:
 
 def _check_name(name: str) -> None:
     if not name or name != name.strip() or not name.isprintable() or name in RESERVED:
-        raise InputError(f"A column is called {name!r}", expected=f"a printable name, and not {' or '.join(RESERVED)}")
-    if name not in MEANINGS and name.lower() in MEANINGS:
-        raise InputError(f"A column is called {name!r}", expected=repr(name.lower()), remedy="rename it")
+        raise InputError(
+            f"{name!r} is not a valid column name", expected=f"a printable name other than {' or '.join(RESERVED)}"
+        )
+    if name not in KNOWN_COLUMNS and name.lower() in KNOWN_COLUMNS:
+        raise InputError(
+            f"{name!r} is not a valid column name", expected=repr(name.lower()), remedy="rename the column"
+        )

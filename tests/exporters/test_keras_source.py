@@ -24,7 +24,7 @@ from tests.exporters.torchvision_shim import import_or_skip
 import_or_skip("torch", "keras")
 
 # Keras itself hands torch's tensors to numpy in the old way when it saves a model.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 
 Session = Callable[[Backbone, Any], dict[str, Any]]
 PLAIN = {"Transpose", "Cast", "Sub", "Conv", "Clip", "Add", "Pad", "GlobalAveragePool", "Flatten", "Relu", "Mul"}

@@ -1,4 +1,4 @@
-"""What the tests of the store share."""
+"""Fixtures of the store tests."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ from tests.store.rig.samples import SPEC
 
 @pytest.fixture(scope="session")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The fault shim, compiled."""
+    """The compiled fault shim."""
     return fault_shim.compiled(tmp_path_factory.mktemp("shim"))
 
 
@@ -27,7 +27,7 @@ def space(tmp_path: Path) -> Space:
 
 @pytest.fixture
 def memory_path(tmp_path: Path) -> Iterator[Path]:
-    """A folder for many small files that need not last: in memory where the system has such a place."""
+    """A folder for many temporary files, in memory if the system supports that."""
     place = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=place if place.is_dir() else tmp_path) as folder:
         yield Path(folder)

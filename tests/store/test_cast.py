@@ -1,4 +1,4 @@
-"""The quick conversion is numpy's own, bit for bit."""
+"""The fast conversion equals NumPy's own bit for bit."""
 
 import ctypes
 import threading
@@ -17,14 +17,14 @@ FINITE = EVERY_HALF[np.isfinite(EVERY_HALF)]
 
 @pytest.mark.parametrize("count", [0, 1, 5, FINITE.size])
 @pytest.mark.parametrize("piece", [7, cast.PIECE])
-def test_every_finite_half_widens_exactly(count: int, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_finite_float16_converts_exactly(count: int, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cast, "PIECE", piece if count < 10 else max(piece, 1000))
     out = np.full(count, np.nan, dtype=np.float32)
     widen(FINITE[:count], out)
     assert np.array_equal(out.view(np.uint32), FINITE[:count].astype(np.float32).view(np.uint32))
 
 
-def test_each_number_that_is_not_finite_is_noticed() -> None:
+def test_is_finite_finds_every_nan_and_infinity() -> None:
     for dtype, bits in ((np.float16, np.uint16), (np.float32, np.uint32)):
         values: NDArray[np.floating[Any]] = np.zeros(cast.PIECE + 10, dtype=dtype)
         assert is_finite(values)
@@ -39,7 +39,7 @@ def test_each_number_that_is_not_finite_is_noticed() -> None:
 
 
 @pytest.mark.skipif(np.dtype(np.longdouble).itemsize != 16, reason="switches a bit of x86 processors")
-def test_a_thread_that_flushes_subnormals_to_zero_widens_exactly_too() -> None:
+def test_conversion_is_exact_in_a_thread_that_flushes_subnormals() -> None:
     libm = ctypes.CDLL("libm.so.6")
     environment = (ctypes.c_uint8 * 64)()
     results: list[object] = []

@@ -1,4 +1,4 @@
-"""The catalog's tables: files seen, the ledger, jobs and heads, for every name that a file can have."""
+"""The tables of the catalog (files, ledger, jobs and heads), for every possible file name."""
 
 import multiprocessing
 import sqlite3
@@ -54,7 +54,7 @@ def test_an_unchanged_file_is_known_and_any_other_is_not(catalog: Catalog) -> No
         )
 
 
-def test_recording_again_replaces_and_forgetting_removes(catalog: Catalog) -> None:
+def test_record_replaces_rows_and_forget_removes_them(catalog: Catalog) -> None:
     for name in NAMES:
         catalog.files.record([seen(name), seen(name, size=11), seen(name, size=12, key=b"l" * 16)])
         assert catalog.files.known([FileStat(name, 10, 5), FileStat(name, 12, 5)]) == [None, b"l" * 16]
@@ -65,7 +65,7 @@ def test_recording_again_replaces_and_forgetting_removes(catalog: Catalog) -> No
 
 def test_all_files_come_back_in_order_over_many_blocks(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penult.store.catalog.files.BLOCK", 3)
-    monkeypatch.setattr("penult.store.catalog.paths.BLOCK", 3)
+    monkeypatch.setattr("penult.store.catalog.rows.BLOCK", 3)
     rows = [seen(f"{place}-{name}", size=place) for place in range(3) for name in NAMES]
     catalog.files.record(rows)
     found = list(catalog.files.all())
@@ -73,14 +73,14 @@ def test_all_files_come_back_in_order_over_many_blocks(catalog: Catalog, monkeyp
     assert catalog.files.known([FileStat(row.path, row.size, row.mtime_ns) for row in rows]) == [b"k" * 16] * len(rows)
 
 
-# No file system has a zero byte in a name.
+# A file name cannot contain a zero byte.
 names = st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=6)
 files = st.tuples(names, st.integers(-1, 3), st.integers(0, 3))
 
 
 @quick
 @given(batches=st.lists(st.lists(st.tuples(files, st.binary(min_size=16, max_size=16)), max_size=6), max_size=4))
-def test_the_table_of_files_is_a_dict(batches: list[list[tuple[tuple[str, int, int], bytes]]]) -> None:
+def test_the_table_of_files_behaves_like_a_dict(batches: list[list[tuple[tuple[str, int, int], bytes]]]) -> None:
     expected: dict[str, SeenFile] = {}
     with TemporaryDirectory() as folder:
         for batch in batches:
@@ -108,7 +108,7 @@ def test_a_flipped_bit_in_a_row_of_files_makes_the_file_unknown(catalog: Catalog
         catalog.files.forget("ac")
 
 
-def test_the_ledger_keeps_the_first_sight_and_renews_the_last(
+def test_the_ledger_keeps_the_first_time_and_updates_the_last(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter(f"2026-01-0{day}T00:00:00+00:00" for day in range(1, 9))
@@ -136,7 +136,7 @@ def test_the_ledger_knows_a_failure_until_the_file_changes_or_is_forgotten(catal
     assert [row.path for row in catalog.ledger.failures()] == NAMES[:1]
 
 
-def test_a_job_has_its_receipt_when_it_is_over(catalog: Catalog) -> None:
+def test_a_finished_job_has_a_receipt(catalog: Catalog) -> None:
     first = catalog.jobs.start("extract", {"images": "caf\udce9", "batch": 32})
     second = catalog.jobs.start("train", {})
     catalog.jobs.finish(first, {"new": 3, "rate": 1.5, "stages": {"decode": [1, None]}})
@@ -146,13 +146,13 @@ def test_a_job_has_its_receipt_when_it_is_over(catalog: Catalog) -> None:
     assert done.finished is not None
     assert done.started <= done.finished
     assert (running.id, running.finished, running.receipt) == (second, None, None)
-    with pytest.raises(UnknownNameError, match="No job has the number 99"):
+    with pytest.raises(UnknownNameError, match="no job with the number 99"):
         catalog.jobs.finish(99, {})
-    with pytest.raises(InputError, match="cannot keep these values"):
+    with pytest.raises(InputError, match="cannot store these values"):
         catalog.jobs.start("extract", {"path": Path()})
 
 
-def test_a_head_has_one_card_and_an_unknown_one_is_told_apart(catalog: Catalog) -> None:
+def test_a_head_has_one_card_and_an_unknown_name_raises(catalog: Catalog) -> None:
     catalog.heads.record("flowers", {"dataset": "flowers5", "version": 2})
     catalog.heads.record("ants", {"dataset": "hymenoptera", "version": 1})
     catalog.heads.record("flowers", {"dataset": "flowers5", "version": 3})
@@ -172,7 +172,7 @@ def test_a_head_has_one_card_and_an_unknown_one_is_told_apart(catalog: Catalog) 
         ("heads", "card = '{}'", "all"),
     ],
 )
-def test_a_changed_row_is_reported_and_never_handed_out(
+def test_a_changed_row_raises_and_is_never_returned(
     catalog: Catalog, table: str, change: str, read: str, tmp_path: Path
 ) -> None:
     catalog.ledger.record([Failure("a", 1, 2, "truncated")])

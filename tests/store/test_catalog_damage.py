@@ -1,4 +1,4 @@
-"""Damage to a catalog: any flipped byte is harmless or reported, and all that is sound can be carried over."""
+"""Damage to a catalog: any flipped byte is harmless or reported, and rescue keeps all undamaged rows."""
 
 import shutil
 import sqlite3
@@ -71,7 +71,7 @@ def answers(path: Path) -> dict[str, Any]:
 
 
 def is_harmless(name: str, found: Any, expected: Any) -> bool:
-    """Whether an answer is right, an error, or forgets something that costs a second look at a file."""
+    """Whether a result is right, an error, or only makes a job read a file again."""
     if isinstance(found, PenultError) or found == expected:
         return True
     if name in {"known", "failed"}:
@@ -94,7 +94,7 @@ def check_flips(folder: Path, places: np.ndarray[Any, np.dtype[np.int64]]) -> No
         if "open" in found:
             continue
         wrong = [name for name in READS if not is_harmless(name, found[name], expected[name])]
-        # What SQLite itself no longer sees, such as the last rows of a page, is found by the whole check at least.
+        # SQLite itself may miss some rows, such as the last rows of a page; at least the full check finds these.
         assert not wrong or found["damage"], f"byte {place}: {wrong}"
         assert not {"names", "versions", "newest", "first", "other"} & set(wrong), f"byte {place}: {wrong}"
         unnoticed += found == expected
@@ -118,7 +118,7 @@ def damage(path: Path, *statements: str) -> None:
     connection.close()
 
 
-def test_a_sound_catalog_has_no_damage(tmp_path: Path) -> None:
+def test_an_undamaged_catalog_reports_no_damage(tmp_path: Path) -> None:
     with Catalog(fill(tmp_path / "catalog.sqlite")) as catalog:
         assert catalog.find_damage() == []
 
@@ -132,13 +132,13 @@ def test_a_sound_catalog_has_no_damage(tmp_path: Path) -> None:
         ("UPDATE datasets SET newest = 2", "2 rows of the table datasets"),
         ("UPDATE heads SET card = '{}'", "1 rows of the table heads"),
         ("UPDATE jobs SET receipt = NULL", "1 rows of the table jobs"),
-        ("UPDATE blocks SET data = zeroblob(20)", "version 1 of dataset 'insects': a block of rows cannot be unpacked"),
+        ("UPDATE blocks SET data = zeroblob(20)", "dataset 'insects': a block of rows cannot be decompressed"),
         ("UPDATE blocks SET size = 1 << 40", "a block of rows claims 1099511627776 bytes"),
         ("UPDATE blocks SET size = size - 1", "a block of rows fails its checksum"),
-        ("DELETE FROM blocks", "a block of rows is not there"),
+        ("DELETE FROM blocks", "a block of rows is missing"),
     ],
 )
-def test_damage_is_found_and_the_rest_carried_over(statement: str, words: str, tmp_path: Path) -> None:
+def test_damage_is_found_and_rescue_keeps_the_other_rows(statement: str, words: str, tmp_path: Path) -> None:
     path = fill(tmp_path / "catalog.sqlite")
     damage(path, statement)
     with Catalog(path) as catalog:
@@ -160,12 +160,12 @@ def test_damage_is_found_and_the_rest_carried_over(statement: str, words: str, t
         assert catalog.datasets.save("insects", table).version == 4
 
 
-def test_a_dataset_never_falls_back_to_an_older_version_in_silence(tmp_path: Path) -> None:
+def test_a_missing_dataset_version_raises(tmp_path: Path) -> None:
     path = fill(tmp_path / "catalog.sqlite")
     damage(path, "DELETE FROM versions WHERE name = 'insects' AND version = 3")
     with Catalog(path) as catalog:
         for act in (lambda: catalog.datasets.load("insects"), catalog.datasets.names):
-            with pytest.raises(StoreDamagedError, match="a version of dataset 'insects' is not there"):
+            with pytest.raises(StoreDamagedError, match="a version of dataset 'insects' is missing"):
                 act()
     assert "version 3 of dataset 'insects' is lost" in Catalog.rescue(path).lost
     with Catalog(path) as catalog:
@@ -174,7 +174,7 @@ def test_a_dataset_never_falls_back_to_an_older_version_in_silence(tmp_path: Pat
             catalog.datasets.load("insects", 3)
 
 
-def test_what_lies_on_either_side_of_a_damaged_page_is_carried_over(tmp_path: Path) -> None:
+def test_rescue_keeps_the_rows_on_both_sides_of_a_damaged_page(tmp_path: Path) -> None:
     path = tmp_path / "catalog.sqlite"
     rows = [SeenFile(f"/images/{place:05d}.jpg", place, place, KEYS[place % 60]) for place in range(4000)]
     with Catalog(path) as catalog:
@@ -196,19 +196,19 @@ def test_what_lies_on_either_side_of_a_damaged_page_is_carried_over(tmp_path: Pa
         assert catalog.heads.get("h") == {"accuracy": 0.75}
 
 
-def test_a_file_that_is_no_database_is_set_aside_whole(tmp_path: Path) -> None:
+def test_rescue_moves_a_file_that_is_not_a_database_aside(tmp_path: Path) -> None:
     path = tmp_path / "catalog.sqlite"
     for number in (1, 2):
         path.write_bytes(b"rubbish" * 1000)
         rescued = Catalog.rescue(path)
         assert rescued.aside == tmp_path / f"catalog.sqlite.damaged-{number}"
         assert rescued.aside.read_bytes() == b"rubbish" * 1000
-        assert "nothing of the file can be read" in rescued.lost[0]
+        assert "the file cannot be read" in rescued.lost[0]
         with Catalog(path) as catalog:
             assert not len(catalog.files)
 
 
-def test_what_is_in_the_log_only_is_carried_over(tmp_path: Path) -> None:
+def test_rescue_keeps_rows_that_are_only_in_the_log(tmp_path: Path) -> None:
     source = Catalog(tmp_path / "live.sqlite")
     source.files.record([SeenFile(*STATS[0], KEYS[0])])
     path = tmp_path / "catalog.sqlite"
@@ -220,10 +220,8 @@ def test_what_is_in_the_log_only_is_carried_over(tmp_path: Path) -> None:
         assert catalog.files.known(STATS[:1]) == KEYS[:1]
 
 
-def test_a_table_out_of_order_is_reported_and_not_read_for_ever(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("penult.store.catalog.paths.BLOCK", 10)
+def test_a_table_out_of_order_raises_instead_of_looping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penult.store.catalog.rows.BLOCK", 10)
     path = tmp_path / "catalog.sqlite"
     with Catalog(path) as catalog:
         catalog.files.record(SeenFile(*stat, key) for stat, key in zip(STATS, KEYS, strict=True))

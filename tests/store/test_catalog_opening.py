@@ -1,4 +1,4 @@
-"""Opening a catalog: made whole or not at all, refused where it is none, readable where nothing can be written."""
+"""Opening a catalog: atomic creation, errors for other files, and reading without write permission."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder whose parents everybody may enter, for tests as another user."""
+    """A folder that every user can reach, for tests as another user."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder
@@ -49,8 +49,8 @@ def direct(path: Path, *statements: str) -> None:
 
 
 def as_nobody(script: str, folder: Path) -> str:
-    """Runs Python code as a user who may only read, and returns what it prints."""
-    # Everything is loaded before the rights go, since the libraries may lie where only their owner reads.
+    """Runs Python code as a user who can only read, and returns its output."""
+    # Imports everything before it drops its rights, because only the owner may be able to read the libraries.
     code = f"""
         import os, tempfile
         from pathlib import Path
@@ -72,13 +72,13 @@ def as_nobody(script: str, folder: Path) -> str:
     return done.stdout.strip()
 
 
-def test_it_is_journaled_ahead_where_the_file_system_allows(path: Path) -> None:
+def test_the_journal_mode_is_wal_on_a_local_disk(path: Path) -> None:
     with Catalog(path) as catalog:
         assert catalog.journal_mode == "wal"
         assert (catalog.readonly, catalog.notes) == (False, ())
 
 
-def test_another_journal_serves_where_it_does_not_and_a_note_says_so(
+def test_a_file_system_without_wal_gets_another_journal_and_a_note(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     direct(path, "PRAGMA journal_mode = DELETE")
@@ -95,11 +95,11 @@ def test_another_journal_serves_where_it_does_not_and_a_note_says_so(
 def on_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(f"36 27 0:52 / {tmp_path} rw,relatime shared:1 - nfs4 server:/export rw\n")
-    monkeypatch.setattr("penult.store.files.folders.TABLE", table)
+    monkeypatch.setattr("penult.store.files.local.MOUNTS", table)
 
 
 @pytest.mark.usefixtures("on_a_network")
-def test_where_other_machines_may_write_no_log_with_shared_memory_is_used(path: Path) -> None:
+def test_a_shared_file_system_does_not_use_wal(path: Path) -> None:
     direct(path, "PRAGMA journal_mode = WAL")
     with Catalog(path) as first, Catalog(path) as second:
         assert (first.journal_mode, second.journal_mode, first.notes) == ("delete", "delete", ())
@@ -110,20 +110,20 @@ def test_where_other_machines_may_write_no_log_with_shared_memory_is_used(path: 
 
 
 @pytest.mark.usefixtures("on_a_network")
-def test_one_that_a_process_of_the_disks_own_machine_has_open_is_left_to_it(
+def test_a_catalog_that_another_process_has_open_in_wal_mode_is_busy(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("penult.store.catalog.database.BUSY_SECONDS", 0.05)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("PRAGMA journal_mode = WAL")
     holder.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    with pytest.raises(StoreWriteError, match="Another process has held"):
+    with pytest.raises(StoreWriteError, match="Another process has locked"):
         Catalog(path)
     holder.close()
     Catalog(path).close()
 
 
-def test_a_path_with_signs_of_its_own_is_opened(tmp_path: Path) -> None:
+def test_a_path_with_special_characters_opens(tmp_path: Path) -> None:
     folder = tmp_path / "50% off? #1 & more"
     folder.mkdir()
     with Catalog(folder / "catalog.sqlite") as catalog:
@@ -133,7 +133,7 @@ def test_a_path_with_signs_of_its_own_is_opened(tmp_path: Path) -> None:
     assert [entry.name for entry in folder.iterdir()] == ["catalog.sqlite"]
 
 
-def test_one_that_is_dropped_is_closed(path: Path) -> None:
+def test_a_catalog_closes_when_it_is_garbage_collected(path: Path) -> None:
     catalog = Catalog(path)
     catalog.files.record([SEEN])
     assert path.with_name("catalog.sqlite-wal").exists()
@@ -141,7 +141,7 @@ def test_one_that_is_dropped_is_closed(path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["catalog.sqlite"]
 
 
-def test_reading_only_changes_nothing_and_refuses_to_write(path: Path) -> None:
+def test_a_readonly_catalog_changes_nothing_and_raises_on_writes(path: Path) -> None:
     before = path.read_bytes()
     with Catalog(path, readonly=True) as catalog:
         assert catalog.files.known([STAT]) == [b"k" * 16]
@@ -156,13 +156,13 @@ def test_reading_only_changes_nothing_and_refuses_to_write(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_one_that_is_not_there_is_not_made_for_reading(tmp_path: Path) -> None:
+def test_a_readonly_open_does_not_make_a_catalog(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="run extract"):
         Catalog(tmp_path / "catalog.sqlite", readonly=True)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_may_not_be_written_opens_for_reading_and_says_so(path: Path, open_folder: Path) -> None:
+def test_a_catalog_in_a_readonly_folder_opens_for_reading_with_a_note(path: Path, open_folder: Path) -> None:
     shutil.copy(path, open_folder / "catalog.sqlite")
     (open_folder / "catalog.sqlite").chmod(0o444)
     open_folder.chmod(0o555)
@@ -176,13 +176,11 @@ def test_a_folder_that_may_not_be_written_opens_for_reading_and_says_so(path: Pa
     """
     printed = as_nobody(script, open_folder)
     assert printed.startswith("True [b'kkkkkkkkkkkkkkkk']")
-    assert "open for reading only: the file or its folder may not be written" in printed
+    assert "open for reading only: the file or its folder is read-only" in printed
     assert "refused:" in printed
 
 
-def test_what_a_killed_writer_left_in_the_log_is_read_where_nothing_may_be_written(
-    path: Path, open_folder: Path
-) -> None:
+def test_a_readonly_open_reads_the_log_of_a_killed_writer(path: Path, open_folder: Path) -> None:
     catalog = Catalog(path)
     catalog.files.record([SeenFile("b.jpg", 1, 1, b"l" * 16)])
     for suffix in ("", "-wal"):
@@ -199,7 +197,7 @@ def test_what_a_killed_writer_left_in_the_log_is_read_where_nothing_may_be_writt
     assert as_nobody(script, open_folder).startswith("['a.jpg', 'b.jpg']")
 
 
-def test_a_folder_that_was_left_without_one_and_cannot_be_written_has_an_empty_one(open_folder: Path) -> None:
+def test_a_readonly_folder_without_a_catalog_has_an_empty_one(open_folder: Path) -> None:
     open_folder.chmod(0o555)
     script = """
         with Catalog(path) as catalog:
@@ -210,14 +208,14 @@ def test_a_folder_that_was_left_without_one_and_cannot_be_written_has_an_empty_o
 
 
 @pytest.mark.parametrize("target", ["catalog.sqlite", "nowhere", "."])
-def test_a_link_that_leads_to_no_file_is_refused(target: str, tmp_path: Path) -> None:
+def test_a_broken_link_raises(target: str, tmp_path: Path) -> None:
     (tmp_path / "catalog.sqlite").symlink_to(target)
-    with pytest.raises(StoreFormatError, match="is no file"):
+    with pytest.raises(StoreFormatError, match="is not a file"):
         Catalog(tmp_path / "catalog.sqlite")
 
 
 @pytest.mark.parametrize("readonly", [True, False])
-def test_a_newer_catalog_is_refused(path: Path, readonly: bool) -> None:
+def test_a_newer_catalog_raises(path: Path, readonly: bool) -> None:
     direct(path, "PRAGMA user_version = 99")
     before = path.read_bytes()
     with pytest.raises(StoreFormatError, match=r"a catalog of version 99.*upgrade penult"):
@@ -228,20 +226,20 @@ def test_a_newer_catalog_is_refused(path: Path, readonly: bool) -> None:
 @pytest.mark.parametrize(
     ("statements", "words"),
     [
-        (["PRAGMA application_id = 7"], "an SQLite file of something else"),
-        (["PRAGMA user_version = 0"], "no version"),
+        (["PRAGMA application_id = 7"], "an SQLite file of another program"),
+        (["PRAGMA user_version = 0"], "no catalog version"),
         (["DROP TABLE heads"], "not those of a catalog of version 1"),
-        (["CREATE TRIGGER t AFTER INSERT ON files BEGIN DELETE FROM ledger; END"], "it carries t"),
+        (["CREATE TRIGGER t AFTER INSERT ON files BEGIN DELETE FROM ledger; END"], "it contains t"),
         (["CREATE TEMP TABLE x (y)", "ALTER TABLE heads RENAME TO h", "CREATE VIEW heads AS SELECT * FROM h"], "heads"),
     ],
 )
-def test_what_is_no_catalog_of_ours_is_refused(path: Path, statements: list[str], words: str) -> None:
+def test_a_file_that_is_not_a_catalog_raises(path: Path, statements: list[str], words: str) -> None:
     direct(path, *statements)
     with pytest.raises(StoreFormatError, match=words):
         Catalog(path)
 
 
-def test_a_table_that_a_user_added_is_left_alone(path: Path) -> None:
+def test_a_table_that_a_user_added_stays(path: Path) -> None:
     direct(path, "CREATE TABLE notes (text)")
     with Catalog(path) as catalog:
         assert catalog.files.known([STAT]) == [b"k" * 16]
@@ -249,14 +247,16 @@ def test_a_table_that_a_user_added_is_left_alone(path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no database at all" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
 @pytest.mark.parametrize("readonly", [True, False])
-def test_a_damaged_one_says_that_features_are_safe(path: Path, content: bytes, readonly: bool) -> None:
+def test_the_error_for_a_damaged_catalog_says_that_features_are_safe(
+    path: Path, content: bytes, readonly: bool
+) -> None:
     path.write_bytes(content)
     with pytest.raises(StoreDamagedError, match=r"features are safe.*move the catalog aside, run extract again"):
         Catalog(path, readonly=readonly)
     assert path.read_bytes() == content
 
 
-def test_a_migration_happens_whole_or_not_at_all(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_migration_is_atomic(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     scripts = {"catalog_1.sql": schema.script("catalog_1.sql")}
     monkeypatch.setattr(schema, "script", lambda name: scripts[name])
     monkeypatch.setattr(schema, "MIGRATIONS", ("catalog_1.sql", "catalog_2.sql"))
@@ -269,7 +269,7 @@ def test_a_migration_happens_whole_or_not_at_all(path: Path, monkeypatch: pytest
     before = path.read_bytes()
     with Catalog(path, readonly=True) as catalog:
         assert catalog.files.known([STAT]) == [b"k" * 16]
-        assert "read from a copy" in catalog.notes[0]
+        assert "read from a temporary copy" in catalog.notes[0]
     assert path.read_bytes() == before
     with Catalog(path) as catalog:
         assert catalog.files.known([STAT]) == [b"k" * 16]
@@ -278,7 +278,7 @@ def test_a_migration_happens_whole_or_not_at_all(path: Path, monkeypatch: pytest
     schema.expected.cache_clear()
 
 
-def test_a_catalog_of_version_1_is_opened_for_ever(tmp_path: Path) -> None:
+def test_a_catalog_of_version_1_opens(tmp_path: Path) -> None:
     shutil.copy(GOLDEN / "version_1.sqlite", tmp_path / "catalog.sqlite")
     with Catalog(tmp_path / "catalog.sqlite") as catalog:
         assert not catalog.find_damage()
@@ -325,7 +325,7 @@ WRITER = """
 """
 
 
-def test_kill_at_any_moment_leaves_all_that_was_done(tmp_path: Path) -> None:
+def test_a_kill_at_any_moment_keeps_all_committed_rows(tmp_path: Path) -> None:
     path = tmp_path / "catalog.sqlite"
     rng = np.random.default_rng(0)
     done = -1
@@ -351,18 +351,18 @@ def test_kill_at_any_moment_leaves_all_that_was_done(tmp_path: Path) -> None:
             assert newest.columns["label"].tolist() == [newest.version - 1] * 3
 
 
-def test_another_process_that_holds_it_too_long_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_another_process_keeps_too_long_raises(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penult.store.catalog.database.BUSY_SECONDS", 0.05)
     holder = sqlite3.connect(path, isolation_level=None)
     with Catalog(path) as catalog:
         holder.execute("BEGIN IMMEDIATE")
         assert catalog.files.known([STAT]) == [b"k" * 16]
-        with pytest.raises(StoreWriteError, match=r"Another process has held .* for more than 0.05 s"):
+        with pytest.raises(StoreWriteError, match=r"Another process has locked .* for more than 0.05 s"):
             catalog.files.record([SEEN])
     holder.close()
 
 
-def test_a_disk_that_is_really_full_is_called_so(small_disk: Path) -> None:
+def test_the_error_for_a_full_disk_says_so(small_disk: Path) -> None:
     Catalog(small_disk / "catalog.sqlite").close()
     (small_disk / "filler").write_bytes(bytes(shutil.disk_usage(small_disk).free - 8192))
     files = [SeenFile(f"{number:0200}.jpg", 1, 1, b"k" * 16) for number in range(2000)]
@@ -373,13 +373,13 @@ def test_a_disk_that_is_really_full_is_called_so(small_disk: Path) -> None:
         catalog.files.record(files)
 
 
-def test_a_full_disk_takes_back_what_does_not_fit_and_keeps_the_rest(path: Path) -> None:
+def test_a_full_disk_rolls_back_only_the_failed_transaction(path: Path) -> None:
     with Catalog(path) as catalog:
         connection = catalog._database._connection
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages + 4}")
         keys = np.random.default_rng(0).integers(0, 256, (5000, 16), np.uint8)
-        with pytest.raises(StoreWriteError, match=r"cannot be written: database or disk is full.*free space"):
+        with pytest.raises(StoreWriteError, match=r"cannot be written: database or disk is full.*free some space"):
             catalog.datasets.save("D", Table(keys, tuple(f"{number}.jpg" for number in range(5000))))
         with pytest.raises(StoreWriteError, match="disk is full"):
             catalog.files.record(SeenFile(f"{number}.jpg", 1, 1, b"k" * 16) for number in range(5000))

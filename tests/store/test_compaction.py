@@ -1,4 +1,4 @@
-"""Compaction and collection: fewer shards, the same answers, little memory, and nothing removed that is needed."""
+"""Compaction and collection: fewer shards, equal results, little memory, and no loss."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ def names(space: Space, part: str) -> list[str]:
     return sorted(path.name for path in (space.path / part).iterdir())
 
 
-def test_small_shards_become_one_and_the_old_ones_go_after_the_grace_time(space: Space) -> None:
+def test_compaction_merges_small_shards_and_collect_removes_them_after_the_grace_time(space: Space) -> None:
     for batch in range(6):
         add(space, batch)
     done = space.compact()
@@ -35,7 +35,7 @@ def test_small_shards_become_one_and_the_old_ones_go_after_the_grace_time(space:
     assert batches_in(space) == set(range(6))
 
 
-def test_compaction_fills_shards_and_leaves_large_ones_alone(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compaction_fills_shards_and_keeps_large_ones(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compaction.compact, "__kwdefaults__", {"target_bytes": 6 * 20, "progress": None})
     keys = keys_of(0, 100)
     space.add(keys[:30], rows_of(keys[:30]))
@@ -51,7 +51,7 @@ def test_compaction_fills_shards_and_leaves_large_ones_alone(space: Space, monke
     assert space.compact().shards_after == 6
 
 
-def test_compaction_tells_its_progress(space: Space) -> None:
+def test_compaction_reports_its_progress(space: Space) -> None:
     for batch in range(3):
         add(space, batch)
     told: list[tuple[int, int]] = []
@@ -61,7 +61,7 @@ def test_compaction_tells_its_progress(space: Space) -> None:
     assert told == [(0, 1), (1, 1), (size, size)]
 
 
-def test_nothing_to_compact_changes_nothing(space: Space) -> None:
+def test_compaction_without_small_shards_changes_nothing(space: Space) -> None:
     assert space.compact().shards_after == 0
     add(space, 0)
     before = names(space, "shards")
@@ -69,7 +69,7 @@ def test_nothing_to_compact_changes_nothing(space: Space) -> None:
     assert names(space, "shards") == before
 
 
-def test_a_merged_shard_that_the_disk_does_not_give_back_is_not_used(
+def test_a_merged_shard_that_reads_back_differently_is_not_published(
     space: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(space, 0)
@@ -83,7 +83,7 @@ def test_a_merged_shard_that_the_disk_does_not_give_back_is_not_used(
     assert batches_in(space) == {0, 1}
 
 
-def test_files_of_dead_writers_are_collected_and_those_of_living_ones_stay(space: Space) -> None:
+def test_collect_removes_only_old_temporary_files(space: Space) -> None:
     add(space, 0)
     (space.path / "tmp" / "left.h5").write_bytes(b"half a shard")
     assert space.collect().files_removed == 0
@@ -121,7 +121,7 @@ def peaks(path: Path, shards: int) -> list[int]:
     return [int(word) for word in result.stdout.split()]
 
 
-def test_adding_and_compacting_use_memory_for_one_shard_whatever_the_stores_size(memory_path: Path) -> None:
+def test_add_and_compact_use_memory_for_one_shard(memory_path: Path) -> None:
     small, large = peaks(memory_path / "small", 5), peaks(memory_path / "large", 20)
     assert large[0] - small[0] < 20
     assert large[1] - small[1] < 40

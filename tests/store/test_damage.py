@@ -9,6 +9,7 @@ import pytest
 
 from penult.errors import StoreDamagedError, StoreFormatError
 from penult.store import Space
+from penult.store.files.local import LocalPath
 from penult.store.shards.container import open_container
 from tests.store.rig.harm import files_of, flips, harmed, is_noticed, page_harms, store_with_everything, the_space
 from tests.store.rig.samples import add, batches_in, keys_of, rows_of
@@ -25,7 +26,7 @@ def flip(file: Path, place: int) -> None:
 
 
 def flip_in(file: Path, section: str, place: int) -> None:
-    with open_container(file) as container:
+    with open_container(LocalPath(file)) as container:
         offset = container.layout.sections[section].offset
     flip(file, offset + place)
 
@@ -54,7 +55,7 @@ def test_a_flip_of_any_byte_is_harmless_or_reported_and_never_a_wrong_row(
     assert flip_every_file(memory_path / "store", batches, count=None) > 1000
 
 
-def test_torn_zeroed_foreign_and_exchanged_pages_are_harmless_or_reported(
+def test_torn_zeroed_foreign_and_swapped_pages_are_harmless_or_reported(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, chance, noticed = memory_path / "store", Random(0), 0
@@ -68,7 +69,7 @@ def test_torn_zeroed_foreign_and_exchanged_pages_are_harmless_or_reported(
     assert noticed > 20
 
 
-def test_a_lost_or_exchanged_file_is_harmless_or_reported(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_or_swapped_file_is_harmless_or_reported(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = memory_path / "store"
     batches = store_with_everything(path, monkeypatch)
     the_space(path).checkpoint()
@@ -81,7 +82,7 @@ def test_a_lost_or_exchanged_file_is_harmless_or_reported(memory_path: Path, mon
                 is_noticed(path, batches)
 
 
-def test_verify_names_every_flipped_byte_of_shards_and_manifests(
+def test_verify_finds_every_flipped_byte_of_shards_and_manifests(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, chance = memory_path / "store", Random(1)
@@ -92,10 +93,10 @@ def test_verify_names_every_flipped_byte_of_shards_and_manifests(
         if file.parent.name in {"shards", "manifests"}:
             for content in flips(file.read_bytes(), chance, 8):
                 with harmed(file, content):
-                    assert [damage.path for damage in space.verify().damage] == [file]
+                    assert [str(damage.path) for damage in space.verify().damage] == [str(file)]
 
 
-def test_verify_names_the_keys_to_extract_again_and_repair_with_add_heals(space: Space) -> None:
+def test_verify_lists_the_lost_keys_and_repair_with_add_restores_them(space: Space) -> None:
     for batch in range(3):
         add(space, batch)
     space.checkpoint()
@@ -104,7 +105,7 @@ def test_verify_names_the_keys_to_extract_again_and_repair_with_add_heals(space:
     with pytest.raises(StoreDamagedError, match=victim.name):
         space.load()
     report = space.verify()
-    assert [damage.path for damage in report.damage] == [victim]
+    assert [str(damage.path) for damage in report.damage] == [str(victim)]
     lost = {key.tobytes() for key in report.keys}
     assert len(lost) == 1
 
@@ -119,9 +120,7 @@ def test_verify_names_the_keys_to_extract_again_and_repair_with_add_heals(space:
     assert batches_in(space) == {0, 1, 2}
 
 
-def test_keys_of_a_shard_that_cannot_be_read_are_told_by_the_index(
-    space: Space, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_index_gives_the_keys_of_an_unreadable_shard(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penult.store.spaces.lookup.WORTH_ROWS", 1)
     add(space, 0)
     add(space, 1)
@@ -152,7 +151,7 @@ def test_without_an_index_the_lost_rows_are_counted(space: Space) -> None:
 
 
 @pytest.mark.parametrize("is_collected", [False, True])
-def test_repair_takes_rows_of_a_merged_shard_from_those_that_it_replaced(space: Space, is_collected: bool) -> None:
+def test_repair_takes_rows_of_a_merged_shard_from_the_replaced_shards(space: Space, is_collected: bool) -> None:
     add(space, 0)
     add(space, 1)
     space.compact()
@@ -167,7 +166,7 @@ def test_repair_takes_rows_of_a_merged_shard_from_those_that_it_replaced(space: 
     assert space.verify().is_sound
 
 
-def test_rows_that_another_shard_holds_too_are_not_named(space: Space) -> None:
+def test_rows_that_another_shard_also_contains_are_not_lost(space: Space) -> None:
     add(space, 0)
     add(space, 0)
     flip_in(shards_of(space)[0], "features", 0)
@@ -176,7 +175,7 @@ def test_rows_that_another_shard_holds_too_are_not_named(space: Space) -> None:
     assert not len(report.keys)
 
 
-def test_a_shard_of_a_newer_version_is_not_taken_for_damage(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shard_of_a_newer_version_is_not_damage(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penult.store.shards.shard.MAJOR", 2)
     add(space, 0)
     monkeypatch.undo()
@@ -193,12 +192,12 @@ def test_a_damaged_manifest_is_replaced_by_the_next(space: Space) -> None:
     newest = max((space.path / "manifests").iterdir())
     flip(newest, 60)
     assert batches_in(space) == {0, 1, 2}
-    assert [damage.path for damage in space.verify(repair=True).damage] == [newest]
+    assert [str(damage.path) for damage in space.verify(repair=True).damage] == [str(newest)]
     assert space.verify().is_sound
     assert json.loads(max((space.path / "manifests").iterdir()).read_bytes().split(b"\n", 1)[1])["number"] == 4
 
 
-def test_a_reader_with_everything_in_mind_still_checks_each_row(space: Space) -> None:
+def test_a_reader_with_a_cached_lookup_verifies_each_row(space: Space) -> None:
     add(space, 0)
     assert batches_in(space) == {0}
     flip_in(shards_of(space)[0], "features", 0)

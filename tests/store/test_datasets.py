@@ -1,4 +1,4 @@
-"""Datasets: versions that never change, labels apart from features, and what differs between two versions."""
+"""Datasets: immutable versions, labels apart from features, and differences between versions."""
 
 import sqlite3
 import subprocess
@@ -66,7 +66,7 @@ def columns(draw: st.DrawFn, rows: int | None = None) -> NDArray[Any]:
 
 @quick
 @given(column=columns())
-def test_a_column_is_the_same_after_its_bytes(column: NDArray[Any]) -> None:
+def test_encode_and_decode_round_trip_a_column(column: NDArray[Any]) -> None:
     kind = kind_of(column)
     back = decode(encode(column, kind), kind, len(column))
     assert repr(as_column(back).tolist()) == repr(column.tolist())
@@ -75,7 +75,7 @@ def test_a_column_is_the_same_after_its_bytes(column: NDArray[Any]) -> None:
 
 @quick
 @given(column=columns())
-def test_a_column_is_a_column_already(column: NDArray[Any]) -> None:
+def test_as_column_keeps_a_column_unchanged(column: NDArray[Any]) -> None:
     again = as_column(column)
     assert (again.dtype, repr(again.tolist())) == (column.dtype, repr(column.tolist()))
     with pytest.raises(ValueError, match="read-only"):
@@ -101,7 +101,7 @@ def test_a_column_is_a_column_already(column: NDArray[Any]) -> None:
         ((np.str_("a"),), object, ["a"]),
     ],
 )
-def test_what_people_hand_in_becomes_one_of_four_kinds(given_values: Any, dtype: Any, expected: list[Any]) -> None:
+def test_as_column_returns_one_of_four_kinds(given_values: Any, dtype: Any, expected: list[Any]) -> None:
     column = as_column(given_values)
     assert column.dtype == dtype
     assert column.tolist() == expected
@@ -113,7 +113,7 @@ def test_what_people_hand_in_becomes_one_of_four_kinds(given_values: Any, dtype:
     [
         ([1, "a"], "values of kind int, str"),
         ([True, 1], "values of kind bool, int"),
-        ([["ant", "bee"]], "values of kind list.*one column of truth values for each label"),
+        ([["ant", "bee"]], "values of kind list.*one column of booleans for each label"),
         ([b"ant"], "values of kind bytes"),
         ([2**63], "beyond 64 bits"),
         ([-(2**63) - 1, None], "beyond 64 bits"),
@@ -121,7 +121,7 @@ def test_what_people_hand_in_becomes_one_of_four_kinds(given_values: Any, dtype:
         (np.zeros((2, 2)), "has 2 dimensions"),
     ],
 )
-def test_what_is_none_of_them_is_refused(given_values: Any, words: str) -> None:
+def test_values_of_no_kind_raise(given_values: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         as_column(given_values)
 
@@ -133,14 +133,14 @@ def test_what_is_none_of_them_is_refused(given_values: Any, words: str) -> None:
         (lambda: table_of(2, label=["a"]), "'label' has 1 rows"),
         (lambda: Table(np.zeros((2, 15), np.uint8), ("a", "b")), r"uint8 of shape \(2, 15\)"),
         (lambda: Table(np.zeros((1, 16), np.int64), ("a",)), "int64"),
-        (lambda: Table(np.zeros((0, 16), np.uint8), (), {"path": as_column([])}), "column is called 'path'"),
+        (lambda: Table(np.zeros((0, 16), np.uint8), (), {"path": as_column([])}), "'path' is not a valid column name"),
         (lambda: Table(np.zeros((0, 16), np.uint8), (), {"Label": as_column([])}), "Expected: 'label'"),
         (lambda: Table(np.zeros((0, 16), np.uint8), (), {" x": as_column([])}), "' x'"),
         (lambda: table_of(2).select("train"), "no splits.*split the dataset first"),
         (lambda: table_of(2).select(np.array([True])), "mask has the shape"),
     ],
 )
-def test_a_table_that_is_none_is_refused(make: Any, words: str) -> None:
+def test_an_invalid_table_raises(make: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         make()
 
@@ -161,19 +161,16 @@ def test_a_selection_keeps_rows_together() -> None:
     assert table.select(np.array([3, 3, 0])).columns["n"].tolist() == [3, 3, 0]
 
 
-def test_columns_are_added_and_taken_away_without_touching_the_table() -> None:
+def test_with_columns_returns_a_new_table() -> None:
     table = table_of(2, label=["ant", "bee"])
     more = table.with_columns({"split": np.array(["train", "test"])}, label=np.array(["moth", "bee"]))
     assert more.labels is not None
     assert (more.labels.tolist(), list(more.columns)) == (["moth", "bee"], ["label", "split"])
     assert list(table.columns) == ["label"]
-    assert list(more.without_columns("label").columns) == ["split"]
     assert (table.splits, table.groups) == (None, None)
-    with pytest.raises(UnknownNameError, match="did you mean 'label'"):
-        table.without_columns("lable")
 
 
-def test_the_table_takes_a_copy_and_cannot_be_written() -> None:
+def test_a_table_copies_its_arrays_and_is_readonly() -> None:
     keys = np.zeros((1, 16), np.uint8)
     table = Table(keys, ("a",), {"n": np.array([1])})
     keys[:] = 7
@@ -187,7 +184,7 @@ def test_the_table_takes_a_copy_and_cannot_be_written() -> None:
 
 @quick
 @given(data=st.data(), rows=st.integers(0, 20), cut_every=st.sampled_from([1, 2, 8192]), largest=st.integers(1, 8))
-def test_a_dataset_is_loaded_as_it_was_saved(data: st.DataObject, rows: int, cut_every: int, largest: int) -> None:
+def test_a_dataset_loads_as_it_was_saved(data: st.DataObject, rows: int, cut_every: int, largest: int) -> None:
     texts = st.text(st.characters(codec=None, exclude_characters="\0"), min_size=1, max_size=8)
     table = Table(
         np.frombuffer(data.draw(st.binary(min_size=16 * rows, max_size=16 * rows)), np.uint8).reshape(-1, 16),
@@ -213,7 +210,7 @@ def test_a_dataset_is_loaded_as_it_was_saved(data: st.DataObject, rows: int, cut
         assert catalog.datasets.save("D", loaded).version == 1
 
 
-def test_a_version_is_made_only_of_other_content(catalog: Catalog) -> None:
+def test_save_makes_a_version_only_for_changed_content(catalog: Catalog) -> None:
     table = table_of(3, label=["ant", "bee", None], n=[1, 2, 3])
     first = catalog.datasets.save("D", table)
     assert isinstance(first, Dataset)
@@ -224,7 +221,7 @@ def test_a_version_is_made_only_of_other_content(catalog: Catalog) -> None:
     others = [
         table.with_columns(label=np.array(["ant", "bee", "moth"])),
         table.with_columns(n=np.array([1.0, 2.0, 3.0])),
-        table.without_columns("n"),
+        Table(table.keys, table.paths, {"label": table.columns["label"]}),
         table.select(np.array([0, 1])),
         table.select(np.array([1, 0, 2])),
         Table(table.keys, ("a", "b", "c"), table.columns),
@@ -239,7 +236,7 @@ def test_a_version_is_made_only_of_other_content(catalog: Catalog) -> None:
     assert catalog.datasets.names() == ["D", "E"]
 
 
-def test_what_is_known_of_a_version_needs_no_loading(catalog: Catalog, tmp_path: Path) -> None:
+def test_versions_are_listed_without_loading_them(catalog: Catalog, tmp_path: Path) -> None:
     catalog.datasets.save("D", table_of(3, label=["ant", "bee", None]))
     connection = sqlite3.connect(tmp_path / "catalog.sqlite")
     with connection:
@@ -249,7 +246,7 @@ def test_what_is_known_of_a_version_needs_no_loading(catalog: Catalog, tmp_path:
     assert (known.name, known.version, known.rows, known.columns, known.is_removed) == ("D", 1, 3, ("label",), False)
 
 
-def test_a_removed_version_is_gone_and_its_number_is_not_used_again(catalog: Catalog, tmp_path: Path) -> None:
+def test_the_number_of_a_removed_version_is_not_reused(catalog: Catalog, tmp_path: Path) -> None:
     for label in ("ant", "bee", "moth"):
         catalog.datasets.save("D", table_of(2, label=[label] * 2))
     catalog.datasets.remove("D", 3)
@@ -269,8 +266,8 @@ def test_a_removed_version_is_gone_and_its_number_is_not_used_again(catalog: Cat
 
 
 @pytest.mark.parametrize("name", ["", "a\nb", "\ud800"])
-def test_a_name_that_cannot_be_shown_is_refused(catalog: Catalog, name: str) -> None:
-    with pytest.raises(InputError, match="cannot be called"):
+def test_a_name_that_is_not_printable_raises(catalog: Catalog, name: str) -> None:
+    with pytest.raises(InputError, match="not a valid name"):
         catalog.datasets.save(name, table_of(1))
 
 
@@ -281,7 +278,7 @@ def bytes_of_blocks(path: Path) -> int:
     return int(size)
 
 
-def test_relabelling_stores_the_labels_alone(catalog: Catalog, tmp_path: Path) -> None:
+def test_relabelling_stores_only_the_labels(catalog: Catalog, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     table = table_of(20_000, label=rng.choice(["ant", "bee", "moth"], 20_000))
     catalog.datasets.save("D", table)
@@ -290,7 +287,7 @@ def test_relabelling_stores_the_labels_alone(catalog: Catalog, tmp_path: Path) -
     assert bytes_of_blocks(tmp_path / "catalog.sqlite") - first < 0.03 * first
 
 
-def test_rows_put_in_between_store_their_own_block_alone(
+def test_inserted_rows_store_only_their_own_block(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blocks, "CUT_EVERY", 200)
@@ -306,11 +303,11 @@ def test_rows_put_in_between_store_their_own_block_alone(
     assert plain(catalog.datasets.load("D")) == plain(both)
 
 
-def test_a_difference_names_what_came_went_moved_and_changed(catalog: Catalog) -> None:
+def test_a_difference_lists_added_removed_moved_and_changed_rows(catalog: Catalog) -> None:
     old = table_of(6, label=["ant", "ant", "bee", "bee", None, "moth"], weight=[1.0, None, 2.0, 3.0, 4.0, 5.0])
     keys, paths = old.keys[:5].copy(), [*old.paths[:5]]
     paths[1] = "/elsewhere/1.jpg"  # moved
-    keys[2] = np.frombuffer(key_of(b"edited"), np.uint8)  # another image under the same path
+    keys[2] = np.frombuffer(key_of(b"edited"), np.uint8)  # another image at the same path
     new = Table(
         np.vstack([keys, table_of(1, start=77).keys]),
         (*paths, "/images/77.jpg"),
@@ -369,7 +366,7 @@ def test_a_difference_accounts_for_every_row_once(data: st.DataObject) -> None:
     }
 
 
-def test_the_seen_files_of_a_folder_are_a_table(catalog: Catalog) -> None:
+def test_the_recorded_files_of_a_folder_are_a_table(catalog: Catalog) -> None:
     for path in ("/images/a.jpg", "/images/b/c.jpg", "/images2/d.jpg", "/e.jpg"):
         catalog.files.record([SeenFile(path, 1, 1, key_of(path.encode()))])
     assert catalog.files.table("/images").paths == catalog.files.table("/images/").paths

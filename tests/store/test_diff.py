@@ -1,4 +1,4 @@
-"""Two stores are the same where the same rows stand under the same keys of the same spaces."""
+"""Two stores are equal if they contain equal rows under equal keys in equal spaces."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ def made(path: Path, *cuts: int, spec: SpaceSpec = SPEC) -> Store:
     return store
 
 
-def test_how_rows_came_and_lie_is_no_difference(tmp_path: Path) -> None:
+def test_history_and_shards_make_no_difference(tmp_path: Path) -> None:
     first, second = made(tmp_path / "first", 10, 30), made(tmp_path / "second")
     first.space(SPEC).compact()
     told: list[tuple[int, int]] = []
@@ -28,7 +28,7 @@ def test_how_rows_came_and_lie_is_no_difference(tmp_path: Path) -> None:
     assert (found.is_empty, found.same, told[-1]) == (True, 60, (120, 120))
 
 
-def test_missing_rows_and_other_rows_are_named(tmp_path: Path) -> None:
+def test_missing_and_different_rows_are_listed(tmp_path: Path) -> None:
     first, second = open_store(tmp_path / "first"), open_store(tmp_path / "second")
     other = ROWS.copy()
     other[20, 4] = np.nextafter(other[20, 4], np.float16(9), dtype=np.float16)
@@ -42,7 +42,7 @@ def test_missing_rows_and_other_rows_are_named(tmp_path: Path) -> None:
     assert [key.tobytes() for key in found.different] == [KEYS[20].tobytes()]
 
 
-def test_a_zero_of_another_sign_is_another_row(tmp_path: Path) -> None:
+def test_zeros_of_different_sign_differ(tmp_path: Path) -> None:
     first, second = open_store(tmp_path / "first"), open_store(tmp_path / "second")
     first.space(SPEC).add(KEYS[:1], np.zeros((1, 5), dtype=np.float16))
     second.space(SPEC).add(KEYS[:1], -np.zeros((1, 5), dtype=np.float16))
@@ -50,7 +50,7 @@ def test_a_zero_of_another_sign_is_another_row(tmp_path: Path) -> None:
     assert len(found.different) == 1
 
 
-def test_a_space_that_one_store_lacks_counts_as_empty(tmp_path: Path) -> None:
+def test_a_space_missing_in_one_store_counts_as_empty(tmp_path: Path) -> None:
     first, second = made(tmp_path / "first"), made(tmp_path / "second")
     made(second.path, spec=replace(SPEC, tap="stage1"))
     by_tap = {found.spec.tap: found for found in diff_stores(first, second)}

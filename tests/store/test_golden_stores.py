@@ -1,4 +1,4 @@
-"""Stores of every version of the format that there has been are read by today's code, for ever."""
+"""The current code reads stores of every earlier format version."""
 
 import json
 import shutil
@@ -26,11 +26,11 @@ def assert_holds(space: Space, expected: dict[str, list[float]]) -> None:
     assert np.array_equal(rows.features, np.array([expected[key] for key in sorted(expected)], dtype=np.float32))
 
 
-def test_there_is_a_golden_store_of_today() -> None:
+def test_the_current_version_has_a_golden_store() -> None:
     assert f"store_{MAJOR}_{MINOR}.zip" in [path.name for path in GOLDEN]
 
 
-def test_a_golden_store_opens_reads_verifies_and_goes_on(
+def test_a_golden_store_opens_reads_verifies_and_accepts_rows(
     golden: tuple[Path, dict[str, dict[str, list[float]]]],
 ) -> None:
     path, expected = golden
@@ -49,7 +49,7 @@ def test_a_golden_store_opens_reads_verifies_and_goes_on(
         assert np.array_equal(space.gather(keys), np.array(rows, dtype=np.float32))
 
 
-def test_a_golden_shard_is_read_by_hdf5_alone(golden: tuple[Path, dict[str, dict[str, list[float]]]]) -> None:
+def test_h5py_alone_reads_a_golden_shard(golden: tuple[Path, dict[str, dict[str, list[float]]]]) -> None:
     path, expected = golden
     found: dict[str, dict[str, list[float]]] = {}
     for shard in path.glob("spaces/*/shards/*.h5"):

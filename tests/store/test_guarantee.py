@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from penult.errors import StoreDamagedError, StoreWriteError
 from penult.store import Space, open_store
+from penult.store.files.local import LocalPath
 from penult.store.shards.container import open_container
 from penult.store.spaces.lookup import Lookup
 from tests.store.rig.powerloss import lose_power_everywhere
@@ -45,7 +46,7 @@ def make_go_wrong(shim: Path, folder: Path, fault: str, first: int, stride: int)
 
 @pytest.mark.parametrize(("fault", "first"), [(fault, first) for first, fault in enumerate(FAULTS, start=1)])
 def test_when_add_returns_its_rows_are_durable_through(fault: str, first: int, shim: Path, memory_path: Path) -> None:
-    """And if it raises or dies, the batch is there whole or not at all, and doing it again is harmless."""
+    """If ``add`` raises or dies, the batch is stored completely or not at all, and adding it again is harmless."""
     make_go_wrong(shim, memory_path, fault, first, stride=16)
 
 
@@ -114,14 +115,14 @@ def test_a_batch_is_visible_whole_or_not_at_all(space: Space, monkeypatch: pytes
 
 def test_a_read_returns_exactly_the_committed_set_of_one_moment(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     add(space, 0)
-    other, finding = open_store(space.path.parents[1]).space(SPEC), Lookup.everything
+    other, finding = open_store(space.path.parents[1]).space(SPEC), Lookup.table
 
     def overtaken(lookup: Lookup) -> object:
         add(other, 1)
         add(other, 2)
         return finding(lookup)
 
-    monkeypatch.setattr(Lookup, "everything", overtaken)
+    monkeypatch.setattr(Lookup, "table", overtaken)
     assert {key.tobytes() for key in space.load().keys} == {key.tobytes() for key in keys_of(0)}
     monkeypatch.undo()
     assert batches_in(space) == {0, 1, 2}
@@ -130,7 +131,7 @@ def test_a_read_returns_exactly_the_committed_set_of_one_moment(space: Space, mo
 def test_a_read_never_returns_a_row_whose_checksum_does_not_match(space: Space) -> None:
     add(space, 0, rows=300)
     keys, shard = keys_of(0, 300), next((space.path / "shards").iterdir())
-    with open_container(shard) as file:
+    with open_container(LocalPath(shard)) as file:
         section = file.layout.sections["features"]
     content = bytearray(shard.read_bytes())
     content[section.offset + section.size_bytes // 2] ^= 1
@@ -150,7 +151,7 @@ def test_a_read_never_returns_a_row_whose_checksum_does_not_match(space: Space) 
 def test_a_read_never_returns_a_row_under_another_key(space: Space, section: str) -> None:
     add(space, 0, rows=300)
     shard = next((space.path / "shards").iterdir())
-    with open_container(shard) as file:
+    with open_container(LocalPath(shard)) as file:
         start = file.layout.sections[section].offset
         size = file.layout.sections[section].size_bytes // 300
     content = bytearray(shard.read_bytes())
@@ -223,7 +224,7 @@ def test_the_same_rows_give_the_same_answer_whatever_order_names_or_compaction_p
     keys, answers = keys_of(0, 12), []
     batches = data.draw(st.lists(ADDITIONS, min_size=1, max_size=5))
     for _ in ("one", "other"):
-        # A new folder each time: an example that Hypothesis gives up halfway leaves its folder behind.
+        # A new folder each time, because an aborted Hypothesis example leaves its folder behind.
         space = open_store(memory_path / uuid4().hex).space(SPEC)
         for batch in data.draw(st.permutations(batches)):
             for key, variant in data.draw(st.permutations(batch)):

@@ -1,4 +1,4 @@
-"""Finding rows: the index, the keys that came after it, and keys that were made to be awkward."""
+"""Finding rows through the index and newer shards, with difficult keys."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from penult.store import Space, open_store
+from penult.store.files.local import LocalPath
 from penult.store.keys import halves, key_of
 from penult.store.shards.key_table import ABSENT
 from penult.store.spaces import index
@@ -51,7 +52,7 @@ KINDS = [hashed, with_few_first_halves, counting, extremes]
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("indexed", [0, 1, 8, 100, 437, 500])
-def test_every_key_is_found_and_no_other(space: Space, kind, indexed: int) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001 - one of the functions above
+def test_lookup_finds_every_key_and_no_other(space: Space, kind, indexed: int) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001 - one of the functions above
     keys = kind(700)
     present, absent = keys[:500], keys[500:]
     for start in range(0, indexed, 50):
@@ -75,7 +76,7 @@ def test_single_keys_are_found_without_reading_the_whole_index(space: Space, mon
     keys = hashed(500)
     space.add(keys, rows_of(keys))
     space.checkpoint()
-    opened = Index.open(next((space.path / "index").iterdir()), SPEC.id)
+    opened = Index.open(LocalPath(next((space.path / "index").iterdir())), SPEC.id)
     reading, blocks = Index._read, []
 
     def counted(self: Index, first: int, end: int) -> NDArray[np.uint64]:
@@ -87,7 +88,7 @@ def test_single_keys_are_found_without_reading_the_whole_index(space: Space, mon
     assert blocks == [1]
 
 
-def test_a_look_up_asks_the_index_for_its_own_keys_and_no_others(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lookup_asks_the_index_only_for_its_keys(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = hashed(500)
     space.add(keys[:400], rows_of(keys[:400]))
     space.checkpoint()
@@ -116,7 +117,7 @@ def test_the_index_grows_with_the_space_and_only_the_newest_stays(space: Space) 
     assert 4 < len(set(numbers)) < len(numbers)
 
 
-def test_an_index_of_shards_that_were_merged_is_made_anew(space: Space) -> None:
+def test_compaction_makes_a_new_index(space: Space) -> None:
     keys = hashed(300)
     for start in range(0, 300, 50):
         space.add(keys[start : start + 50], rows_of(keys[start : start + 50]))
@@ -125,7 +126,7 @@ def test_an_index_of_shards_that_were_merged_is_made_anew(space: Space) -> None:
     space.compact()
     (after,) = (space.path / "index").iterdir()
     assert after.name > before
-    assert Index.open(after, SPEC.id).shards == tuple(path.name for path in live(space))
+    assert Index.open(LocalPath(after), SPEC.id).shards == tuple(path.name for path in live(space))
     assert np.array_equal(space.gather(keys), rows_of(keys))
 
 
@@ -133,7 +134,7 @@ def live(space: Space) -> list[Path]:
     return [path for path in (space.path / "shards").iterdir() if "merged" in path.name]
 
 
-def test_of_two_rows_of_a_key_the_same_counts_with_an_index_and_without(space: Space, tmp_path: Path) -> None:
+def test_the_row_that_counts_does_not_depend_on_an_index(space: Space, tmp_path: Path) -> None:
     keys = hashed(40)
     one, other = rows_of(keys), rows_of(keys) + 1
     space.add(keys, one)
@@ -155,14 +156,14 @@ def test_of_two_rows_of_a_key_the_same_counts_with_an_index_and_without(space: S
     assert np.array_equal(space.gather(keys), mixed)
 
 
-def test_a_growing_space_is_indexed_ever_more_rarely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_growing_space_is_indexed_less_and_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexing, "STALE_SHARDS", 1)
     space = open_store(tmp_path / "store").space(SPEC)
     keys = hashed(1080)
     space.add(keys[:1000], rows_of(keys[:1000]))
     space.checkpoint()
     made = []
-    for number in range(80):  # single rows, so that it is their shards that count
+    for number in range(80):  # single rows, so that the number of shards decides
         key = keys[1000 + number : 1001 + number]
         space.add(key, rows_of(key), checkpoint=False)
         space.checkpoint()

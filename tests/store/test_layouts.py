@@ -1,4 +1,4 @@
-"""Layouts: what is exported comes back exactly, others read it in one line, and theirs is read."""
+"""Layouts: exact round trips, one-line reads in other programs, and imports of their files."""
 
 import json
 import subprocess
@@ -92,7 +92,7 @@ def plain(column: NDArray[Any]) -> Any:
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_what_is_exported_comes_back_exactly(layout: str, dtype: FeatureType, tmp_path: Path) -> None:
+def test_an_export_imports_exactly(layout: str, dtype: FeatureType, tmp_path: Path) -> None:
     needs(layout)
     table = table_of(23)
     store, space = filled(tmp_path / "store", table, dtype)
@@ -135,7 +135,7 @@ def test_importing_twice_changes_nothing(layout: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_whole_space_is_exported_with_the_paths_that_were_seen(layout: str, tmp_path: Path) -> None:
+def test_a_whole_space_exports_with_recorded_paths(layout: str, tmp_path: Path) -> None:
     needs(layout)
     table = table_of(13)
     store, space = filled(tmp_path / "store", table)
@@ -155,18 +155,18 @@ def test_a_whole_space_is_exported_with_the_paths_that_were_seen(layout: str, tm
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_nothing_is_exported_and_imported_too(layout: str, tmp_path: Path) -> None:
+def test_an_empty_space_exports_and_imports(layout: str, tmp_path: Path) -> None:
     needs(layout)
     store, space = filled(tmp_path / "store", table_of(0))
     export_store(store, target(tmp_path, layout), layout=layout)
-    if layout in {"clam", "trident", "stamp"}:  # no slide, no file, and nothing that says what the folder is
+    if layout in {"clam", "trident", "stamp"}:  # without a slide there is no file, so the folder has no layout
         assert not list(target(tmp_path, layout).iterdir())
         return
     imported = import_store(open_store(tmp_path / "other"), target(tmp_path, layout), layout=layout)
     assert (imported.rows, imported.space.spec, imported.dataset) == (0, space.spec, None)
 
 
-def test_an_image_under_two_paths_is_two_rows_of_one_key(tmp_path: Path) -> None:
+def test_an_image_at_two_paths_gives_two_rows_of_one_key(tmp_path: Path) -> None:
     table = table_of(4).select(np.array([0, 1, 1, 2, 3]))
     twice = Table(
         table.keys, (*table.paths[:2], "/images/copy.jpg", *table.paths[3:]), {"label": table.columns["label"]}
@@ -189,7 +189,7 @@ def test_rows_without_features_are_left_out_and_counted(tmp_path: Path) -> None:
     assert "3 rows of the dataset have no features in lite0:penultimate" in exported.notes[0]
 
 
-def test_the_plain_file_is_read_in_one_line(tmp_path: Path) -> None:
+def test_h5py_reads_the_plain_file_in_one_line(tmp_path: Path) -> None:
     table = table_of(23)
     store, space = filled(tmp_path / "store", table)
     export_store(store, tmp_path / "out.h5", dataset=table)
@@ -208,7 +208,7 @@ def test_the_plain_file_is_read_in_one_line(tmp_path: Path) -> None:
         assert json.loads(file["space"][()])["fingerprint"] == "ab" * 32
 
 
-def test_the_layout_of_clip_retrieval_is_read_as_it_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clip_layout_reads_the_way_clip_retrieval_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr("penult.store.layouts.arrow.SHARD_ROWS", 10)
     table = table_of(23)
@@ -221,7 +221,7 @@ def test_the_layout_of_clip_retrieval_is_read_as_it_reads_it(tmp_path: Path, mon
     assert [path.as_py() for part in paths for path in part] == list(table.paths)
 
 
-def test_parquet_holds_vectors_of_fixed_length(tmp_path: Path) -> None:
+def test_parquet_contains_vectors_of_fixed_length(tmp_path: Path) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
     table = table_of(9)
     store, space = filled(tmp_path / "store", table)
@@ -236,7 +236,7 @@ def test_parquet_holds_vectors_of_fixed_length(tmp_path: Path) -> None:
     ("layout", "name", "chunk", "coords"),
     [("clam", "features", 32, "i4"), ("trident", "features", 1, "i8"), ("stamp", "feats", 128, "f4")],
 )
-def test_a_slide_is_a_file_as_the_program_wants_it(
+def test_a_slide_file_has_the_format_of_its_program(
     layout: str, name: str, chunk: int, coords: str, tmp_path: Path
 ) -> None:
     table = table_of(12).with_columns(
@@ -266,13 +266,14 @@ def test_a_slide_is_a_file_as_the_program_wants_it(
     assert imported.dataset.columns["x"][order].tolist() == (np.arange(12) * 256).tolist()
 
 
-def test_positions_that_are_not_known_are_marked_and_not_read_back(tmp_path: Path) -> None:
-    table = table_of(5).without_columns("group")
+def test_unknown_positions_are_marked_and_not_imported(tmp_path: Path) -> None:
+    full = table_of(5)
+    table = Table(full.keys, full.paths, {name: full.columns[name] for name in full.columns if name != "group"})
     store, _ = filled(tmp_path / "store", table)
     exported = export_store(store, tmp_path / "out", layout="clam", dataset=table)
     assert exported.notes == (
-        "coords are zeros in every file, and marked 'unknown: the dataset has no columns x and y'",
-        "the dataset has no groups, so each image is a file of one row",
+        "coords are zeros in every file and marked 'unknown: the dataset has no columns x and y'",
+        "the dataset has no groups, so each image becomes a file with one row",
     )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{number:03d}.h5" for number in range(5)]
     with h5py.File(tmp_path / "out/000.h5") as file:
@@ -286,7 +287,7 @@ def test_positions_that_are_not_known_are_marked_and_not_read_back(tmp_path: Pat
 @pytest.mark.parametrize(
     "group", ["../../escape", "/etc/passwd", "..", ".", "a\\b", "C:x", "nul\n", "a" * 500, " ", "ä?*"]
 )
-def test_a_group_leads_to_no_other_folder(group: str, tmp_path: Path) -> None:
+def test_a_group_name_stays_in_the_export_folder(group: str, tmp_path: Path) -> None:
     table = table_of(3).with_columns(group=np.array([group] * 3))
     store, _ = filled(tmp_path / "store", table)
     export_store(store, tmp_path / "out", layout="clam", dataset=table)
@@ -298,14 +299,14 @@ def test_a_group_leads_to_no_other_folder(group: str, tmp_path: Path) -> None:
     assert set(imported.dataset.columns["group"]) == {group}
 
 
-def test_files_that_would_have_one_name_get_two(tmp_path: Path) -> None:
+def test_groups_with_colliding_names_get_separate_files(tmp_path: Path) -> None:
     table = Table(table_of(3).keys, ("/a/x.jpg", "/b/x.jpg", "/c/y.jpg"), {"group": as_column([None, None, "x"])})
     store, _ = filled(tmp_path / "store", table)
     export_store(store, tmp_path / "out", layout="clam", dataset=table)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x.h5", "x_.h5", "x__.h5"]
 
 
-def test_a_store_of_several_spaces_needs_one_to_be_named(tmp_path: Path) -> None:
+def test_a_store_with_several_spaces_needs_the_name_of_one(tmp_path: Path) -> None:
     store, space = filled(tmp_path / "store", table_of(3))
     empty = open_store(tmp_path / "empty")
     with pytest.raises(InputError, match=r"has 0 spaces.*run extract first"):
@@ -331,10 +332,10 @@ def test_a_failed_export_leaves_nothing(layout: str, tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["store"]
 
 
-def test_what_is_there_already_is_not_written_over(tmp_path: Path) -> None:
+def test_an_export_does_not_overwrite(tmp_path: Path) -> None:
     store, _ = filled(tmp_path / "store", table_of(3))
     (tmp_path / "out.h5").write_bytes(b"precious")
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="exists already"):
         export_store(store, tmp_path / "out.h5")
     assert (tmp_path / "out.h5").read_bytes() == b"precious"
     with pytest.raises(InputError, match=r"does not end in \.h5"):
@@ -343,7 +344,7 @@ def test_what_is_there_already_is_not_written_over(tmp_path: Path) -> None:
         export_store(store, tmp_path / "out", layout="calm")
 
 
-def test_an_export_that_will_not_fit_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_that_does_not_fit_raises_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, _ = filled(tmp_path / "store", table_of(3))
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
     with pytest.raises(StoreWriteError, match="0 MiB free"):
@@ -405,7 +406,7 @@ FOREIGN: dict[str, Callable[[Path], Path]] = {
 
 
 @pytest.mark.parametrize("layout", FOREIGN)
-def test_features_of_others_get_the_keys_of_their_images(layout: str, tmp_path: Path) -> None:
+def test_imported_rows_get_the_keys_of_their_images(layout: str, tmp_path: Path) -> None:
     source = FOREIGN[layout](tmp_path)
     (tmp_path / "images/b").mkdir(parents=True)
     for name in NAMES:
@@ -422,12 +423,12 @@ def test_features_of_others_get_the_keys_of_their_images(layout: str, tmp_path: 
 
 
 @pytest.mark.parametrize("layout", FOREIGN)
-def test_features_of_others_without_images_get_keys_of_their_names_and_a_note(layout: str, tmp_path: Path) -> None:
+def test_imported_rows_without_images_get_keys_of_their_names_and_a_note(layout: str, tmp_path: Path) -> None:
     source = FOREIGN[layout](tmp_path)
     store = open_store(tmp_path / "store")
     imported = import_store(store, source, backbone="clip-vit")
     assert (imported.rows, len(imported.space)) == (4, 4)
-    assert "4 rows have keys made of their names" in imported.notes[0]
+    assert "4 rows have keys made from their names" in imported.notes[0]
     assert imported.dataset is not None
     assert np.array_equal(imported.space.gather(imported.dataset.keys), ROWS)
     again = import_store(store, source, backbone="clip-vit")
@@ -437,7 +438,7 @@ def test_features_of_others_without_images_get_keys_of_their_names_and_a_note(la
         import_store(store, source)
 
 
-def test_vectors_without_names_are_kept_apart_by_their_files(tmp_path: Path) -> None:
+def test_vectors_without_names_get_the_names_of_their_files(tmp_path: Path) -> None:
     (tmp_path / "their").mkdir()
     for name, row in zip(NAMES, ROWS, strict=True):
         np.save(tmp_path / "their" / name.replace("/", "-").replace(".jpg", ".npy"), row)
@@ -448,11 +449,11 @@ def test_vectors_without_names_are_kept_apart_by_their_files(tmp_path: Path) -> 
     assert np.array_equal(imported.space.gather(imported.dataset.keys), np.vstack([ROWS, ROWS + 100]))
 
 
-def test_a_file_that_says_what_made_it_cannot_be_given_another_name(tmp_path: Path) -> None:
+def test_a_backbone_that_contradicts_the_file_raises(tmp_path: Path) -> None:
     store, _ = filled(tmp_path / "store", table_of(3))
     export_store(store, tmp_path / "out.h5")
     assert import_store(store, tmp_path / "out.h5", backbone="lite0").rows == 3
-    with pytest.raises(InputError, match="says that lite0 made it"):
+    with pytest.raises(InputError, match="states the backbone lite0"):
         import_store(store, tmp_path / "out.h5", backbone="resnet50")
     with h5py.File(tmp_path / "out.h5", "a") as file:
         del file["features"]
@@ -461,32 +462,32 @@ def test_a_file_that_says_what_made_it_cannot_be_given_another_name(tmp_path: Pa
         import_store(store, tmp_path / "out.h5")
 
 
-def test_rows_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+def test_rows_that_are_not_finite_raise(tmp_path: Path) -> None:
     source = foreign_h5(tmp_path / "their.h5", np.full((2, WIDTH), np.nan, np.float32))
     with pytest.raises(RowsRefusedError):
         import_store(open_store(tmp_path / "store"), source, backbone="x")
 
 
-def test_what_is_of_no_layout_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_a_known_layout_raises(tmp_path: Path) -> None:
     store = open_store(tmp_path / "store")
     with pytest.raises(MissingFileError):
         import_store(store, tmp_path / "nothing.h5")
     (tmp_path / "their.pt").write_bytes(b"PK")
-    with pytest.raises(InputError, match=r"of no known layout.*h5, parquet, clip"):
+    with pytest.raises(InputError, match=r"has no known layout.*h5, parquet, clip"):
         import_store(store, tmp_path / "their.pt")
     (tmp_path / "their.h5").write_bytes(b"no HDF5")
     with pytest.raises(InputError, match="cannot be read as HDF5"):
         import_store(store, tmp_path / "their.h5", backbone="x")
 
 
-def test_layouts_are_named_and_made_once() -> None:
+def test_every_layout_has_a_class() -> None:
     for name in LAYOUTS:
         assert layout_named(name).suffix == SUFFIX.get(name, "")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_memory_is_that_of_a_block_whatever_is_exported(layout: str, tmp_path: Path) -> None:
+def test_exports_use_memory_for_one_block(layout: str, tmp_path: Path) -> None:
     needs(layout)
     script = """
         import resource, sys
@@ -522,5 +523,5 @@ def test_memory_is_that_of_a_block_whatever_is_exported(layout: str, tmp_path: P
             check=True,
         )
         peaks.append(int(done.stdout))
-    # 20,000 rows more are 82 MB as float32.
+    # 20,000 more rows are 82 MB as float32.
     assert peaks[1] - peaks[0] < 40, peaks

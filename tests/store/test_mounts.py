@@ -1,11 +1,11 @@
-"""Which folders other machines may use is read off the table of mounts."""
+"""The mount table decides which folders other machines may share."""
 
 from pathlib import Path
 
 import pytest
 
-from penult.store.files import folders as mounts
-from penult.store.files.folders import may_be_shared
+from penult.store.files import local
+from penult.store.files.local import may_be_shared
 
 LINES = r"""22 1 253:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 30 22 0:40 / /shared rw,relatime shared:9 master:1 - nfs4 server:/export rw,vers=4.2
@@ -30,10 +30,12 @@ LINES = r"""22 1 253:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
         ("/twice", True),
     ],
 )
-def test_the_nearest_mount_tells(folder: str, is_shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_nearest_mount_decides(
+    folder: str, is_shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(LINES)
-    monkeypatch.setattr(mounts, "TABLE", table)
+    monkeypatch.setattr(local, "MOUNTS", table)
     assert may_be_shared(Path(folder)) == is_shared
 
 
@@ -42,11 +44,11 @@ def test_a_link_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "near").symlink_to(tmp_path / "far")
     table = tmp_path / "mountinfo"
     table.write_text(f"22 1 253:0 / / rw - ext4 /dev/vda rw\n23 22 0:40 / {tmp_path}/far rw - nfs server:/export rw\n")
-    monkeypatch.setattr(mounts, "TABLE", table)
+    monkeypatch.setattr(local, "MOUNTS", table)
     assert may_be_shared(tmp_path / "near")
     assert not may_be_shared(tmp_path)
 
 
-def test_where_nothing_tells_it_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mounts, "TABLE", tmp_path / "none")
+def test_without_a_mount_table_a_folder_may_be_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "MOUNTS", tmp_path / "none")
     assert may_be_shared(tmp_path)

@@ -1,4 +1,4 @@
-"""Stores in object storage: in memory, and behind a small server that speaks S3 and goes wrong as it is told."""
+"""Stores in object storage: in memory, and on a small S3 server with configurable faults."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ from tests.store.rig.storage import PAGE, Server, Storage
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """An S3 on this machine, which the environment names."""
+    """A local S3 server, set in the environment."""
     serving = Server(Storage())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", serving.url)
@@ -51,14 +51,14 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The cache of this machine."""
+    """The local cache folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 @pytest.fixture
 def url(server: Server) -> str:
-    """A place in a storage that is well."""
+    """An address in a storage without faults."""
     storage = server.storage
     storage.refused, storage.knows_conditions, storage.loses_answers_to = set(), True, ""
     storage.requests.clear()
@@ -75,12 +75,12 @@ def _table(*labels: str) -> Table:
 
 
 def _elsewhere(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Opens a store as another machine does."""
+    """Opens a store like another machine, with another cache folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / uuid4().hex))
     return open_store(url, create=False)
 
 
-def test_a_store_in_object_storage_holds_what_one_on_a_disk_holds(any_url: str, tmp_path: Path) -> None:
+def test_a_store_in_object_storage_equals_one_on_a_disk(any_url: str, tmp_path: Path) -> None:
     remote, local = open_store(any_url), open_store(tmp_path / "local")
     for store in (remote, local):
         space = store.space(SPEC)
@@ -106,7 +106,7 @@ def test_a_store_in_object_storage_holds_what_one_on_a_disk_holds(any_url: str, 
     assert all(found.is_empty for found in diff_stores(local, again))
 
 
-def test_a_listing_of_many_pages_is_whole(url: str, server: Server) -> None:
+def test_a_listing_of_many_pages_is_complete(url: str, server: Server) -> None:
     bucket = Bucket.at(url)
     for number in range(2 * PAGE + 1):
         server.storage.put(f"{bucket.root}/shards/{number}", b"", if_absent=False)
@@ -115,7 +115,7 @@ def test_a_listing_of_many_pages_is_whole(url: str, server: Server) -> None:
     assert bucket.names(f"{bucket.root}/none") == []
 
 
-def test_an_index_is_fetched_once_and_used(url: str, server: Server, cache: Path) -> None:
+def test_an_index_is_downloaded_once(url: str, server: Server, cache: Path) -> None:
     spec = SpaceSpec("narrow", "ab" * 32, "penultimate", 1)
     space, rng = open_store(url).space(spec), np.random.default_rng(1)
     keys = rng.integers(0, 256, (70_000, 16), np.uint8)
@@ -131,7 +131,7 @@ def test_an_index_is_fetched_once_and_used(url: str, server: Server, cache: Path
     assert not [path for verb, path in server.storage.requests if verb == "GET" and path.endswith(".h5")]
 
 
-def test_some_rows_cost_some_ranges_and_many_few_requests(url: str, server: Server) -> None:
+def test_a_few_rows_download_ranges_and_many_rows_need_few_requests(url: str, server: Server) -> None:
     spec = SpaceSpec("wide", "ab" * 32, "penultimate", 1024)
     space, keys = open_store(url).space(spec), keys_of(0, 6000)
     rows = np.random.default_rng(2).standard_normal((6000, 1024)).astype(np.float16)
@@ -155,7 +155,7 @@ def test_some_rows_cost_some_ranges_and_many_few_requests(url: str, server: Serv
 
 
 @pytest.mark.parametrize("writers", [4])
-def test_of_two_who_commit_at_once_one_is_first_and_the_other_takes_its_rows_up(url: str, writers: int) -> None:
+def test_concurrent_checkpoints_keep_all_rows(url: str, writers: int) -> None:
     open_store(url).space(SPEC)
     start = threading.Barrier(writers)
 
@@ -175,7 +175,7 @@ def test_of_two_who_commit_at_once_one_is_first_and_the_other_takes_its_rows_up(
     assert 3 <= manifest.number <= 3 * writers, "none was overwritten"
 
 
-def test_what_two_processes_do_to_the_catalog_at_once_is_all_there(any_url: str) -> None:
+def test_concurrent_changes_to_the_catalog_are_merged(any_url: str) -> None:
     one, other = open_store(any_url), open_store(any_url)
     seen = [SeenFile(f"photos/{number}.jpg", 1, 1, bytes(16)) for number in range(4)]
     for catalog in (one.catalog, other.catalog):
@@ -197,7 +197,7 @@ def test_what_two_processes_do_to_the_catalog_at_once_is_all_there(any_url: str)
     assert whole.find_damage() == []
 
 
-def test_two_versions_of_one_number_cannot_both_stand_and_the_second_comes_when_it_is_done_again(url: str) -> None:
+def test_conflicting_dataset_versions_raise_and_a_retry_succeeds(url: str) -> None:
     stores = [open_store(url) for _ in range(4)]
     start = threading.Barrier(len(stores))
     for store in stores:
@@ -215,14 +215,14 @@ def test_two_versions_of_one_number_cannot_both_stand_and_the_second_comes_when_
         error = errors[place]
         assert isinstance(error, StoreWriteError)
         assert "at the same time: it has saved version 1 of the dataset 'flowers'" in str(error)
-        assert "do it again" in str(error)
+        assert "run the same command again" in str(error)
     saved = stores[again[0]].catalog.datasets.save("flowers", _table("a", "again"))
     assert saved.version == 2
     versions = open_store(url).catalog.datasets.versions("flowers")
     assert [version.version for version in versions] == [1, 2]
 
 
-def test_a_commit_that_fails_on_its_way_is_made_up_for_by_the_next(url: str, server: Server) -> None:
+def test_the_commit_after_a_failed_one_includes_its_changes(url: str, server: Server) -> None:
     one, other = open_store(url), open_store(url)
     for catalog in (one.catalog, other.catalog):
         assert catalog.datasets.names() == []
@@ -237,7 +237,7 @@ def test_a_commit_that_fails_on_its_way_is_made_up_for_by_the_next(url: str, ser
     assert open_store(url).catalog.datasets.names() == ["ours", "theirs"]
 
 
-def test_heads_travel_to_other_machines(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_machines_get_the_heads(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(url)
     folder = store.heads_path / "linear"
     folder.mkdir(parents=True)
@@ -260,7 +260,7 @@ def test_heads_travel_to_other_machines(url: str, tmp_path: Path, monkeypatch: p
     assert not (_elsewhere(url, tmp_path, monkeypatch).heads_path / "linear").exists()
 
 
-def test_a_store_that_was_copied_from_a_disk_opens_with_all_that_it_holds(
+def test_a_store_copied_from_a_disk_opens_with_its_catalog_and_heads(
     any_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     local = open_store(tmp_path / "local")
@@ -275,7 +275,7 @@ def test_a_store_that_was_copied_from_a_disk_opens_with_all_that_it_holds(
     files = [path for path in local.path.rglob("*") if path.is_file()]
     for path in files:
         bucket.put(f"{bucket.root}/{path.relative_to(local.path).as_posix()}", path)
-    with pytest.raises(StoreDamagedError, match="copied while somebody wrote"):
+    with pytest.raises(StoreDamagedError, match="copied while a process wrote"):
         _ = open_store(any_url).catalog
     local.catalog.close()
     for path in files:
@@ -292,7 +292,7 @@ def test_a_store_that_was_copied_from_a_disk_opens_with_all_that_it_holds(
         store.catalog.datasets.save("flowers", _table("a"))
 
 
-def test_backbones_lie_beside_the_rows(any_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backbones_are_stored_next_to_the_rows(any_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(any_url)
     path = store.add_backbone("hub/lite0", "ab" * 32, b"graph")
     assert path.read_bytes() == b"graph"
@@ -302,7 +302,7 @@ def test_backbones_lie_beside_the_rows(any_url: str, tmp_path: Path, monkeypatch
     assert not other.backbone_path("hub/lite0", "cd" * 32).exists()
 
 
-def test_a_commit_whose_answer_is_lost_is_found_to_be_there(url: str, server: Server) -> None:
+def test_a_commit_with_a_lost_answer_succeeds(url: str, server: Server) -> None:
     store = open_store(url)
     space = store.space(SPEC)
     add(space, 0)
@@ -315,7 +315,7 @@ def test_a_commit_whose_answer_is_lost_is_found_to_be_there(url: str, server: Se
     assert open_store(url).catalog.datasets.names() == ["flowers"]
 
 
-def test_a_storage_without_conditions_is_found_out_before_anything_is_committed(url: str, server: Server) -> None:
+def test_a_storage_that_ignores_conditions_raises_before_a_commit(url: str, server: Server) -> None:
     server.storage.knows_conditions = False
     with pytest.raises(StoreWriteError, match="lets two writers take one name"):
         open_store(url).space(SPEC)
@@ -323,7 +323,7 @@ def test_a_storage_without_conditions_is_found_out_before_anything_is_committed(
         assert open_store(url).catalog.datasets.save("flowers", _table("a"))
 
 
-def test_a_storage_of_which_nothing_is_known_is_read_and_not_written(server: Server) -> None:
+def test_an_unknown_storage_is_readonly(server: Server) -> None:
     class Shelf(MemoryFileSystem):  # type: ignore[misc]  # fsspec is untyped
         protocol = "shelf"
 
@@ -333,25 +333,25 @@ def test_a_storage_of_which_nothing_is_known_is_read_and_not_written(server: Ser
 
     register_implementation("shelf", Shelf, clobber=True)
     name = uuid4().hex
-    with pytest.raises(StoreWriteError, match="'shelf' it is not known"):
+    with pytest.raises(StoreWriteError, match="does not know whether 'shelf'"):
         open_store(f"shelf://bucket/{name}")
     add(open_store(f"memory://bucket/{name}").space(SPEC), 0)
     space = open_store(f"shelf://bucket/{name}").space(SPEC)
     assert batches_in(space, 1) == {0}
     add(space, 1)
-    with pytest.raises(StoreWriteError, match="'shelf' it is not known"):
+    with pytest.raises(StoreWriteError, match="does not know whether 'shelf'"):
         space.checkpoint()
 
 
-def test_errors_name_what_is_missing(url: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_name_the_missing_thing(url: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingFileError, match=f"There is no store at {url}"):
         open_store(url, create=False)
     with pytest.raises(StoreWriteError, match="there is no such bucket"):
         open_store("s3://elsewhere/features")
-    with pytest.raises(InputError, match="names no place"):
+    with pytest.raises(InputError, match="is not a valid address"):
         open_store("nonsense://bucket/features")
     server.storage.put(f"{url.removeprefix('s3://')}/photo.jpg", b"", if_absent=False)
-    with pytest.raises(StoreFormatError, match=r"is no store: it holds 'photo\.jpg'"):
+    with pytest.raises(StoreFormatError, match=r"is not a store: it contains 'photo\.jpg'"):
         open_store(url)
     open_store(url + "/inside")
     server.storage.refused = {"PUT"}
@@ -377,7 +377,7 @@ except StoreError as error:
 
 
 @pytest.mark.slow
-def test_an_address_where_nobody_answers_ends_in_a_clear_error_soon(server: Server) -> None:
+def test_an_unreachable_address_raises_soon(server: Server) -> None:
     began = time.monotonic()
     environment = {**os.environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
     told = subprocess.run(
@@ -388,7 +388,7 @@ def test_an_address_where_nobody_answers_ends_in_a_clear_error_soon(server: Serv
     assert time.monotonic() - began < 45
 
 
-def test_a_damaged_object_is_named_and_set_aside(url: str, server: Server) -> None:
+def test_a_damaged_object_is_reported_and_moved_to_quarantine(url: str, server: Server) -> None:
     space, objects = open_store(url).space(SPEC), server.storage.objects
     for batch in range(2):
         add(space, batch, rows=300)
@@ -412,7 +412,7 @@ def test_a_damaged_object_is_named_and_set_aside(url: str, server: Server) -> No
     assert [name for name in objects if "/quarantine/" in name]
 
 
-def test_a_store_that_lost_an_object_says_so(url: str, server: Server) -> None:
+def test_a_lost_object_raises(url: str, server: Server) -> None:
     space, objects = open_store(url).space(SPEC), server.storage.objects
     add(space, 0)
     space.checkpoint()
@@ -421,17 +421,17 @@ def test_a_store_that_lost_an_object_says_so(url: str, server: Server) -> None:
         open_store(url).space(SPEC).load()
 
 
-def test_a_url_that_was_a_path_on_its_way_is_the_same_store(any_url: str) -> None:
+def test_a_url_converted_to_a_path_opens_the_same_store(any_url: str) -> None:
     add(open_store(Path(any_url)).space(SPEC), 0)
     assert batches_in(open_store(any_url, create=False).space(SPEC), 1) == {0}
 
 
-def test_a_url_of_a_file_is_a_folder(tmp_path: Path) -> None:
+def test_a_file_url_opens_a_folder(tmp_path: Path) -> None:
     add(open_store(f"file://{tmp_path}/store").space(SPEC), 0)
     assert batches_in(open_store(tmp_path / "store", create=False).space(SPEC), 1) == {0}
 
 
-def test_a_catalog_commits_what_can_be_found_anew_only_now_and_then(
+def test_rows_that_can_be_found_again_are_committed_only_from_time_to_time(
     url: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_store(url)
@@ -441,7 +441,7 @@ def test_a_catalog_commits_what_can_be_found_anew_only_now_and_then(
     assert requests == []
     monkeypatch.setattr(store._generations, "_due", 0.0)  # type: ignore[attr-defined]  # of a remote store
     server.storage.refused = {"PUT"}
-    catalog.files.record([SeenFile("two.jpg", 1, 1, bytes(16))])  # a failure to commit it waits for the next time
+    catalog.files.record([SeenFile("two.jpg", 1, 1, bytes(16))])  # a failed commit waits for the next change
     server.storage.refused = set()
     assert len(open_store(url).catalog.files) == 0
     catalog.jobs.finish(catalog.jobs.start("extract", {}), {})
@@ -462,7 +462,7 @@ for batch in range(1000):
 
 
 @pytest.mark.slow
-def test_a_writer_that_is_killed_leaves_whole_batches_alone(url: str) -> None:
+def test_a_killed_writer_leaves_only_complete_batches(url: str) -> None:
     acknowledged = 0
     for pause in (0.3, 0.7, 1.1):
         command: list[Any] = [sys.executable, "-c", WRITER, url]

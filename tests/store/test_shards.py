@@ -1,4 +1,4 @@
-"""The shard as a format: what strangers read, what the writer promises, and what a hostile file can do."""
+"""The shard format: reads by other programs, the bytes that are written, and hostile files."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def shard_of(space: Space) -> Path:
     return next((space.path / "shards").iterdir())
 
 
-def test_a_stranger_reads_a_shard_in_one_line(space: Space) -> None:
+def test_h5py_reads_a_shard_in_one_line(space: Space) -> None:
     add(space, 0)
     with h5py.File(shard_of(space)) as file:
         features, keys = file["features"][:], file["keys"][:]
@@ -55,7 +55,7 @@ def test_a_shard_is_plain_contiguous_aligned_and_sorted(space: Space) -> None:
             assert xxh3_64_intdigest(row.tobytes(), high ^ low) == found
 
 
-def test_the_name_of_a_shard_tells_its_rows_and_its_digest(space: Space) -> None:
+def test_the_name_of_a_shard_contains_its_rows_and_its_digest(space: Space) -> None:
     add(space, 0)
     name = ShardName.known(shard_of(space).name)
     assert name.rows == 4
@@ -84,7 +84,7 @@ def test_a_row_under_another_key_has_another_checksum() -> None:
 
 
 def rewritten(path: Path, change: dict[str, object]) -> None:
-    """Gives a shard a block that says something else, under a right checksum."""
+    """Replaces the block of a shard by a changed one with a valid checksum."""
     content = bytearray(path.read_bytes())
     length = int(content[10:18])
     text = bytes(content[container.OPENING_BYTES : container.OPENING_BYTES + length])
@@ -120,7 +120,7 @@ HUGE = [4096, "<f2", [1 << 60, 1 << 60]]
         {"version": None},
     ],
 )
-def test_a_hostile_block_ends_in_an_error_before_anything_is_allocated(space: Space, change: dict[str, object]) -> None:
+def test_a_hostile_block_raises_before_allocation(space: Space, change: dict[str, object]) -> None:
     add(space, 0)
     rewritten(shard_of(space), change)
     with pytest.raises(StoreError):
@@ -129,7 +129,7 @@ def test_a_hostile_block_ends_in_an_error_before_anything_is_allocated(space: Sp
         space.stats()
 
 
-def test_a_block_may_not_claim_more_than_its_file(space: Space) -> None:
+def test_a_block_that_declares_more_than_its_file_raises(space: Space) -> None:
     add(space, 0)
     content = bytearray(shard_of(space).read_bytes())
     content[10:18] = b"99999999"
@@ -138,7 +138,7 @@ def test_a_block_may_not_claim_more_than_its_file(space: Space) -> None:
         space.load()
 
 
-def test_external_and_soft_links_in_a_file_of_hdf5_are_not_followed(space: Space, tmp_path: Path) -> None:
+def test_hdf5_links_are_not_followed(space: Space, tmp_path: Path) -> None:
     add(space, 0)
     path = shard_of(space)
     before = path.read_bytes()
@@ -151,11 +151,11 @@ def test_external_and_soft_links_in_a_file_of_hdf5_are_not_followed(space: Space
     try:
         rows = space.load()
     except StoreDamagedError:
-        return  # HDF5 has put the link where the features were
+        return  # HDF5 wrote the link over the features
     assert np.array_equal(rows.features, rows_of(rows.keys))
 
 
-def test_a_pickle_in_place_of_any_file_is_never_run(space: Space, tmp_path: Path) -> None:
+def test_a_pickle_in_place_of_any_file_never_runs(space: Space, tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return os.system, (f"touch {tmp_path / 'exploded'}",)

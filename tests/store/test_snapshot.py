@@ -1,4 +1,4 @@
-"""What a reader or a second writer may meet in the middle of another's work, one interleaving at a time."""
+"""Interleavings of a reader or writer with another process, one at a time."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ from tests.store.rig.samples import SPEC, add, batches_in
 
 
 def another(space: Space) -> Space:
-    """Opens the same space as another process would."""
+    """Opens the same space like another process."""
     return open_store(space.path.parents[1]).space(SPEC)
 
 
 @pytest.mark.parametrize("is_checkpointed", [False, True])
-def test_a_listing_that_shows_neither_the_old_shard_nor_the_new_is_not_believed(
+def test_a_listing_without_the_old_and_the_new_shard_is_repeated(
     space: Space, is_checkpointed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(space, 0)
@@ -42,9 +42,7 @@ def test_a_listing_that_shows_neither_the_old_shard_nor_the_new_is_not_believed(
     assert batches_in(space) == {0, 1}
 
 
-def test_a_listing_that_is_older_than_the_manifest_is_not_believed(
-    space: Space, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_listing_older_than_the_manifest_is_repeated(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     add(space, 0)
     add(space, 1)
     listing, calls = SpaceFolder.listed_shards, []
@@ -61,9 +59,7 @@ def test_a_listing_that_is_older_than_the_manifest_is_not_believed(
     assert batches_in(space) == {0, 1}
 
 
-def test_of_two_manifests_of_one_number_the_second_is_not_written(
-    space: Space, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_manifest_with_the_same_number_is_not_written(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     add(space, 0)
     putting = SpaceFolder.put_manifest
     losers: list[Manifest] = []
@@ -82,9 +78,7 @@ def test_of_two_manifests_of_one_number_the_second_is_not_written(
     assert batches_in(space) == batches_in(another(space)) == {0, 1}
 
 
-def test_of_two_compactions_of_the_same_shards_one_comes_into_use(
-    space: Space, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_of_two_concurrent_compactions_comes_into_use(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     add(space, 0)
     add(space, 1)
     listing, calls = SpaceFolder.write, []
@@ -103,7 +97,9 @@ def test_of_two_compactions_of_the_same_shards_one_comes_into_use(
     assert not list((space.path / "tmp").iterdir())
 
 
-def test_a_merged_shard_without_a_manifest_waits_and_is_taken_up(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_merged_shard_without_a_manifest_comes_into_use_at_the_next_checkpoint(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add(space, 0)
     add(space, 1)
 
@@ -125,7 +121,7 @@ def test_a_merged_shard_without_a_manifest_waits_and_is_taken_up(space: Space, m
     assert batches_in(space) == {0, 1}
 
 
-def test_a_merged_shard_whose_manifests_are_all_gone_still_counts(space: Space) -> None:
+def test_a_merged_shard_counts_without_any_manifest(space: Space) -> None:
     add(space, 0)
     add(space, 1)
     space.compact()
@@ -137,7 +133,7 @@ def test_a_merged_shard_whose_manifests_are_all_gone_still_counts(space: Space) 
     assert batches_in(another(space)) == {0, 1}
 
 
-def test_a_reader_that_loses_its_shards_to_a_collection_reads_their_successor(
+def test_a_reader_whose_shards_are_collected_reads_their_successor(
     space: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for batch in range(3):
@@ -158,7 +154,7 @@ def test_a_reader_that_loses_its_shards_to_a_collection_reads_their_successor(
     assert np.unique(rows.keys, axis=0).shape == (12, 16)
 
 
-def test_a_shard_that_a_manifest_names_and_that_is_gone_is_an_error(space: Space) -> None:
+def test_a_missing_shard_of_the_manifest_raises(space: Space) -> None:
     add(space, 0)
     add(space, 1)
     space.checkpoint()
@@ -168,7 +164,7 @@ def test_a_shard_that_a_manifest_names_and_that_is_gone_is_an_error(space: Space
             read()
 
 
-def test_shards_are_all_that_a_space_needs(space: Space) -> None:
+def test_a_space_needs_only_its_shards(space: Space) -> None:
     for batch in range(3):
         add(space, batch)
     space.checkpoint()

@@ -1,4 +1,4 @@
-"""A space from outside: what goes in comes out, and what cannot be kept is refused."""
+"""The public interface of a space: rows are read as they were added, and invalid rows raise."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def some(n: int, seed: int = 0, width: int = WIDTH) -> tuple[NDArray[np.uint8], 
     return rng.integers(0, 256, (n, 16), dtype=np.uint8), rng.standard_normal((n, width)).astype(np.float16)
 
 
-def test_rows_come_back_under_their_keys_in_the_order_asked(space: Space) -> None:
+def test_rows_are_read_in_the_order_of_the_given_keys(space: Space) -> None:
     keys, rows = some(1000)
     space.add(keys[:300], rows[:300])
     space.add(keys[200:], rows[200:])
@@ -26,7 +26,7 @@ def test_rows_come_back_under_their_keys_in_the_order_asked(space: Space) -> Non
     assert space.gather(keys[:2]).dtype == np.float32
 
 
-def test_everything_comes_back_sorted_by_key(space: Space) -> None:
+def test_load_returns_all_rows_sorted_by_key(space: Space) -> None:
     keys, rows = some(1000)
     for start in range(0, 1000, 100):
         space.add(keys[start : start + 100], rows[start : start + 100])
@@ -37,7 +37,7 @@ def test_everything_comes_back_sorted_by_key(space: Space) -> None:
     assert everything.features.dtype == np.float32
 
 
-def test_keys_tells_which_rows_there_are(space: Space) -> None:
+def test_keys_lists_the_keys_of_all_rows(space: Space) -> None:
     keys, rows = some(40)
     space.add(keys[25:], rows[25:])
     space.add(keys[:30], rows[:30])
@@ -47,7 +47,7 @@ def test_keys_tells_which_rows_there_are(space: Space) -> None:
     assert [key.tobytes() for key in found] == sorted(key.tobytes() for key in keys)
 
 
-def test_a_key_may_be_asked_more_than_once(space: Space) -> None:
+def test_a_key_may_occur_more_than_once(space: Space) -> None:
     keys, rows = some(300)
     space.add(keys, rows)
     asked = np.random.default_rng(0).integers(0, 300, 2000)
@@ -56,7 +56,7 @@ def test_a_key_may_be_asked_more_than_once(space: Space) -> None:
 
 @pytest.mark.parametrize("width", [1, 7, 1280, 30_000])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_rows_of_any_width_come_back_in_every_mixture(tmp_path: Path, width: int, dtype: str) -> None:
+def test_rows_of_any_width_are_read_in_any_selection(tmp_path: Path, width: int, dtype: str) -> None:
     spec = SpaceSpec("b", "ab" * 32, "penultimate", width, dtype=dtype)  # type: ignore[arg-type] # both are allowed
     space = open_store(tmp_path).space(spec)
     count = min(20_000_000 // (width * 4 + 100), 40_000)
@@ -69,7 +69,7 @@ def test_rows_of_any_width_come_back_in_every_mixture(tmp_path: Path, width: int
         assert np.array_equal(space.gather(keys[asked]), rows[asked])
 
 
-def test_stored_numbers_are_given_on_request(space: Space, tmp_path: Path) -> None:
+def test_load_returns_the_stored_dtype_on_request(space: Space, tmp_path: Path) -> None:
     keys, rows = some(10)
     space.add(keys, rows)
     stored = space.load(keys, dtype="float16")
@@ -82,7 +82,7 @@ def test_stored_numbers_are_given_on_request(space: Space, tmp_path: Path) -> No
         wide.load(dtype="float16")
 
 
-def test_missing_names_the_absent_keys_once_in_the_order_asked(space: Space) -> None:
+def test_missing_returns_distinct_keys_in_the_given_order(space: Space) -> None:
     keys, rows = some(3)
     space.add(keys[:1], rows[:1])
     a, b = key_of(b"a"), bytes(16)
@@ -93,7 +93,7 @@ def test_missing_names_the_absent_keys_once_in_the_order_asked(space: Space) -> 
     assert len(space.missing([])) == 0
 
 
-def test_with_patience_rows_of_others_may_come_later_and_own_ones_count_at_once(space: Space) -> None:
+def test_with_patience_missing_sees_own_rows_at_once_and_others_later(space: Space) -> None:
     keys, rows = some(3)
     other = open_store(space.path.parents[1]).space(SPEC)
     assert len(space.missing(keys, patience=60)) == 3
@@ -104,7 +104,7 @@ def test_with_patience_rows_of_others_may_come_later_and_own_ones_count_at_once(
     assert len(space.missing(keys, patience=60)) == 1
 
 
-def test_keys_that_have_no_row_are_counted_and_one_is_named(space: Space) -> None:
+def test_the_error_counts_keys_without_a_row_and_names_one(space: Space) -> None:
     keys, rows = some(3)
     space.add(keys[:1], rows[:1])
     with pytest.raises(UnknownNameError, match=rf"2 of 3 keys have no row.*{keys[1].tobytes().hex()}"):
@@ -125,16 +125,16 @@ def test_an_empty_space_is_empty(space: Space) -> None:
     [
         (lambda k, r: (k, r[:, :2]), r"\(4, 2\).*\(n, 3\)"),
         (lambda k, r: (k, r[0]), r"\(3,\)"),
-        (lambda k, r: (k[:3], r), "3 keys come with 4 rows"),
+        (lambda k, r: (k[:3], r), "3 keys and 4 rows"),
         (lambda k, r: (k, r.astype(np.int32)), "int32"),
         (lambda k, r: (k, r.astype(np.complex64)), "complex64"),
-        (lambda k, r: (k, np.where(r == r[2, 1], np.nan, r)), "NaN or infinity, such as the one under the key"),
+        (lambda k, r: (k, np.where(r == r[2, 1], np.nan, r)), "NaN or infinity, for example the row of the key"),
         (lambda k, r: (k, np.where(r == r[2, 1], -np.inf, r)), "NaN or infinity"),
         (lambda k, r: (k, r + 70_000), "float32"),
-        (lambda k, r: (np.concatenate([k[:3], k[:1]]), r), "given twice with different rows"),
+        (lambda k, r: (np.concatenate([k[:3], k[:1]]), r), "comes twice with different rows"),
     ],
 )
-def test_rows_that_cannot_be_kept_are_refused_and_nothing_is_written(space: Space, change, words: str) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001 - a lambda from above
+def test_invalid_rows_raise_and_nothing_is_written(space: Space, change, words: str) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001 - a lambda from above
     keys, rows = some(4)
     with pytest.raises(RowsRefusedError, match=words):
         space.add(*change(keys, rows.astype(np.float64)))
@@ -144,12 +144,12 @@ def test_rows_that_cannot_be_kept_are_refused_and_nothing_is_written(space: Spac
 @pytest.mark.parametrize(
     "keys", [[b"short"], np.zeros((1, 15), np.uint8), np.zeros((1, 16), np.int8), np.zeros(16, np.uint8)]
 )
-def test_keys_that_are_none_are_refused(space: Space, keys: NDArray[np.uint8]) -> None:
+def test_invalid_keys_raise(space: Space, keys: NDArray[np.uint8]) -> None:
     with pytest.raises(InputError, match="16"):
         space.missing(keys)
 
 
-def test_one_row_given_twice_in_a_batch_is_one_row(space: Space) -> None:
+def test_a_repeated_row_in_a_batch_counts_once(space: Space) -> None:
     keys, rows = keys_of(0), rows_of(keys_of(0))
     space.add(np.concatenate([keys, keys]), np.concatenate([rows, rows]))
     assert batches_in(space) == {0}
@@ -176,7 +176,7 @@ def test_another_handle_sees_what_this_one_adds(space: Space) -> None:
     assert batches_in(space) == {0, 1}
 
 
-def test_rows_of_another_space_are_refused(space: Space, tmp_path: Path) -> None:
+def test_a_shard_of_another_space_raises(space: Space, tmp_path: Path) -> None:
     other = open_store(tmp_path / "other").space(SpaceSpec("lite0", "cd" * 32, "penultimate", WIDTH))
     add(other, 0)
     foreign = next((other.path / "shards").iterdir())
@@ -185,7 +185,7 @@ def test_rows_of_another_space_are_refused(space: Space, tmp_path: Path) -> None
         space.load()
 
 
-def test_the_identity_of_a_space_is_what_changes_its_rows() -> None:
+def test_the_id_of_a_space_depends_only_on_what_changes_its_rows() -> None:
     spec = SpaceSpec("lite0", "ab" * 32, "penultimate", 1280, card={"licence": "Apache-2.0"})
     assert spec.id == SpaceSpec("renamed", "ab" * 32, "penultimate", 1280).id
     assert spec == SpaceSpec("renamed", "ab" * 32, "penultimate", 1280)
@@ -217,7 +217,7 @@ def test_the_identity_of_a_space_is_what_changes_its_rows() -> None:
         {"dtype": "int8"},
     ],
 )
-def test_a_space_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
+def test_an_invalid_spec_raises(wrong: dict[str, object]) -> None:
     sound = {"backbone": "lite0", "fingerprint": "ab" * 32, "tap": "penultimate", "width": 3}
     with pytest.raises(InputError):
         SpaceSpec(**{**sound, **wrong})  # type: ignore[arg-type] # wrong on purpose

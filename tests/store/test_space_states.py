@@ -1,4 +1,4 @@
-"""Whatever is done to a space, in whatever order: it answers as a dict does."""
+"""After any sequence of operations, a space behaves like a dict."""
 
 import shutil
 import tempfile
@@ -38,7 +38,7 @@ def put(space: Space, additions: list[tuple[int, int]]) -> None:
 
 
 class SpaceMachine(RuleBasedStateMachine):
-    """A space beside a dict, through two handles, with everything that can happen in between."""
+    """A space with two handles and a dict as its model, under all operations."""
 
     def __init__(self) -> None:
         super().__init__()

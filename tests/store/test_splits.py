@@ -1,4 +1,4 @@
-"""Splits: by key, stable, with every class on each side; and the reports of what is wrong with one."""
+"""Splits by key, stable and with every class in each split; leaks and contradictions."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from penult.errors import InputError
 from penult.store.keys import key_array, key_of
-from penult.store.tables.leaks import find_contradictions, find_divided_groups, find_leaks
-from penult.store.tables.splits import split_by_column, split_by_key, split_by_time, split_in_proportion
+from penult.store.tables.leaks import find_contradictions, find_leaks
+from penult.store.tables.splits import split_by_key, split_by_time
 
 quick = settings(deadline=None, max_examples=50)
 
@@ -31,43 +31,39 @@ def many(count: int, start: int = 0) -> NDArray[np.uint8]:
 
 
 samples = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 4), st.integers(0, 12)), max_size=60)
-"""Image number, class and group; an image may come twice, under two classes and in two groups."""
+"""Image number, class and group; an image may occur twice, with two classes and two groups."""
 
 
-@pytest.mark.parametrize("split", [split_by_key, split_in_proportion])
 @quick
 @given(old=samples, new=samples, fractions=st.sampled_from([{"train": 0.8, "test": 0.2}, THREE]))
-def test_adding_samples_moves_no_older_one(
-    split: Any, old: Samples, new: Samples, fractions: Mapping[str, float]
-) -> None:
+def test_adding_samples_moves_no_older_one(old: Samples, new: Samples, fractions: Mapping[str, float]) -> None:
     first_keys = keys_of([number for number, _, _ in old])
-    first = split(first_keys, [label for _, label, _ in old], fractions=fractions)
+    first = split_by_key(first_keys, [label for _, label, _ in old], fractions=fractions)
     previous = {key.tobytes(): side for key, side in zip(first_keys, first, strict=True)}
     both = old + new
     order = np.random.default_rng(len(both)).permutation(len(both))
     keys = keys_of([both[place][0] for place in order])
-    second = split(keys, [both[place][1] for place in order], fractions=fractions, previous=previous)
+    second = split_by_key(keys, [both[place][1] for place in order], fractions=fractions, previous=previous)
     for key, side in zip(keys, second, strict=True):
         assert previous.get(key.tobytes(), side) == side
 
 
 @quick
 @given(rows=samples)
-def test_without_labels_the_key_alone_decides(rows: Samples) -> None:
+def test_without_labels_only_the_key_decides(rows: Samples) -> None:
     keys = keys_of([number for number, _, _ in rows])
     whole = split_by_key(keys)
     for row in range(len(keys)):
         assert split_by_key(keys[row : row + 1])[0] == whole[row]
 
 
-@pytest.mark.parametrize("split", [split_by_key, split_in_proportion])
 @quick
 @given(rows=samples, fractions=st.sampled_from([{"train": 0.95, "test": 0.05}, THREE]), seed=st.integers(0, 9))
-def test_every_class_of_enough_samples_is_on_each_side(
-    split: Any, rows: Samples, fractions: Mapping[str, float], seed: int
+def test_every_class_with_enough_samples_is_in_each_split(
+    rows: Samples, fractions: Mapping[str, float], seed: int
 ) -> None:
     rows = list({number: (number, label, group) for number, label, group in rows}.values())
-    splits = split(
+    splits = split_by_key(
         keys_of([number for number, _, _ in rows]),
         [label for _, label, _ in rows],
         fractions=fractions,
@@ -82,25 +78,22 @@ def test_every_class_of_enough_samples_is_on_each_side(
         assert len(sides) >= min(size_of[label], len(fractions))
 
 
-@pytest.mark.parametrize("split", [split_by_key, split_in_proportion])
 @quick
 @given(rows=samples)
-def test_a_group_and_a_key_are_never_divided(split: Any, rows: Samples) -> None:
-    # Each image in one group only; the same image in two groups is two units, which the leak report names.
+def test_groups_and_keys_are_never_divided(rows: Samples) -> None:
+    # Each image is in one group only; an image in two groups is two units, which ``find_leaks`` reports.
     rows = list({number: (number, label, group) for number, label, group in rows}.values()) * 2
     keys, groups = keys_of([number for number, _, _ in rows]), [str(group) for _, _, group in rows]
-    splits = split(keys, [label for _, label, _ in rows], groups=groups)
-    assert not find_divided_groups(groups, splits)
+    splits = split_by_key(keys, [label for _, label, _ in rows], groups=groups)
     assert not find_leaks(keys, splits)
 
 
-@pytest.mark.parametrize("split", [split_by_key, split_in_proportion])
 @quick
 @given(rows=samples)
-def test_the_order_of_the_rows_does_not_matter(split: Any, rows: Samples) -> None:
+def test_the_order_of_the_rows_does_not_matter(rows: Samples) -> None:
     keys, labels = keys_of([number for number, _, _ in rows]), [label for _, label, _ in rows]
-    forward = split(keys, labels, fractions=THREE)
-    backward = split(keys[::-1].copy(), labels[::-1], fractions=THREE)
+    forward = split_by_key(keys, labels, fractions=THREE)
+    backward = split_by_key(keys[::-1].copy(), labels[::-1], fractions=THREE)
     assert forward.tolist() == backward[::-1].tolist()
 
 
@@ -108,27 +101,6 @@ def test_the_fractions_are_met() -> None:
     splits = split_by_key(many(20_000), fractions=THREE)
     for name, fraction in THREE.items():
         assert np.mean(splits == name) == pytest.approx(fraction, abs=0.015)
-
-
-@quick
-@given(sizes=st.lists(st.integers(0, 40), max_size=5), fractions=st.sampled_from([{"train": 0.8, "test": 0.2}, THREE]))
-def test_in_proportion_every_class_has_its_share_to_within_one(
-    sizes: list[int], fractions: Mapping[str, float]
-) -> None:
-    labels = [label for label, size in enumerate(sizes) for _ in range(size)]
-    splits = split_in_proportion(many(len(labels)), labels, fractions=fractions)
-    for label, size in enumerate(sizes):
-        own = [side for side, of in zip(splits, labels, strict=True) if of == label]
-        for name, fraction in fractions.items():
-            assert abs(own.count(name) - fraction * size) <= 1
-
-
-def test_in_proportion_new_samples_fill_what_the_older_ones_lack() -> None:
-    keys = many(100)
-    previous = {key.tobytes(): "train" for key in keys[:75]}
-    splits = split_in_proportion(keys, ["ant"] * 100, previous=previous)
-    assert splits[:75].tolist() == ["train"] * 75
-    assert splits[75:].tolist().count("test") == 20
 
 
 def test_the_split_of_a_key_is_the_same_in_every_version() -> None:
@@ -140,13 +112,13 @@ def test_another_salt_gives_another_split() -> None:
     assert (split_by_key(keys) != split_by_key(keys, salt="other")).mean() == pytest.approx(0.32, abs=0.06)
 
 
-def test_the_guard_moves_the_sample_whose_hash_is_nearest_to_the_other_side() -> None:
+def test_balancing_moves_the_sample_whose_hash_is_nearest_to_the_other_split() -> None:
     keys = many(2000)
     plain = split_by_key(keys)
     inside = np.flatnonzero(plain == "train")[:9]
     splits = split_by_key(keys[inside], ["ant"] * 9)
     assert sorted(splits).count("test") == 1
-    # With a smaller share for training the same sample is the first to go by its hash alone.
+    # With a smaller training share, this sample is the first to move by its hash alone.
     (moved,) = np.flatnonzero(splits == "test")
     for fraction in np.linspace(0.79, 0.01, 79):
         shrunk = split_by_key(keys[inside], fractions={"train": fraction, "test": 1 - fraction})
@@ -155,14 +127,14 @@ def test_the_guard_moves_the_sample_whose_hash_is_nearest_to_the_other_side() ->
             break
 
 
-def test_the_guard_fills_the_larger_sides_first_where_a_class_is_small() -> None:
+def test_balancing_fills_the_larger_splits_first_for_a_small_class() -> None:
     for start in range(0, 60, 2):
         two = split_by_key(many(2, start), ["ant"] * 2, fractions={"train": 0.7, "val": 0.1, "test": 0.2})
         assert {"train", "test"} == set(two)
 
 
 def test_a_class_moves_no_sample_that_another_class_needs() -> None:
-    # The only test sample of "bee" is in a group with "ant"; taking it away for "ant" would empty "bee".
+    # The only test sample of "bee" is in a group with "ant"; moving it for "ant" would leave "bee" without one.
     keys = many(400)
     for start in range(0, 400, 8):
         labels = ["ant", "bee", "ant", "bee", "ant", "bee", "ant", "bee"]
@@ -172,11 +144,11 @@ def test_a_class_moves_no_sample_that_another_class_needs() -> None:
             assert {side for side, own in zip(splits, labels, strict=True) if own == label} == {"train", "test"}
 
 
-def test_a_row_without_label_is_split_and_counts_for_no_class() -> None:
+def test_a_row_without_a_label_gets_a_split_and_counts_for_no_class() -> None:
     assert set(split_by_key(many(200), [None] * 200)) == {"train", "test"}
 
 
-def test_an_earlier_split_of_another_name_stays() -> None:
+def test_a_previous_split_with_another_name_stays() -> None:
     keys = many(10)
     previous = {keys[3].tobytes(): "holdout"}
     splits = split_by_key(keys, ["ant"] * 10, previous=previous)
@@ -184,7 +156,7 @@ def test_an_earlier_split_of_another_name_stays() -> None:
     assert set(np.delete(splits, 3)) == {"train", "test"}
 
 
-def test_a_group_that_grows_stays_on_its_side() -> None:
+def test_a_growing_group_stays_in_its_split() -> None:
     keys, groups = many(60), [str(number // 3) for number in range(60)]
     first = split_by_key(keys[:30], groups=groups[:30])
     previous = {key.tobytes(): "test" for key in keys[:30]}
@@ -193,10 +165,10 @@ def test_a_group_that_grows_stays_on_its_side() -> None:
     assert set(second) == {"test"}
 
 
-def test_a_group_that_earlier_splits_divide_is_refused() -> None:
+def test_a_group_in_two_previous_splits_raises() -> None:
     keys = many(2)
     previous = {keys[0].tobytes(): "train", keys[1].tobytes(): "test"}
-    with pytest.raises(InputError, match=r"'patient 7' lies in the splits train and test.*split anew"):
+    with pytest.raises(InputError, match=r"'patient 7' is already in the splits train and test.*split again"):
         split_by_key(keys, groups=["patient 7"] * 2, previous=previous)
 
 
@@ -204,22 +176,16 @@ def test_a_group_that_earlier_splits_divide_is_refused() -> None:
     "fractions",
     [{"train": 1.0}, {"train": 0.8, "test": 0.3}, {"train": 1.2, "test": -0.2}, {"a": 0.5, "b": float("nan")}],
 )
-def test_fractions_that_are_none_are_refused(fractions: dict[str, float]) -> None:
+def test_invalid_fractions_raise(fractions: dict[str, float]) -> None:
     with pytest.raises(InputError):
         split_by_key(many(3), fractions=fractions)
 
 
-def test_labels_or_groups_of_another_length_are_refused() -> None:
+def test_labels_or_groups_of_another_length_raise() -> None:
     with pytest.raises(InputError, match="2 groups"):
         split_by_key(many(3), groups=["a", "b"])
     with pytest.raises(InputError, match="2 labels"):
         split_by_key(many(3), ["a", "b"])
-
-
-def test_a_column_decides() -> None:
-    assert split_by_column([1, 2, 3], {1: "test", "2": "val"}, otherwise="train").tolist() == ["test", "val", "train"]
-    with pytest.raises(InputError, match="The column holds 3, None, for which no split"):
-        split_by_column([1, None, 3], {1: "test"})
 
 
 @pytest.mark.parametrize(
@@ -231,7 +197,7 @@ def test_a_column_decides() -> None:
         (["2024-01-01T00:30+01:00", "2024-01-01T00:30+00:00"], "2024-01-01T00:00+00:00", [True, False]),
     ],
 )
-def test_time_decides(times: list[Any], cut: Any, early: list[bool]) -> None:
+def test_split_by_time_compares_with_the_cut(times: list[Any], cut: Any, early: list[bool]) -> None:
     assert (split_by_time(times, cut) == "train").tolist() == early
 
 
@@ -239,19 +205,19 @@ def test_time_decides(times: list[Any], cut: Any, early: list[bool]) -> None:
     ("times", "cut", "words"),
     [
         (["2024-01-31", None], "2024-01-01", "1 rows have no time"),
-        (["31.1.2024"], "2024-01-01", "'31.1.2024' is no time"),
-        (["2024-01-31"], 2024, "2024 is no time"),
-        (["2024-01-31T00:00+01:00"], "2024-01-01", "name a time zone"),
+        (["31.1.2024"], "2024-01-01", "'31.1.2024' is not a time"),
+        (["2024-01-31"], 2024, "2024 is not a time"),
+        (["2024-01-31T00:00+01:00"], "2024-01-01", "have a time zone"),
     ],
 )
-def test_times_that_cannot_be_compared_are_refused(times: list[Any], cut: Any, words: str) -> None:
+def test_times_that_cannot_be_compared_raise(times: list[Any], cut: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         split_by_time(times, cut)
 
 
 @quick
 @given(rows=st.lists(st.tuples(st.integers(0, 20), st.sampled_from(["train", "test", None])), max_size=50))
-def test_leaks_are_exactly_the_images_on_two_sides(rows: list[tuple[int, str | None]]) -> None:
+def test_leaks_are_exactly_the_images_in_two_splits(rows: list[tuple[int, str | None]]) -> None:
     keys, splits = keys_of([number for number, _ in rows]), [side for _, side in rows]
     found = {leak.of: (leak.values, leak.rows) for leak in find_leaks(keys, splits)}
     sides_of: dict[bytes, list[tuple[int, str]]] = defaultdict(list)
@@ -266,14 +232,14 @@ def test_leaks_are_exactly_the_images_on_two_sides(rows: list[tuple[int, str | N
     assert found == expected
 
 
-def test_an_image_under_two_labels_is_found() -> None:
+def test_an_image_with_two_labels_is_found() -> None:
     keys = keys_of([1, 2, 1, 3, 2])
     (found,) = find_contradictions(keys, ["ant", "bee", "moth", "ant", "bee"])
     assert (found.of, found.values, found.rows) == (keys[0].tobytes(), ("ant", "moth"), (0, 2))
     assert not find_contradictions(keys, [0.5, 1.0, 0.5, 2.0, None])
 
 
-def test_real_photos_that_stand_under_two_labels_are_found(shared_data: Path) -> None:
+def test_real_photos_with_two_labels_are_found(shared_data: Path) -> None:
     paths = sorted(path for path in (shared_data / "images/flowers5").rglob("*") if path.is_file())
     keys, labels = key_array(key_of(path.read_bytes()) for path in paths), [path.parent.name for path in paths]
     found = find_contradictions(keys, labels)

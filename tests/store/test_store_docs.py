@@ -1,4 +1,4 @@
-"""What docs/store.md shows is true: its Python runs, and its guarantee is the tested one."""
+"""docs/store.md is correct: its Python runs, and each sentence of its guarantee has a test."""
 
 import re
 from pathlib import Path
@@ -47,6 +47,6 @@ def test_the_docs_name_every_folder_of_a_space(text: str) -> None:
         ),
     ],
 )
-def test_each_sentence_of_the_guarantee_has_a_test_that_bears_its_name(text: str, words: str, tests: str) -> None:
+def test_each_sentence_of_the_guarantee_has_a_test_with_its_name(text: str, words: str, tests: str) -> None:
     assert words in text
     assert any(name.startswith(tests) for name in vars(test_guarantee))

@@ -1,4 +1,4 @@
-"""A store is opened, made, or refused with the reason why."""
+"""Opening and making a store, and the errors for other folders."""
 
 import errno
 import json
@@ -19,7 +19,7 @@ from penult.errors import (
 )
 from penult.store import SpaceSpec, Store, open_store
 from penult.store.catalog import Catalog
-from penult.store.files import durable
+from penult.store.files.local import LocalPath
 from penult.store.store_folder import STORE_FORMAT, put_json
 from tests.store.rig.samples import SPEC, add, batches_in, keys_of, rows_of
 
@@ -30,7 +30,7 @@ def with_version(path: Path, kind: str, major: int, minor: int, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr("penult.store.store_folder.MAJOR", major)
         patch.setattr("penult.store.store_folder.MINOR", minor)
-        put_json(path, kind, {"space": content["space"]} if "space" in content else {})
+        put_json(LocalPath(path), kind, {"space": content["space"]} if "space" in content else {})
 
 
 @pytest.fixture
@@ -40,61 +40,61 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def test_a_store_is_made_where_there_is_none_and_found_again(tmp_path: Path) -> None:
+def test_open_store_makes_a_store_and_opens_it_again(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "down" / "store"
     add(open_store(path).space(SPEC), 0)
     assert [space.spec for space in open_store(path, create=False).spaces()] == [SPEC]
 
 
-def test_a_store_is_made_in_an_empty_folder_and_beside_hidden_files(tmp_path: Path) -> None:
+def test_open_store_makes_a_store_in_a_folder_with_only_hidden_files(tmp_path: Path) -> None:
     (tmp_path / ".DS_Store").touch()
     (tmp_path / "lost+found").mkdir()
     assert open_store(tmp_path).spaces() == []
 
 
-def test_no_such_folder(tmp_path: Path) -> None:
+def test_a_missing_folder_raises(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="There is no store at"):
         open_store(tmp_path / "nowhere", create=False)
     assert not (tmp_path / "nowhere").exists()
 
 
 @pytest.mark.parametrize("create", [False, True])
-def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path, create: bool) -> None:
+def test_a_folder_with_other_files_raises_and_stays_unchanged(tmp_path: Path, create: bool) -> None:
     (tmp_path / "holiday.jpg").touch()
-    with pytest.raises(StoreFormatError, match=r"holds 'holiday.jpg'"):
+    with pytest.raises(StoreFormatError, match=r"contains 'holiday.jpg'"):
         open_store(tmp_path, create=create)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 
 
 @pytest.mark.parametrize("create", [False, True])
-def test_a_file_is_refused(tmp_path: Path, create: bool) -> None:
+def test_a_file_in_place_of_the_folder_raises(tmp_path: Path, create: bool) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(StoreFormatError):
             open_store(path, create=create)
 
 
-def test_an_empty_folder_is_no_store_until_one_is_made(tmp_path: Path) -> None:
-    with pytest.raises(StoreFormatError, match="holds no store"):
+def test_an_empty_folder_raises_without_create(tmp_path: Path) -> None:
+    with pytest.raises(StoreFormatError, match="does not contain a store"):
         open_store(tmp_path, create=False)
 
 
-def test_a_store_whose_making_was_interrupted_is_finished(tmp_path: Path) -> None:
+def test_an_incomplete_new_store_is_completed(tmp_path: Path) -> None:
     (tmp_path / "spaces").mkdir()
     (tmp_path / ("0" * 32 + ".tmp")).write_bytes(b'{"for')
-    with pytest.raises(StoreFormatError, match="holds no store"):
+    with pytest.raises(StoreFormatError, match="does not contain a store"):
         open_store(tmp_path, create=False)
     add(open_store(tmp_path).space(SPEC), 0)
 
 
-def test_a_half_copied_store_says_so(store: Store) -> None:
+def test_an_incomplete_copy_raises(store: Store) -> None:
     (store.path / "store.json").unlink()
     for create in (False, True):
-        with pytest.raises(StoreFormatError, match="half copied"):
+        with pytest.raises(StoreFormatError, match="copy may be incomplete"):
             open_store(store.path, create=create)
 
 
-def test_a_space_without_its_description_says_so_and_is_mended_by_its_backbone(store: Store) -> None:
+def test_a_space_without_its_description_raises_until_its_backbone_writes_it(store: Store) -> None:
     (store.path / "spaces" / SPEC.id / "space.json").unlink()
     with pytest.raises(StoreDamagedError, match=r"no space\.json"):
         store.spaces()
@@ -102,7 +102,7 @@ def test_a_space_without_its_description_says_so_and_is_mended_by_its_backbone(s
     assert [space.spec for space in store.spaces()] == [SPEC]
 
 
-def test_a_space_whose_making_was_interrupted_is_not_there_yet(store: Store) -> None:
+def test_an_incomplete_new_space_is_not_listed(store: Store) -> None:
     other = SpaceSpec("lite0", "cd" * 32, "penultimate", 3)
     (store.path / "spaces" / other.id / "shards").mkdir(parents=True)
     assert [space.spec for space in store.spaces()] == [SPEC]
@@ -113,13 +113,13 @@ def test_a_space_whose_making_was_interrupted_is_not_there_yet(store: Store) -> 
 @pytest.mark.parametrize(
     "content", [b"", b"{}", b"[]", b"\xff\xfe", b'{"format": "penult-store", "version": 1, "xxh3": 0}']
 )
-def test_an_unreadable_description_is_refused(store: Store, content: bytes) -> None:
+def test_an_unreadable_description_raises(store: Store, content: bytes) -> None:
     (store.path / "store.json").write_bytes(content)
     with pytest.raises(StoreFormatError, match=r"store\.json"):
         open_store(store.path)
 
 
-def test_another_major_version_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_major_version_raises(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for major, remedy in ((2, "upgrade penult"), (0, "older penult")):
         with_version(store.path / "store.json", STORE_FORMAT, major, 0, monkeypatch)
         with pytest.raises(StoreFormatError, match=rf"version {major}\.0.*{remedy}"):
@@ -127,9 +127,7 @@ def test_another_major_version_is_refused(store: Store, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("file", ["store.json", f"spaces/{SPEC.id}/space.json"])
-def test_a_newer_minor_version_is_read_and_not_written(
-    store: Store, file: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_newer_minor_version_is_readonly(store: Store, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kind = json.loads((store.path / file).read_bytes())["format"]
     with_version(store.path / file, kind, 1, 7, monkeypatch)
     newer = open_store(store.path)
@@ -144,7 +142,7 @@ def test_a_newer_minor_version_is_read_and_not_written(
             newer.space(SpaceSpec("lite0", "cd" * 32, "penultimate", 3))
 
 
-def test_a_moved_store_is_the_same(store: Store, tmp_path: Path) -> None:
+def test_a_moved_store_opens(store: Store, tmp_path: Path) -> None:
     store.space(SPEC).checkpoint()
     shutil.move(store.path, tmp_path / "elsewhere")
     space = open_store(tmp_path / "elsewhere", create=False).spaces()[0]
@@ -153,7 +151,7 @@ def test_a_moved_store_is_the_same(store: Store, tmp_path: Path) -> None:
     assert batches_in(space) == {0, 1}
 
 
-def test_a_copied_store_without_its_empty_folders_is_the_same(store: Store, tmp_path: Path) -> None:
+def test_a_copy_without_empty_folders_opens(store: Store, tmp_path: Path) -> None:
     for file in (path for path in store.path.rglob("*") if path.is_file()):
         target = tmp_path / "copy" / file.relative_to(store.path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +164,7 @@ def test_a_copied_store_without_its_empty_folders_is_the_same(store: Store, tmp_
     assert batches_in(space) == {0, 1}
 
 
-def test_a_copy_that_lacks_shards_says_so(store: Store, tmp_path: Path) -> None:
+def test_a_copy_without_some_shards_raises(store: Store, tmp_path: Path) -> None:
     store.space(SPEC).checkpoint()
     shutil.copytree(store.path, tmp_path / "copy")
     shutil.rmtree(tmp_path / "copy" / "spaces" / SPEC.id / "shards")
@@ -175,7 +173,7 @@ def test_a_copy_that_lacks_shards_says_so(store: Store, tmp_path: Path) -> None:
         space.load()
 
 
-def test_a_linked_store_opens_and_links_inside_of_it_are_not_followed(store: Store, tmp_path: Path) -> None:
+def test_a_linked_store_opens_but_links_inside_raise(store: Store, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(store.path)
     space = open_store(tmp_path / "link", create=False).spaces()[0]
     assert batches_in(space) == {0}
@@ -187,7 +185,7 @@ def test_a_linked_store_opens_and_links_inside_of_it_are_not_followed(store: Sto
         open_store(store.path).spaces()
 
 
-def test_a_linked_shard_is_not_followed(store: Store, tmp_path: Path) -> None:
+def test_a_linked_shard_raises(store: Store, tmp_path: Path) -> None:
     shard = next((store.path / "spaces" / SPEC.id / "shards").iterdir())
     shard.rename(tmp_path / shard.name)
     shard.symlink_to(tmp_path / shard.name)
@@ -195,7 +193,7 @@ def test_a_linked_shard_is_not_followed(store: Store, tmp_path: Path) -> None:
         store.spaces()[0].load()
 
 
-def test_a_loop_of_links_is_refused(tmp_path: Path) -> None:
+def test_a_loop_of_links_raises(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
@@ -205,7 +203,7 @@ def test_a_loop_of_links_is_refused(tmp_path: Path) -> None:
                 open_store(tmp_path / name, create=create)
 
 
-def test_a_store_with_a_loop_of_links_inside_is_refused(store: Store) -> None:
+def test_a_loop_of_links_inside_a_store_raises(store: Store) -> None:
     (store.path / "spaces" / SPEC.id / "trash").rmdir()
     (store.path / "spaces" / SPEC.id / "trash").symlink_to(store.path)
     with pytest.raises(StoreFormatError, match="symbolic link"):
@@ -220,7 +218,7 @@ def test_a_store_with_a_loop_of_links_inside_is_refused(store: Store) -> None:
         (errno.EACCES, "Permission denied.*owner"),
     ],
 )
-def test_a_disk_that_refuses_says_why_and_leaves_nothing(
+def test_a_failed_write_gives_the_reason_and_leaves_no_file(
     store: Store, number: int, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> int:
@@ -237,7 +235,7 @@ def test_a_disk_that_refuses_says_why_and_leaves_nothing(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_store_without_the_right_to_write_is_read(store: Store) -> None:
+def test_a_store_without_write_permission_is_readable(store: Store) -> None:
     folders = [path for path in store.path.rglob("*") if path.is_dir()]
     for folder in folders:
         folder.chmod(0o555)
@@ -251,7 +249,7 @@ def test_a_store_without_the_right_to_write_is_read(store: Store) -> None:
             folder.chmod(0o755)
 
 
-def test_a_space_is_found_by_its_backbones_name_or_fingerprint(store: Store) -> None:
+def test_find_space_takes_the_name_or_the_fingerprint_of_a_backbone(store: Store) -> None:
     assert store.find_space("lite0").spec == SPEC
     assert store.find_space(SPEC.fingerprint).spec == SPEC
     with pytest.raises(UnknownNameError, match="did you mean 'lite0:penultimate'"):
@@ -263,7 +261,7 @@ def test_a_space_is_found_by_its_backbones_name_or_fingerprint(store: Store) -> 
         store.find_space("lite0")
 
 
-def test_a_backbone_is_kept_and_a_damaged_one_replaced(store: Store) -> None:
+def test_add_backbone_saves_a_file_and_replaces_a_damaged_one(store: Store) -> None:
     path = store.add_backbone("hub/lite0", "ab" * 32, b"graph")
     assert path == store.backbone_path("hub/lite0", "ab" * 32)
     assert path.parent == store.path / "backbones"
@@ -272,22 +270,22 @@ def test_a_backbone_is_kept_and_a_damaged_one_replaced(store: Store) -> None:
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_the_catalog_lies_in_the_store(store: Store) -> None:
+def test_the_catalog_is_in_the_store(store: Store) -> None:
     assert isinstance(store.catalog, Catalog)
     assert store.catalog is store.catalog
     store.catalog.close()
     assert (store.path / "catalog.sqlite").exists()
 
 
-def test_a_store_made_by_two_at_once_is_one_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    making = durable.make_folder
+def test_two_processes_that_make_a_store_at_once_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    making = LocalPath.make_folder
 
-    def racing(folder: Path) -> None:
+    def racing(folder: LocalPath) -> None:
         monkeypatch.undo()
         add(open_store(tmp_path / "store").space(SPEC), 0)
         making(folder)
 
-    monkeypatch.setattr("penult.store.store_folder.make_folder", racing)
+    monkeypatch.setattr(LocalPath, "make_folder", racing)
     space = open_store(tmp_path / "store").space(SPEC)
     add(space, 1)
     assert batches_in(space) == {0, 1}

@@ -1,4 +1,4 @@
-"""A data set that draws itself, so that the whole way can be shown offline."""
+"""A small data set of drawn images, so that the demo needs no download."""
 
 from penult.pipeline.demo.drawings.collection import CLASSES, draw_collection
 

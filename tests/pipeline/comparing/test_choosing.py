@@ -63,7 +63,7 @@ def test_auto_takes_the_best_of_the_quick_heads_and_says_by_how_much(store: Stor
     first, second = sorted(card.choice["tried"].values(), reverse=True)[:2]
     assert card.choice["lead"]["value"] == pytest.approx(first - second)
     assert card.choice["lead"]["low"] < first - second < card.choice["lead"]["high"]
-    assert f"{card.kind} was chosen of the quick heads" in trained.notes[-1]
+    assert f"{card.kind} was chosen from the quick heads" in trained.notes[-1]
     assert Head.load(store.heads_path / "things-auto").card == card
     named = train(store, dataset="things", head=card.kind)
     assert np.array_equal(named.evaluation.probabilities, trained.evaluation.probabilities)
@@ -72,7 +72,7 @@ def test_auto_takes_the_best_of_the_quick_heads_and_says_by_how_much(store: Stor
 
 
 def test_a_head_that_is_really_better_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing, "QUICK", ("centroid", "lda"))
+    monkeypatch.setattr(choosing, "QUICK_HEADS", ("centroid", "lda"))
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 2, 600)
     # The classes differ in the difference of two features alone, and their centres in the first.
@@ -86,7 +86,7 @@ def test_a_head_that_is_really_better_is_said_to_be(tmp_path: Path, monkeypatch:
         assert choice is not None
         assert (trained.head.card.kind, choice["is_real"]) == ("lda", True)
         assert choice["lead"]["low"] > 0.1
-        assert "a real difference" in trained.notes[-1]
+        assert "a significant difference" in trained.notes[-1]
 
 
 def test_the_test_split_chooses_nothing(store: Store) -> None:
@@ -131,7 +131,7 @@ def test_of_many_images_a_part_is_held_out_and_said_so(store: Store, monkeypatch
 
 
 def test_a_comparison_stays_within_the_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penult.pipeline.comparing.sampling.memory_bytes", lambda: 2 * 4 * 4 * 64 * 150)
+    monkeypatch.setattr("penult.pipeline.comparing.held_out.memory_bytes", lambda: 2 * 4 * 4 * 64 * 150)
     found = compare(store, dataset="things", heads=["lda"])
     assert found.best.evaluation.n <= 150
     assert "as many as the memory has room for" in found.notes[-1]
@@ -269,7 +269,7 @@ def test_the_verbs_take_what_the_functions_take(
     result = json.loads(told.stdout)
     assert result["choice"]["measure"] == "balanced_accuracy"
     assert result["abstention"]["wanted"] == 0.8
-    assert "was chosen of the quick heads" in told.stderr, "before the head is fitted"
+    assert "was chosen from the quick heads" in told.stderr, "before the head is fitted"
     fitted = fit(
         collection,
         colours,
@@ -281,7 +281,7 @@ def test_the_verbs_take_what_the_functions_take(
     assert fitted.trained.head.card.choice == result["choice"]
     page = report(fitted.trained.head, colours, tmp_path / "again.html").read_text()
     assert "--class-weight balanced --min-accuracy 0.8" in page
-    assert "was chosen of the quick heads" in fitted.delivery.report.read_text()
+    assert "was chosen from the quick heads" in fitted.delivery.report.read_text()
     first = CliRunner().invoke(app, [*words, "--name", "first"])
     assert first.exit_code == 0, first.output
     near = CliRunner().invoke(app, [*words, "--name", "near", "--start-from", "first"])

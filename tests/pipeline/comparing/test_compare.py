@@ -45,7 +45,7 @@ def test_noise_is_really_worse_and_equals_are_not_told_apart(store: Store) -> No
     assert all(one.is_worse == (one.features == "digits:stage1") for one in found.tries)
     assert found.best.evaluation.accuracy.value > 0.97
     assert not found.has_winner
-    assert "4 of 6 tries cannot be told apart" in found.sentence
+    assert "4 of 6 tries do not differ clearly" in found.sentence
     accuracies = [one.evaluation.accuracy.value for one in found.tries]
     assert accuracies == sorted(accuracies, reverse=True)
 
@@ -211,7 +211,7 @@ def test_the_verb_prints_a_table_json_and_csv(store: Store, tmp_path: Path) -> N
     words = ["compare", "numbers", "--store", str(store.path), "--heads", "ridge,lda"]
     shown = CliRunner().invoke(app, words, catch_exceptions=False)
     assert "digits:penultimate" in shown.stdout
-    assert "cannot be told apart" in shown.stdout
+    assert "do not differ clearly" in shown.stdout
     told = CliRunner().invoke(app, [*words, "--json", "--csv", str(tmp_path / "t.csv")], catch_exceptions=False)
     found = json.loads(told.stdout)
     assert found["computed"] == 0

@@ -15,14 +15,15 @@ from penult.pipeline.report import (
     Advice,
     Baseline,
     Before,
-    Comparison,
+    ComparisonTable,
     CurvePoint,
+    DoubtfulLabel,
     Embedding,
-    Failure,
-    Group,
-    Report,
-    Shown,
-    Suspect,
+    FailedImage,
+    GroupImage,
+    ImageGroup,
+    Insights,
+    ReportContent,
     project,
     write_report,
 )
@@ -114,14 +115,14 @@ def evaluation() -> Evaluation:
     return scored(truth, [[p, 1 - p] for p in ants], ["ants", "bees"])
 
 
-def written(tmp_path: Path, report: Report) -> Page:
+def written(tmp_path: Path, report: ReportContent) -> Page:
     path = tmp_path / "report.html"
     write_report(path, report)
     return Page(path.read_text(encoding="utf-8"))
 
 
-def full(paths: list[Path], evaluation: Evaluation) -> Report:
-    return Report(
+def full(paths: list[Path], evaluation: Evaluation) -> ReportContent:
+    return ReportContent(
         title="Ants and bees",
         evaluation=evaluation,
         paths=paths,
@@ -131,28 +132,38 @@ def full(paths: list[Path], evaluation: Evaluation) -> Report:
         before=[Before(paths[0], [("ant", 0.4), ("fly", 0.2)])],
         receipt={"found": 10, "failed": 1},
         notes=["A note of the caller."],
-        failed=[Failure("/home/ann/photos/train/ants/broken.gif", "the image is truncated")],
-        conflicts=[Group([Shown(paths[2], "ants", "train"), Shown(paths[6], "bees", "train")], "the same bytes")],
-        leaks=[Group([Shown(paths[3], "ants", "train"), Shown(paths[3], "ants", "test")])],
-        near_duplicates=[Group([Shown(paths[4], "ants"), Shown(paths[5], "bees")], "similarity 0.99")],
-        label_errors=[Suspect(paths[7], "bees", "ants", 0.93, "train")],
-        learning_curve=[CurvePoint(10, 0.5, 0.4, 0.6), CurvePoint(40, 0.7, 0.6, 0.8), CurvePoint(80, 0.9, 0.85, 0.95)],
-        embedding=Embedding(
-            np.arange(20.0).reshape(10, 2), paths, ["ants"] * 5 + ["bees"] * 5, ["ants", "bees"] * 5
+        failed=[FailedImage("/home/ann/photos/train/ants/broken.gif", "the image is truncated")],
+        conflicts=[
+            ImageGroup([GroupImage(paths[2], "ants", "train"), GroupImage(paths[6], "bees", "train")], "the same bytes")
+        ],
+        embedding=Embedding(np.arange(20.0).reshape(10, 2), paths, ["ants"] * 5 + ["bees"] * 5, ["ants", "bees"] * 5),
+        insights=Insights(
+            leaks=[ImageGroup([GroupImage(paths[3], "ants", "train"), GroupImage(paths[3], "ants", "test")])],
+            near_duplicates=[
+                ImageGroup([GroupImage(paths[4], "ants"), GroupImage(paths[5], "bees")], "similarity 0.99")
+            ],
+            label_errors=[DoubtfulLabel(paths[7], "bees", "ants", 0.93, "train")],
+            learning_curve=[
+                CurvePoint(10, 0.5, 0.4, 0.6),
+                CurvePoint(40, 0.7, 0.6, 0.8),
+                CurvePoint(80, 0.9, 0.85, 0.95),
+            ],
+            comparison=ComparisonTable(
+                ["features", "accuracy"], [["penultimate", 0.91], ["stage5", 0.88]], 0, "Five folds."
+            ),
+            advice=[Advice("Check the labels.", "One of ten is suspect.")],
         ),
-        comparison=Comparison(["features", "accuracy"], [["penultimate", 0.91], ["stage5", 0.88]], 0, "Five folds."),
-        advice=[Advice("Check the labels.", "One of ten is suspect.")],
-    )  # fmt: skip
+    )
 
 
 def test_the_smallest_report_shows_the_result_and_leaves_every_optional_part_out(
     tmp_path: Path, photos: list[Path], evaluation: Evaluation
 ) -> None:
-    page = written(tmp_path, Report("Ants", evaluation, photos))
+    page = written(tmp_path, ReportContent("Ants", evaluation, photos))
     assert {"result", "mistakes", "confusion", "classes", "reliability"} <= set(page.ids)
     assert not OPTIONAL_PARTS & set(page.ids)
     assert "70.0 %" in page.words
-    assert "7 of 10 images that training never saw are named rightly, 3 wrongly." in page.words
+    assert "7 of 10 test images predicted correctly, 3 not." in page.words
     low, high = evaluation.accuracy.low, evaluation.accuracy.high
     assert f"between {100 * low:.1f} % and {100 * high:.1f} %" in page.words
 
@@ -178,16 +189,16 @@ def test_the_full_report_has_every_part_and_all_its_links_lead_somewhere(
         "A note of the caller.",
         "The original network30.0 %",
         "ants/broken.gifthe image is truncated",
-        "1 image stands under two labels.",
-        "1 image, or a near copy of it, stands in more than one split",
-        "1 image probably bears the wrong label.",
+        "1 image has two labels.",
+        "1 image or a near duplicate of it is in more than one split",
+        "1 image probably has the wrong label.",
         "1 image could not be used.",
         "From 40 to 80 training images the accuracy rose by 20.0 points. The curve is still rising",
         "looks like ants 93 %",
         "similarity 0.99",
         "Check the labels.",
         "The test has only 10 images",
-        "The most frequent mistake: 2 of 5 bees are called ants.",
+        "The most frequent mistake: 2 of 5 bees are predicted as ants.",
         "The weakest class is bees: 60.0 % of its images are found.",
     ],
 )
@@ -213,7 +224,7 @@ def test_no_path_of_a_home_folder_stands_in_the_report(
 
 
 def test_cells_hold_the_images_of_that_mistake(tmp_path: Path, photos: list[Path], evaluation: Evaluation) -> None:
-    write_report(tmp_path / "report.html", Report("Ants", evaluation, photos))
+    write_report(tmp_path / "report.html", ReportContent("Ants", evaluation, photos))
     text = (tmp_path / "report.html").read_text()
     cells = dict(re.findall(r'<section id="(cell-\d-\d)"(.*?)</section>', text, re.DOTALL))
     names = {anchor: re.findall(r"<bdi>(\d\.png)</bdi>", cell) for anchor, cell in cells.items()}
@@ -226,7 +237,7 @@ def test_cells_hold_the_images_of_that_mistake(tmp_path: Path, photos: list[Path
 
 
 def test_the_most_confident_mistake_stands_first(tmp_path: Path, photos: list[Path], evaluation: Evaluation) -> None:
-    write_report(tmp_path / "report.html", Report("Ants", evaluation, photos))
+    write_report(tmp_path / "report.html", ReportContent("Ants", evaluation, photos))
     gallery = (tmp_path / "report.html").read_text().split('id="mistake-gallery"')[1].split("</ul>")[0]
     assert re.findall(r"<bdi>(\d\.png)</bdi>", gallery) == ["8.png", "1.png", "9.png"]
 
@@ -234,7 +245,7 @@ def test_the_most_confident_mistake_stands_first(tmp_path: Path, photos: list[Pa
 def test_broken_and_missing_images_give_placeholders(
     tmp_path: Path, photos: list[Path], evaluation: Evaluation
 ) -> None:
-    write_report(tmp_path / "report.html", Report("Ants", evaluation, photos))
+    write_report(tmp_path / "report.html", ReportContent("Ants", evaluation, photos))
     text = (tmp_path / "report.html").read_text()
     assert len(re.findall(r'class="picture broken"[^>]*aria-label="[^"]*bees/8.png \(unreadable\)"', text)) == 2
     assert len(re.findall(r'class="picture broken"[^>]*aria-label="[^"]*bees/9.png \(unreadable\)"', text)) == 2
@@ -245,15 +256,15 @@ def test_broken_and_missing_images_give_placeholders(
 def test_hard_images_never_stop_a_report(tmp_path: Path, shared_data: Path) -> None:
     paths = sorted(path for path in (shared_data / "images" / "hard").rglob("*") if path.is_file())[:200]
     rows = [[0.2, 0.8]] * len(paths)
-    page = written(tmp_path, Report("Hard", scored([0] * len(paths), rows, ["a", "b"]), paths))
+    page = written(tmp_path, ReportContent("Hard", scored([0] * len(paths), rows, ["a", "b"]), paths))
     assert "Hard" in page.words
 
 
 def test_a_test_without_mistakes(tmp_path: Path, photos: list[Path]) -> None:
     evaluation = scored([0] * 5 + [1] * 5, [[0.9, 0.1]] * 5 + [[0.2, 0.8]] * 5, ["ants", "bees"])
-    page = written(tmp_path, Report("Ants", evaluation, photos))
-    assert "All 10 images that training never saw are named rightly." in page.words
-    assert "There are none among 10 test images." in page.words
+    page = written(tmp_path, ReportContent("Ants", evaluation, photos))
+    assert "All 10 test images predicted correctly." in page.words
+    assert "No mistakes among 10 test images." in page.words
     assert "The most frequent mistake" not in page.words
     assert "100 %" in page.words
 
@@ -267,8 +278,8 @@ def test_what_strangers_name_is_escaped_everywhere(tmp_path: Path) -> None:
         Image.new("RGB", (30, 30), (60 * number, 0, 0)).save(path)
         paths.append(path)
     evaluation = scored([0, 0, 1, 1], [[0.9, 0.1], [0.1, 0.9], [0.9, 0.1], [0.1, 0.9]], [NASTY, "b"])
-    shown = [Shown(path, NASTY, NASTY) for path in paths[:2]]
-    report = Report(
+    shown = [GroupImage(path, NASTY, NASTY) for path in paths[:2]]
+    report = ReportContent(
         title=NASTY,
         evaluation=evaluation,
         paths=paths,
@@ -278,14 +289,16 @@ def test_what_strangers_name_is_escaped_everywhere(tmp_path: Path) -> None:
         before=[Before(paths[0], [(NASTY, 0.5)])],
         receipt={NASTY: {NASTY: [NASTY]}},
         notes=[NASTY],
-        failed=[Failure(f"a/{NASTY}", NASTY)],
-        conflicts=[Group(shown, NASTY)],
-        leaks=[Group(shown, NASTY)],
-        near_duplicates=[Group(shown, NASTY)],
-        label_errors=[Suspect(paths[0], NASTY, NASTY, 0.5, NASTY)],
+        failed=[FailedImage(f"a/{NASTY}", NASTY)],
+        conflicts=[ImageGroup(shown, NASTY)],
         embedding=Embedding(np.eye(4)[:, :2], paths, [NASTY] * 4, [NASTY, "b"] * 2, NASTY),
-        comparison=Comparison([NASTY], [[NASTY]], 0, NASTY),
-        advice=[Advice(NASTY, NASTY)],
+        insights=Insights(
+            leaks=[ImageGroup(shown, NASTY)],
+            near_duplicates=[ImageGroup(shown, NASTY)],
+            label_errors=[DoubtfulLabel(paths[0], NASTY, NASTY, 0.5, NASTY)],
+            comparison=ComparisonTable([NASTY], [[NASTY]], 0, NASTY),
+            advice=[Advice(NASTY, NASTY)],
+        ),
     )
     page = written(tmp_path / "out", report)
     assert len(page.scripts) == 2, "the page's own script and its data, and no other"
@@ -299,7 +312,7 @@ def test_what_strangers_name_is_escaped_everywhere(tmp_path: Path) -> None:
 def test_names_that_no_html_may_hold(tmp_path: Path, evaluation: Evaluation) -> None:
     paths = [f"/x/{number}\x00\x08\udcff.png" for number in range(10)]
     embedding = Embedding(np.zeros((10, 2)), paths, ["a\udcff"] * 10)
-    write_report(tmp_path / "report.html", Report("a\x07b\udcff", evaluation, paths, embedding=embedding))
+    write_report(tmp_path / "report.html", ReportContent("a\x07b\udcff", evaluation, paths, embedding=embedding))
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", text)
 
@@ -332,7 +345,7 @@ def test_ten_thousand_images_stay_under_five_megabytes(tmp_path: Path) -> None:
     evaluation = evaluate(np.zeros((n, 16), np.uint8), truth, sure / sure.sum(axis=1, keepdims=True), names)
     labels = [names[label] for label in truth]
     embedding = Embedding(rng.normal(size=(n, 2)), paths, labels, [names[label] for label in evaluation.predicted])
-    write_report(tmp_path / "report.html", Report("Many", evaluation, paths, embedding=embedding))
+    write_report(tmp_path / "report.html", ReportContent("Many", evaluation, paths, embedding=embedding))
     size = (tmp_path / "report.html").stat().st_size
     assert 2_500_000 < size < 5_000_000
     assert "no thumbnail" in (tmp_path / "report.html").read_text()
@@ -343,7 +356,7 @@ def test_many_classes_become_a_picture_and_a_list(tmp_path: Path, photos: list[P
     sureness = np.full((10, 40), 0.01)
     sureness[np.arange(10), [1, 1, 2, 3, 4, 1, 1, 2, 3, 4]] = 0.6
     evaluation = scored(truth, sureness.tolist(), [f"class{number}" for number in range(40)])
-    page = written(tmp_path, Report("Many", evaluation, photos))
+    page = written(tmp_path, ReportContent("Many", evaluation, photos))
     assert page.tags.count("img") == 1
     assert "The most frequent mistakes" in page.words
     assert "class0class12" in page.words
@@ -352,8 +365,8 @@ def test_many_classes_become_a_picture_and_a_list(tmp_path: Path, photos: list[P
 
 def test_writing_replaces_the_old_report_whole(tmp_path: Path, photos: list[Path], evaluation: Evaluation) -> None:
     path = tmp_path / "new" / "report.html"
-    write_report(path, Report("First", evaluation, photos))
-    write_report(path, Report("Second", evaluation, photos))
+    write_report(path, ReportContent("First", evaluation, photos))
+    write_report(path, ReportContent("Second", evaluation, photos))
     assert "Second" in path.read_text()
     assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
 
@@ -362,14 +375,14 @@ def test_a_failed_writing_leaves_the_old_report(
     tmp_path: Path, photos: list[Path], evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "report.html"
-    write_report(path, Report("First", evaluation, photos))
+    write_report(path, ReportContent("First", evaluation, photos))
 
     def refuse(self: Path, target: Path) -> Path:
         raise OSError("the disk is full")
 
     monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(OSError, match="the disk is full"):
-        write_report(path, Report("Second", evaluation, photos))
+        write_report(path, ReportContent("Second", evaluation, photos))
     assert "First" in path.read_text()
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
 
@@ -377,7 +390,7 @@ def test_a_failed_writing_leaves_the_old_report(
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda report, paths: Report("x", report, paths[:3]), "3 paths for 10 evaluated images"),
+        (lambda report, paths: ReportContent("x", report, paths[:3]), "3 paths for 10 evaluated images"),
         (lambda report, paths: Embedding(np.zeros((3, 2)), paths, ["a"] * 10), "coordinates of the shape"),
         (lambda report, paths: Embedding(np.full((10, 2), np.nan), paths, ["a"] * 10), "not finite"),
         (lambda report, paths: CurvePoint(0, 0.5, 0.4, 0.6), "a point at 0 images"),
@@ -407,6 +420,6 @@ def test_before_and_after_shows_different_classes_first(
 ) -> None:
     before = [Before(photos[place], [("fly", 0.5)]) for place in (0, 1, 2, 6)]
     before.append(Before(photos[5], []))
-    write_report(tmp_path / "report.html", Report("Ants", evaluation, photos, before=before))
+    write_report(tmp_path / "report.html", ReportContent("Ants", evaluation, photos, before=before))
     section = (tmp_path / "report.html").read_text().split('id="before"')[1].split("</section>")[0]
     assert re.findall(r"<bdi>(\d\.png)</bdi>", section) == ["0.png", "6.png", "1.png"]

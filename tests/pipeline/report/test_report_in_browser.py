@@ -9,7 +9,17 @@ from PIL import Image
 
 from penult.pipeline.evaluation.evaluation import Evaluation, evaluate
 from penult.pipeline.fit import fit
-from penult.pipeline.report import Before, CurvePoint, Embedding, Group, Report, Shown, Suspect, write_report
+from penult.pipeline.report import (
+    Before,
+    CurvePoint,
+    DoubtfulLabel,
+    Embedding,
+    GroupImage,
+    ImageGroup,
+    Insights,
+    ReportContent,
+    write_report,
+)
 from tests.pipeline.chromium import Chromium
 
 CLASSES = ["ants", "<script>alert(1)</script>"]
@@ -35,17 +45,23 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = [CLASSES[place] for place in truth]
     places = rng.normal(size=(60, 2)) + 3 * np.eye(2)[truth]
     path = folder / "report.html"
-    report = Report(
+    report = ReportContent(
         title="Ants",
         evaluation=evaluation,
         paths=paths,
         head={"kind": "logistic", "n_train": 240, "seconds": 0.4, "fingerprint": "ab" * 32},
         before=[Before(paths[0], [("ant", 0.5), ("a very long name of a class, and longer still", 0.1)])],
-        leaks=[Group([Shown(paths[1], "ants", "train"), Shown(paths[1], "ants", "test")], "the same bytes")],
-        label_errors=[Suspect(paths[2], CLASSES[0], CLASSES[1], 0.9)],
-        learning_curve=[CurvePoint(n, 0.6 + n / 1000, 0.5, 0.95) for n in (10, 20, 40, 80, 160, 240)],
         embedding=Embedding(places, paths, labels, called),
         command="penult fit " + "folder/" * 40,
+        insights=Insights(
+            leaks=[
+                ImageGroup(
+                    [GroupImage(paths[1], "ants", "train"), GroupImage(paths[1], "ants", "test")], "the same bytes"
+                )
+            ],
+            label_errors=[DoubtfulLabel(paths[2], CLASSES[0], CLASSES[1], 0.9)],
+            learning_curve=[CurvePoint(n, 0.6 + n / 1000, 0.5, 0.95) for n in (10, 20, 40, 80, 160, 240)],
+        ),
     )
     write_report(path, report)
     return path
@@ -98,7 +114,7 @@ def test_a_cell_leads_to_its_images_and_to_no_others(browser: Chromium, report: 
     assert browser.look(shown) == ["cell-0-1"]
     counted = browser.look("document.querySelector('.matrix a[href=\"#cell-0-1\"]').textContent")
     assert browser.look("document.querySelectorAll('#cell-0-1 li').length") == int(counted)
-    assert browser.look("document.querySelector('#cell-0-1 h3').textContent") == f"ants called {CLASSES[1]}"
+    assert browser.look("document.querySelector('#cell-0-1 h3').textContent") == f"ants predicted as {CLASSES[1]}"
 
 
 def test_the_map_tells_of_the_dot_under_the_pointer(browser: Chromium, report: Path) -> None:
@@ -201,7 +217,12 @@ def test_the_report_of_real_photos_opens_with_nothing_missing(
     shown = browser.look("document.body.innerText").replace("\u202f", " ")
     accuracy = fitted.trained.evaluation.accuracy
     assert f"{100 * accuracy.value:.1f} %" in shown
-    for part in ("untrained, its own classes renamed", "The most confident mistakes", "Apache-2.0", "penult train"):
+    for part in (
+        "without training, its classes mapped to labels",
+        "The most confident mistakes",
+        "Apache-2.0",
+        "penult train",
+    ):
         assert part in shown
 
 

@@ -24,11 +24,11 @@ from penult.pipeline.images.decode import decode
 from penult.pipeline.images.image_file import ImageFile
 from penult.pipeline.images.reading import read_again
 from penult.pipeline.models.model import Model
-from penult.pipeline.report import Advice, Comparison, CurvePoint, Group, Insights, Shown, Suspect
+from penult.pipeline.report import Advice, ComparisonTable, CurvePoint, DoubtfulLabel, GroupImage, ImageGroup, Insights
 from penult.pipeline.report import embedding_map as projection
 from penult.pipeline.report.insights import insights_of
+from penult.pipeline.report.network_baseline import classifier_of, network_baseline
 from penult.pipeline.report.reporting import report_of
-from penult.pipeline.report.untrained import classifier_of, untrained
 from penult.pipeline.runtime.session import Session
 from penult.pipeline.samples.rows import choose_rows
 from penult.pipeline.training.options import TrainOptions
@@ -97,11 +97,13 @@ def _text(path: Path) -> str:
 
 def test_what_else_is_known_is_shown_with_it(store: Store, tmp_path: Path) -> None:
     known = Insights(
-        leaks=[Group([Shown("d/4.png", "red", "train"), Shown("e/5.png", "red", "test")], "similarity 0.98")],
-        near_duplicates=[Group([Shown("a/1.png", "red"), Shown("b/2.png", "blue")], "similarity 0.99")],
-        label_errors=[Suspect("c/3.png", "red", "green", 0.97)],
+        leaks=[
+            ImageGroup([GroupImage("d/4.png", "red", "train"), GroupImage("e/5.png", "red", "test")], "similarity 0.98")
+        ],
+        near_duplicates=[ImageGroup([GroupImage("a/1.png", "red"), GroupImage("b/2.png", "blue")], "similarity 0.99")],
+        label_errors=[DoubtfulLabel("c/3.png", "red", "green", 0.97)],
         learning_curve=[CurvePoint(10, 0.8, 0.6, 0.9), CurvePoint(20, 0.9, 0.8, 0.95)],
-        comparison=Comparison(["features", "accuracy"], [["penultimate", 1.0], ["stage1", 0.9]], 0, "Five folds."),
+        comparison=ComparisonTable(["features", "accuracy"], [["penultimate", 1.0], ["stage1", 0.9]], 0, "Five folds."),
         advice=[Advice("Look at the label.", "One is suspect.")],
     )
     text = _text(penult.report(NAME, store, tmp_path / "known.html", insights=known))
@@ -203,7 +205,7 @@ def test_images_under_two_labels_or_in_two_splits_of_a_table_are_shown(store: St
     )
     store.catalog.datasets.save("photos", table)
     told = report_of(train(store, dataset="photos"), store, small_backbone)
-    (leak,), (conflict,) = told.leaks, told.conflicts
+    (leak,), (conflict,) = told.insights.leaks, told.conflicts
     assert [(str(image.path), image.split) for image in leak.images] == [
         (photos.paths[tested], "test"),
         (photos.paths[tested], "train"),
@@ -215,14 +217,14 @@ def test_the_network_alone_answers_the_same_from_rows_as_from_images(
     fitted: Fitted, store: Store, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = choose_rows(store.catalog.datasets.load("photos"))
-    from_rows = untrained(small_backbone, store, rows)
+    from_rows = network_baseline(small_backbone, store, rows)
     assert from_rows is not None
     assert (from_rows.tested, from_rows.own_classes) == (len(rows.test), 3)
     elsewhere = open_store(store.path.parent / "empty")
-    assert untrained(small_backbone, elsewhere, rows) == from_rows, "no row is there, so the images are run"
+    assert network_baseline(small_backbone, elsewhere, rows) == from_rows, "no row is there, so the images are run"
     said = report_of(fitted.trained, store, small_backbone).baselines
     assert [baseline.accuracy for baseline in said] == [from_rows.accuracy]
-    monkeypatch.setattr("penult.pipeline.report.untrained.MOST_ROWS", 5)
+    monkeypatch.setattr("penult.pipeline.report.network_baseline.MOST_ROWS", 5)
     (said_of_some,) = report_of(fitted.trained, store, small_backbone).baselines
     assert said_of_some.name.endswith(", on 5 of the images")
 
@@ -239,7 +241,7 @@ def test_an_untrained_network_is_as_good_as_its_renamed_classes(shared_data: Pat
     extract(files, store, backbone=network)
     save_dataset(store, "insects", files, "insects")
     rows = choose_rows(store.catalog.datasets.load("insects"))
-    found = untrained(network, store, rows)
+    found = network_baseline(network, store, rows)
     assert found is not None
     assert found.accuracy > 0.8, "it knows ants and bees from ImageNet"
     session = Session(network, ["penultimate", "logits"])

@@ -15,7 +15,7 @@ from penult.pipeline.cli.app import app
 from penult.pipeline.heads.estimators.lda import ShrunkenDiscriminant, left_out_chances
 from penult.pipeline.heads.recipe import Recipe
 from penult.pipeline.progress import Silent
-from penult.pipeline.reviewing import doubts
+from penult.pipeline.reviewing import data_checks
 from penult.pipeline.training.train import train
 from penult.store import SpaceSpec, Store, key_of, open_store
 from penult.store.tables.table import Table
@@ -59,7 +59,7 @@ def test_near_copies_across_the_splits_are_counted(tmp_path: Path, rows: Rows) -
         features[tested] = features[trained] + np.random.default_rng(tested).normal(0, 0.05, 200)
     features[6] = features[9]  # both are trained on, which flatters nothing
     (said,) = told(tmp_path, features, columns)
-    assert said.startswith("3 of 60 test images look nearly like training images")
+    assert said.startswith("3 of 60 test images look nearly the same as training images")
     assert "'penult review'" in said
 
 
@@ -69,7 +69,7 @@ def test_wrong_labels_are_named_with_the_class_that_they_look_like(tmp_path: Pat
     for row in wrong:
         columns["label"][row] = "wasps"
     (said,) = told(tmp_path, features, columns)
-    count = int(said.partition(" of 240 training images look much like another class")[0])
+    count = int(said.partition(" of 240 training images look more like a class other than their label")[0])
     named = {int(row) for row in re.findall(r"(\d+)\.png is labelled wasps and looks like bees", said)}
     assert 4 <= count <= 8
     assert len(named) == 3
@@ -93,8 +93,8 @@ def test_scarce_classes_and_labels_of_the_test_alone_are_named(tmp_path: Path, r
     columns["label"][0] = "Ants"
     columns["label"][5] = "moths"
     said = told(tmp_path, features, columns)
-    assert "1 classes have fewer than 10 training images, so that each of them counts (ants: 8)" in said
-    assert "2 test images bear labels that no training image bears (Ants: 1, perhaps meant as ants, moths: 1)" in said
+    assert "1 class with fewer than 10 training images (ants: 8)" in said
+    assert "2 test images with labels that no training image has (Ants: 1, perhaps ants, moths: 1)" in said
 
 
 def test_groups_on_both_sides_are_counted(tmp_path: Path, rows: Rows) -> None:
@@ -107,7 +107,7 @@ def test_groups_on_both_sides_are_counted(tmp_path: Path, rows: Rows) -> None:
 def test_what_would_take_long_is_left_out(tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     features, columns = rows
     features[0] = features[3]
-    monkeypatch.setattr(doubts, "MOST_WORK", 300 * 300 * 200 - 1)
+    monkeypatch.setattr(data_checks, "MOST_WORK", 300 * 300 * 200 - 1)
     assert told(tmp_path, features, columns) == ()
 
 
@@ -115,7 +115,7 @@ def test_of_very_many_classes_no_label_is_doubted(tmp_path: Path, rows: Rows, mo
     features, columns = rows
     for row in (1, 4, 7, 13, 16, 19, 22, 28):
         columns["label"][row] = "wasps"
-    monkeypatch.setattr(doubts, "MOST_CLASS_WORK", 240 * 200 * 3 - 1)
+    monkeypatch.setattr(data_checks, "MOST_CLASS_WORK", 240 * 200 * 3 - 1)
     assert told(tmp_path, features, columns) == ()
 
 
@@ -149,8 +149,8 @@ def test_people_are_told_once(tmp_path: Path, rows: Rows, monkeypatch: pytest.Mo
     monkeypatch.setattr("penult.pipeline.cli.train.deliver", lambda *_, **__: NoDelivery())
     ran = CliRunner().invoke(app, ["train", "insects", "--store", str(store.path)])
     assert ran.exit_code == 0, ran.output
-    assert ran.stderr.count("looks nearly like training images") == 1
-    assert ran.stdout.count("looks nearly like training images") == 0
+    assert ran.stderr.count("looks nearly the same as training images") == 1
+    assert ran.stdout.count("looks nearly the same as training images") == 0
 
 
 class NoDelivery:

@@ -17,9 +17,9 @@ from penult.pipeline.fit import save_dataset
 from penult.pipeline.heads.estimators.lda import left_out_chances
 from penult.pipeline.images.image_file import ImageFile
 from penult.pipeline.progress import Silent
-from penult.pipeline.reviewing.labels import doubted_labels, most_helpful
+from penult.pipeline.reviewing.labels import find_label_issues, select_to_label
 from penult.pipeline.reviewing.neighbours import Neighbours, near_duplicates, nearest, outliers
-from penult.pipeline.reviewing.review import ReviewOptions, ToReview, review
+from penult.pipeline.reviewing.review import ReviewItem, ReviewOptions, review
 from penult.pipeline.samples.relabelling import import_labels
 from penult.store import SpaceSpec, Store, key_of, open_store
 from penult.store.catalog.files import SeenFile
@@ -57,7 +57,7 @@ WRONG = frozenset(range(3, 390, 20))
 BLANK = frozenset(range(7, 390, 20))
 
 
-def rows_of(found: Sequence[ToReview]) -> set[int]:
+def rows_of(found: Sequence[ReviewItem]) -> set[int]:
     return {one.row for one in found}
 
 
@@ -191,8 +191,8 @@ def test_only_what_is_confident_is_doubted() -> None:
     chances = np.array([[0.9, 0.1], [0.8, 0.2], [0.45, 0.55], [0.1, 0.9], [0.05, 0.95], [np.nan, np.nan]])
     chances = np.concatenate([chances, np.repeat([[0.9, 0.1], [0.1, 0.9]], 10, axis=0)])
     rest = [0] * 10 + [1] * 10
-    assert doubted_labels(chances, np.array([0, 0, 0, 1, 1, 1, *rest])) == []
-    doubts = doubted_labels(chances, np.array([0, 0, 0, 1, 0, 1, *rest]))
+    assert find_label_issues(chances, np.array([0, 0, 0, 1, 1, 1, *rest])) == []
+    doubts = find_label_issues(chances, np.array([0, 0, 0, 1, 0, 1, *rest]))
     assert [(doubt.row, doubt.suggested) for doubt in doubts] == [(4, 1)]
 
 
@@ -219,7 +219,7 @@ def test_labels_of_which_three_in_ten_are_wrong_are_still_told_apart() -> None:
     wrong = rng.choice(400, 120, replace=False)
     codes = truth.copy()
     codes[wrong] = (codes[wrong] + rng.integers(1, 3, 120)) % 3
-    doubted = {doubt.row for doubt in doubted_labels(left_out_chances(features, codes), codes)}
+    doubted = {doubt.row for doubt in find_label_issues(left_out_chances(features, codes), codes)}
     assert len(doubted & set(wrong.tolist())) > 0.8 * len(wrong)
     assert len(doubted & set(wrong.tolist())) > 0.8 * len(doubted)
 
@@ -227,7 +227,7 @@ def test_labels_of_which_three_in_ten_are_wrong_are_still_told_apart() -> None:
 def test_the_same_picture_is_not_asked_for_twice() -> None:
     rows = np.array([[1.0, 0], [1.0, 0], [0, 1.0], [-1.0, -1.0]])
     chances = np.array([[0.5, 0.5], [0.5, 0.5], [0.7, 0.3], [0.99, 0.01]])
-    assert [row for row, _ in most_helpful(chances, rows, 2)] == [0, 2]
+    assert [row for row, _ in select_to_label(chances, rows, 2)] == [0, 2]
 
 
 @pytest.mark.slow

@@ -166,7 +166,7 @@ def test_a_head_on_bfloat16_becomes_a_file_in_float32_and_both_say_so(
     imitated: Backbone, collection: Path, tmp_path: Path
 ) -> None:
     fitted = fit(collection, tmp_path / "store", backbone=imitated, output=tmp_path / "out")
-    told = "computed in bfloat16; a model's file computes them in float32"
+    told = "computed in bfloat16; a model file computes them in float32"
     assert any(told in note for note in fitted.trained.notes)
     model = Model.load(tmp_path / "out/model.onnx", provider="openvino")
     assert model.provenance["backbone"]["precision"] == "bf16"

@@ -67,7 +67,7 @@ def test_a_head_is_trained_evaluated_saved_and_listed(store: Store) -> None:
     assert (card.n_train, card.n_test, card.trained_on, card.evaluated_on) == (300, 150, ("train",), "test")
     assert card.dataset_version == 1
     assert card.params["C_"] > 0
-    assert all("nearly like training images" in note for note in result.notes)
+    assert all("nearly the same as training images" in note for note in result.notes)
     assert store.catalog.heads.get("numbers-logistic") == json.loads(json.dumps(card.to_json()))
     assert result.test_paths[0] in {f"{i}.png" for i in range(0, 450, 3)}
     told = result.to_json()

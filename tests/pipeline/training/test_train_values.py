@@ -147,7 +147,7 @@ def test_groups_and_near_copies_in_both_splits_are_reported_before_the_fit(
     assert heard.lines == list(trained.told)
     told = " ".join(trained.head.card.notes)
     assert "1 group in both training and test, with 1 of 200 test images" in told
-    count = int(re.search(r"(\d+) of 200 test images look nearly like training images", told)[1])  # type: ignore[index]  # else the test fails
+    count = int(re.search(r"(\d+) of 200 test images look nearly the same as training images", told)[1])  # type: ignore[index]  # else the test fails
     assert 2 <= count < 30
 
 
@@ -195,7 +195,7 @@ def test_rows_with_no_value_or_two_values_are_left_out(store: Store) -> None:
     store.catalog.datasets.save("torn", dataset.select(rows).with_columns(ink=ink, split=splits))
     trained = train(store, dataset="torn", options=TrainOptions(target="ink"))
     *plain, alike = trained.notes
-    assert "look nearly like training images" in alike
+    assert "look nearly the same as training images" in alike
     assert plain == [
         "left out because of no value for ink: 10 images",
         "left out because of several values: 1 image",

@@ -1,1 +1,1 @@
-"""Stores as earlier versions of the format wrote them."""
+"""Stores in all earlier versions of the format."""

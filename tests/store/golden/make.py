@@ -1,6 +1,6 @@
 """Writes the golden store of today's format version: ``python -m tests.store.golden.make --overwrite``.
 
-A golden store is made once, when its version is new, and never again: it stands for all stores that are out there.
+A golden store is made once, when its version is new, and never again: it represents all existing stores.
 """
 
 import json
@@ -20,7 +20,7 @@ WIDE = SpaceSpec("lite0", "cd" * 32, "stage1", 2, view="hflip", dtype="float32")
 
 
 def make(path: Path) -> dict[str, dict[str, list[float]]]:
-    """Makes a store with everything in it, and returns its rows."""
+    """Makes a store with every kind of file, and returns its rows."""
     indexing.WORTH_ROWS = 1
     store, expected = open_store(path), {}
     store.add_backbone("lite0", "ab" * 32, b"no real graph")
@@ -43,7 +43,7 @@ def make(path: Path) -> dict[str, dict[str, list[float]]]:
 if __name__ == "__main__":
     target = FOLDER / f"store_{MAJOR}_{MINOR}.zip"
     if target.exists() and "--overwrite" not in sys.argv:
-        sys.exit(f"{target} is there already; --overwrite makes it anew, and old stores are then no longer tested")
+        sys.exit(f"{target} exists; --overwrite replaces it, and older stores are then no longer tested")
     with tempfile.TemporaryDirectory() as folder:
         rows = make(Path(folder) / "store")
         shutil.make_archive(str(target.with_suffix("")), "zip", folder)

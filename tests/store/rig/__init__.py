@@ -1,1 +1,1 @@
-"""A rig that makes stores go wrong: killed writers, failing disks, lost power, flipped bytes, crowds of processes."""
+"""Fault injection for stores: killed writers, failing disks, lost power, flipped bytes, many processes."""

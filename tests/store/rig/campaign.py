@@ -1,7 +1,7 @@
-"""Runs the workload again and again under the shim, and makes one operation after the other go wrong.
+"""Runs the workload again and again under the shim, and injects a fault into one operation after the other.
 
-A program of its own: ``python -m tests.store.rig.campaign FAULT ERRNO FOLDER FIRST STRIDE``. Children are forked, so
-that each run costs milliseconds. Prints how many operations there were and how many were tried.
+A program: ``python -m tests.store.rig.campaign FAULT ERRNO FOLDER FIRST STRIDE``. It forks its
+children, so a run takes milliseconds. It prints the number of operations and the number of runs.
 """
 
 import os
@@ -19,7 +19,7 @@ UNTOUCHED, TOUCHED, BROKEN = 0, 7, 9
 
 
 def live(path: Path, acknowledge: int) -> None:
-    """Goes through the workload, tells each step that is done, and goes on after each that fails as it should."""
+    """Runs the workload, reports each finished step, and continues after each expected failure."""
     for name, step in steps(path):
         try:
             step()
@@ -30,7 +30,7 @@ def live(path: Path, acknowledge: int) -> None:
 
 
 def one_run(levers: Levers, path: Path, fault: str, error: int, at: int) -> tuple[bool, list[str]]:
-    """Lives once with one fault; returns whether the fault was met, and the steps that were done."""
+    """Runs the workload with one fault; returns whether the fault occurred, and the finished steps."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -38,7 +38,7 @@ def one_run(levers: Levers, path: Path, fault: str, error: int, at: int) -> tupl
             levers.arm(path, fault, at, error)
             live(path, writing)
             os._exit(TOUCHED if levers.count() >= at else UNTOUCHED)
-        except BaseException:  # noqa: BLE001 - whatever it is, the child must not live on as a second parent
+        except BaseException:  # noqa: BLE001 - the child must never continue as a second parent
             traceback.print_exc()
             os._exit(BROKEN)
     os.close(writing)
@@ -51,7 +51,7 @@ def one_run(levers: Levers, path: Path, fault: str, error: int, at: int) -> tupl
 
 
 def campaign(fault: str, error: int, folder: Path, first: int, stride: int) -> tuple[int, int]:
-    """Tries every ``stride``-th operation from the first; returns the operations up to the last one, and the tries."""
+    """Injects the fault into every ``stride``-th operation; returns the number of operations and of runs."""
     levers, at, tries = Levers(), first, 0
     while True:
         path = folder / "store"
@@ -64,7 +64,7 @@ def campaign(fault: str, error: int, folder: Path, first: int, stride: int) -> t
         for _, step in steps(path):
             step()
         if batches_at(path) != ALL_BATCHES:
-            raise AssertionError(f"{fault} at {at}: doing it all again does not mend it")
+            raise AssertionError(f"{fault} at {at}: running everything again does not repair it")
         shutil.rmtree(path)
         if not is_met:
             return at - 1, tries

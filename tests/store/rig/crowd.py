@@ -1,6 +1,6 @@
-"""Writers, compactors and readers of one space at once, killed at random.
+"""Runs writers, compactors and readers of one space at the same time, and kills them at random.
 
-A program of its own: ``python -m tests.store.rig.crowd FOLDER SECONDS SEED``.
+A program: ``python -m tests.store.rig.crowd FOLDER SECONDS SEED``.
 """
 
 import os
@@ -23,13 +23,13 @@ CRASHED = 9
 
 
 def acknowledged(folder: Path) -> set[int]:
-    """Returns the batches that writers have said to be added."""
+    """Returns the batches that writers have reported as added."""
     lines = (path.read_text().split("\n")[:-1] for path in folder.glob("writer-*"))
     return {int(line) for listed in lines for line in listed}
 
 
 def write(folder: Path, writer: int) -> None:
-    """Adds batches for ever, and says so after each."""
+    """Adds batches forever and reports each."""
     path = folder / f"writer-{writer}"
     done = len(path.read_text().split("\n")) - 1 if path.exists() else 0
     space = space_at(folder / "store")
@@ -41,7 +41,7 @@ def write(folder: Path, writer: int) -> None:
 
 
 def compact(folder: Path, _: int) -> None:
-    """Compacts and collects for ever."""
+    """Compacts and collects forever."""
     space = space_at(folder / "store")
     while True:
         space.compact()
@@ -49,14 +49,14 @@ def compact(folder: Path, _: int) -> None:
 
 
 def read(folder: Path, _: int) -> None:
-    """Reads for ever, and crashes if a read lacks what was acknowledged before it, or holds anything wrong or half."""
+    """Reads forever, and fails if a read lacks a reported batch or contains a wrong or incomplete one."""
     space = space_at(folder / "store")
     while True:
         judge(space, acknowledged(folder))
 
 
 def judge(space: Space, expected: set[int]) -> int:
-    """Raises unless a space holds the expected batches, and whole and true batches only; returns how many."""
+    """Checks that a space contains the expected batches and only complete, correct ones; returns their number."""
     rows = space.load()
     keys = [key.tobytes() for key in rows.keys]
     found = {BATCH_OF[key] for key in keys}
@@ -78,13 +78,13 @@ def start(folder: Path, role: int) -> int:
     try:
         act(folder, number)
         os._exit(0)
-    except BaseException:  # noqa: BLE001 - whatever it is, the child must not live on as a second parent
+    except BaseException:  # noqa: BLE001 - the child must never continue as a second parent
         traceback.print_exc()
         os._exit(CRASHED)
 
 
 def crowd(folder: Path, seconds: float, seed: int) -> tuple[int, int]:
-    """Lets them live and die; returns how many were killed, and how many batches there are in the end."""
+    """Runs and kills the processes; returns the number of kills and of batches at the end."""
     chance, kills = Random(seed), 0
     space_at(folder / "store")
     children = {role: start(folder, role) for role in range(len(ROLES))}

@@ -1,4 +1,4 @@
-"""Harm to the files of a store, one kind at a time, and the judgement on what the store then says."""
+"""Damages the files of a store, one kind of damage at a time, and checks the result."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ PAGE = 4096
 
 
 def store_with_everything(path: Path, patch: pytest.MonkeyPatch) -> set[int]:
-    """Makes a store that has merged and plain shards, manifests and an index; returns its batches."""
+    """Makes a store with merged and plain shards, manifests and an index; returns its batches."""
     patch.setattr("penult.store.spaces.lookup.WORTH_ROWS", 1)
     space = open_store(path).space(SPEC)
     add(space, 0)
@@ -36,7 +36,7 @@ def files_of(path: Path) -> list[Path]:
 
 @contextmanager
 def harmed(file: Path, content: bytes | None) -> Iterator[None]:
-    """Gives a file other content, or takes it away, for a while."""
+    """Changes or removes a file temporarily."""
     before = file.read_bytes()
     if content is None:
         file.unlink()
@@ -49,14 +49,14 @@ def harmed(file: Path, content: bytes | None) -> Iterator[None]:
 
 
 def is_noticed(path: Path, batches: set[int]) -> bool:
-    """Says whether a store reports its harm; fails if it says anything wrong instead of being whole."""
+    """Returns whether a store reports the damage; fails if the store silently returns wrong rows."""
     try:
         store = open_store(path, create=False)
         found = [batches_in(space) for space in store.spaces()]
     except StoreError:
         return True
     if found != [batches]:
-        raise AssertionError(f"the store holds {found} and says nothing")
+        raise AssertionError(f"the store contains {found} and reports no damage")
     return False
 
 

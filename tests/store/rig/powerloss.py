@@ -1,4 +1,4 @@
-"""What a disk may hold when the power goes: everything that was flushed, and any part of what was not.
+"""The possible contents of a disk after a power loss: everything flushed, and any part of the rest.
 
 Of a file that was not flushed, each page may be new, old, or torn in the middle, and the size may be either. Of a
 folder that was not flushed, each change of a name may be there or not, in any combination.
@@ -38,13 +38,13 @@ def operations(log: Path) -> Iterator[Operation]:
 
 @dataclass
 class File:
-    """A file's bytes: as they were last flushed, and as they are."""
+    """The bytes of a file at its last flush, and its current bytes."""
 
     flushed: bytes = b""
     present: bytearray = field(default_factory=bytearray)
 
     def after_loss(self, chance: Random) -> bytes:
-        """Returns bytes that the disk may hold."""
+        """Returns possible bytes on the disk."""
         size = chance.choice([len(self.flushed), len(self.present), chance.randint(0, len(self.present))])
         result = bytearray()
         for start in range(0, size, PAGE):
@@ -56,7 +56,7 @@ class File:
 
 @dataclass
 class Folder:
-    """A folder's names: as they were last flushed, and the changes since then."""
+    """The names in a folder at its last flush, and the changes since then."""
 
     flushed: dict[str, "File | Folder"] = field(default_factory=dict)
     changes: list[tuple[str, "File | Folder | None"]] = field(default_factory=list)
@@ -72,24 +72,24 @@ class Folder:
         return names
 
     def present(self) -> dict[str, "File | Folder"]:
-        """Returns the names as they are."""
+        """Returns the current names."""
         return self.with_changes(self.changes)
 
     def after_loss(self, chance: Random) -> dict[str, "File | Folder"]:
-        """Returns names that the disk may hold."""
+        """Returns possible names on the disk."""
         share = chance.choice([0.0, 0.3, 0.7, 1.0])
         return self.with_changes([change for change in self.changes if chance.random() < share])
 
 
 class Disk:
-    """A disk on which recorded operations are played."""
+    """A model of a disk that replays recorded operations."""
 
     def __init__(self, top: Path) -> None:
         self._top = PurePosixPath(top)
         self._root = Folder()
 
     def play(self, operation: Operation) -> None:
-        """Plays one operation."""
+        """Replays one operation."""
         folder, name = self._place(operation.path)
         if operation.kind == "create":
             folder.changes.append((name, File()))
@@ -130,7 +130,7 @@ class Disk:
             node.flushed, node.changes = node.present(), []
 
     def lose_power(self, target: Path, chance: Random) -> None:
-        """Writes into a folder what may be left on the disk."""
+        """Writes a possible content of the disk into a folder."""
         self._leave(self._root, target, chance)
 
     def _leave(self, folder: Folder, target: Path, chance: Random) -> None:
@@ -143,7 +143,7 @@ class Disk:
 
 
 def lose_power_everywhere(log: Path, top: Path, target: Path, losses: int) -> int:
-    """Loses power ``losses`` times after each operation of a record, and judges what is left; returns how often."""
+    """Simulates ``losses`` power losses after each recorded operation, and checks each result; returns their number."""
     chance, record = Random(0), list(operations(log))
     disk, acknowledged, is_made, tries = Disk(top), set[int](), False, 0
     for operation in record:
@@ -163,7 +163,7 @@ def lose_power_everywhere(log: Path, top: Path, target: Path, losses: int) -> in
 
 
 def judge(path: Path, acknowledged: set[int], *, is_mended: bool) -> None:
-    """Raises unless a store holds what was acknowledged, is sound, and can go on."""
+    """Checks that a store contains the acknowledged batches, is undamaged, and accepts rows."""
     found = batches_at(path)
     if not acknowledged <= found <= ALL_BATCHES:
         raise AssertionError(f"acknowledged {acknowledged}, found {found}")

@@ -1,4 +1,4 @@
-"""Lives a workload once under the shim and writes down every operation.
+"""Runs a workload once under the shim and records every operation.
 
 A program of its own: ``python -m tests.store.rig.record LOG FOLDER NAME``.
 """

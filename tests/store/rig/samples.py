@@ -1,4 +1,4 @@
-"""Batches whose rows follow from their keys, so that any row can be judged by itself."""
+"""Batches whose rows follow from their keys, so that every row can be checked by itself."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -33,7 +33,7 @@ def add(space: Space, batch: int, rows: int = BATCH_ROWS) -> None:
 
 
 def batches_in(space: Space, batches: int = 6) -> set[int]:
-    """Reads a space in every way there is, and returns which batches it holds; raises if anything is wrong or half."""
+    """Reads a space in every way and returns its batches; fails if one is wrong or incomplete."""
     everything = space.load()
     found = {key.tobytes() for key in everything.keys}
     if not np.array_equal(everything.features, rows_of(everything.keys)):
@@ -53,7 +53,7 @@ def batches_in(space: Space, batches: int = 6) -> set[int]:
 
 
 def batches_at(path: Path) -> set[int]:
-    """Opens a store anew and returns which batches it holds: none if it was never made."""
+    """Opens a store again and returns its batches; a store that was never made has none."""
     try:
         store = open_store(path, create=False)
     except (FileNotFoundError, StoreError):

@@ -1,4 +1,4 @@
-"""The shim, compiled where there is a compiler, and its levers in a process that runs under it."""
+"""Compiles the fault shim, and controls it in a process that runs under it."""
 
 import ctypes
 import os
@@ -13,7 +13,7 @@ SOURCE = Path(__file__).with_name("shim.c")
 
 
 def compiled(folder: Path) -> Path:
-    """Compiles the shim, or skips the test where that cannot be."""
+    """Compiles the shim, or skips the test without a compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None or sys.platform != "linux":
         pytest.skip("the fault shim needs Linux and a C compiler")
@@ -24,13 +24,15 @@ def compiled(folder: Path) -> Path:
 
 def run_under(library: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs a module of the rig under the shim."""
-    environment = {**os.environ, "LD_PRELOAD": str(library), "PYTHONPATH": str(SOURCE.parents[3])}
+    root = SOURCE.parents[3]
+    paths = os.pathsep.join(map(str, (root / "src", root)))  # the penult of this checkout, not an installed one
+    environment = {**os.environ, "LD_PRELOAD": str(library), "PYTHONPATH": paths}
     command = [sys.executable, "-m", f"tests.store.rig.{module}", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
 class Levers:
-    """Arms the shim that this process runs under."""
+    """Controls the shim that this process runs under."""
 
     def __init__(self) -> None:
         library = ctypes.CDLL(None)
@@ -40,17 +42,17 @@ class Levers:
         self._count.restype = ctypes.c_long
 
     def arm(self, folder: Path, what: str, at: int = 0, error: int = 0) -> None:
-        """Makes operation ``at`` below the folder go wrong."""
+        """Injects a fault into operation ``at`` below the folder."""
         self._arm(str(folder).encode(), what.encode(), ctypes.c_long(at), error)
 
     def count(self) -> int:
-        """Returns how many operations there were since it was armed."""
+        """Returns the number of operations since ``arm``."""
         return int(self._count())
 
     def log(self, path: Path) -> None:
-        """Writes operations down from now on."""
+        """Records operations from now on."""
         self._log(str(path).encode())
 
     def mark(self, text: str) -> None:
-        """Writes a mark between the operations."""
+        """Writes a mark between the recorded operations."""
         self._mark(text.encode())

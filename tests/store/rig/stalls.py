@@ -1,4 +1,4 @@
-"""Stops a process at one operation after the other, and lets another live beside it.
+"""Stops a process at one operation after the other while another process works.
 
 If that one waited for the stopped one, as it would for the holder of a lock, this would not end. A program of its own:
 ``python -m tests.store.rig.stalls FOLDER FIRST STRIDE``.
@@ -17,7 +17,7 @@ from tests.store.rig.workload import ALL_BATCHES, steps
 
 
 def stall_everywhere(folder: Path, first: int, stride: int) -> int:
-    """Stops a process at every ``stride``-th operation; returns how often."""
+    """Stops a process at every ``stride``-th operation; returns the number of stops."""
     levers, at, tries = Levers(), first, 0
     while True:
         path = folder / "store"
@@ -32,13 +32,13 @@ def stall_everywhere(folder: Path, first: int, stride: int) -> int:
             shutil.rmtree(path)
             return tries
         for name, step in steps(path):
-            if name != "collect":  # with no grace it would take the stopped one's file, which then fails as it says
+            if name != "collect":  # without a grace time it removes the stopped writer's file, which then raises
                 step()
         if batches_at(path) != ALL_BATCHES:
-            raise AssertionError(f"beside a process that stopped at {at}, something is missing")
+            raise AssertionError(f"rows are missing while a process is stopped at {at}")
         os.kill(child, signal.SIGCONT)
         if os.waitpid(child, 0)[1] != 0 or batches_at(path) != ALL_BATCHES:
-            raise AssertionError(f"the process that stopped at {at} does not end well")
+            raise AssertionError(f"the process stopped at {at} does not finish correctly")
         shutil.rmtree(path)
         at, tries = at + stride, tries + 1
 

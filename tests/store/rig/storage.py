@@ -1,4 +1,4 @@
-"""A small object storage that speaks S3 over HTTP on this machine, and goes wrong as it is told."""
+"""A small local S3 server with configurable faults."""
 
 import threading
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ PAGE = 100
 
 @dataclass
 class Storage:
-    """What is kept, and what goes wrong: buckets that exist, and verbs that are refused, or answered in vain."""
+    """The stored objects and the faults: existing buckets, refused verbs, and lost answers."""
 
     buckets: set[str] = field(default_factory=lambda: {"bucket"})
     objects: dict[str, tuple[bytes, datetime]] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     knows_conditions: bool = True
-    loses_answers_to: str = ""  # a part of the names of objects that are put, and of which nobody hears
+    loses_answers_to: str = ""  # the answer to a PUT of a name with this part is lost once
     requests: list[tuple[str, str]] = field(default_factory=list)
     turn: threading.Lock = field(default_factory=threading.Lock)
 
@@ -33,7 +33,7 @@ class Storage:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers one client."""
+    """Serves one client."""
 
     protocol_version = "HTTP/1.1"
     storage: Storage
@@ -113,7 +113,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._answer(200, data, **about)
 
-    do_HEAD = do_GET  # noqa: N815 - as the server calls it
+    do_HEAD = do_GET  # noqa: N815 - the name that the server calls
 
     def do_PUT(self) -> None:
         name, _, body = self._begin()
@@ -172,7 +172,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """The storage behind a port of this machine."""
+    """The storage as an HTTP server on a local port."""
 
     daemon_threads = True
 

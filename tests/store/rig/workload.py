@@ -1,12 +1,11 @@
-"""What a store goes through while the rig looks for the operation that it cannot bear."""
+"""The workload that the rig runs while it injects faults."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from penult.store import Space, open_store
-from penult.store.files import durable
-from penult.store.files.places import Place
+from penult.store.files.local import LocalPath
 from tests.store.rig.samples import SPEC, add
 
 Step = tuple[str, Callable[[], object]]
@@ -14,17 +13,17 @@ ALL_BATCHES = {0, 1, 2, 3}
 
 
 def space_at(path: Path) -> Space:
-    """Opens the space anew, as another process would."""
+    """Opens the space like another process."""
     return open_store(path).space(SPEC)
 
 
 def adding(path: Path, batch: int) -> Step:
-    """Makes the step that adds a batch; its name acknowledges the batch."""
+    """Returns the step that adds a batch; its name acknowledges the batch."""
     return f"add {batch}", lambda: add(space_at(path), batch)
 
 
 def steps(path: Path) -> Iterator[Step]:
-    """Yields the life of a store, step by step."""
+    """Yields the steps of the workload."""
     yield "make", lambda: open_store(path)
     yield "make space", lambda: space_at(path)
     yield adding(path, 0)
@@ -41,7 +40,7 @@ def steps(path: Path) -> Iterator[Step]:
 
 
 def steps_after_dead_processes(path: Path) -> Iterator[Step]:
-    """Yields a life in which others die between giving a file its name and making the name durable."""
+    """Yields steps in which processes die between a rename and the flush of the folder."""
     yield adding(path, 0)
     yield "add that dies", lambda: _dying_at("shards", lambda: add(space_at(path), 1))
     yield "checkpoint", lambda: space_at(path).checkpoint()
@@ -52,7 +51,7 @@ def steps_after_dead_processes(path: Path) -> Iterator[Step]:
 
 
 class DiedError(Exception):
-    """Stands for the death of a process."""
+    """Simulates the death of a process."""
 
 
 def _dying_at(folder_name: str, step: Callable[[], object]) -> None:
@@ -66,15 +65,15 @@ def _dying_at(folder_name: str, step: Callable[[], object]) -> None:
 
 @contextmanager
 def _flushing(folder_name: str) -> Iterator[None]:
-    flush = durable.sync_folder
+    flush = LocalPath.sync_folder
 
-    def flush_or_die(folder: Place) -> None:
+    def flush_or_die(folder: LocalPath) -> None:
         if folder.name == folder_name:
             raise DiedError
         flush(folder)
 
-    durable.sync_folder = flush_or_die
+    LocalPath.sync_folder = flush_or_die  # type: ignore[assignment,method-assign]
     try:
         yield
     finally:
-        durable.sync_folder = flush
+        LocalPath.sync_folder = flush  # type: ignore[method-assign]

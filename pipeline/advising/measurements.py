@@ -1,28 +1,30 @@
-"""What was measured of a dataset before any advice is given."""
+"""What is measured of a dataset, as the evidence for advice."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
-from penult.pipeline.advising.learning_curve import LearningCurve, Outlook
-from penult.pipeline.advising.likeness import Likeness
+from penult.pipeline.advising.imagenet_distance import ImageNetDistance
+from penult.pipeline.advising.learning_curve import Extrapolation, LearningCurve
 from penult.pipeline.comparing.compare import Compared, Try
+from penult.pipeline.comparing.held_out import HeldOutCache
 from penult.pipeline.evaluation.intervals import Interval, wilson
-from penult.pipeline.reviewing.labels import doubted_labels
+from penult.pipeline.reviewing.labels import find_label_issues
 from penult.pipeline.samples.rows import Samples
 from penult.store import Space, SpaceSpec, Store
 
-__all__ = ["Measured", "Room", "Taps", "room_for_more", "taps_of"]
+__all__ = ["Headroom", "Measured", "Taps", "headroom_of", "taps_of"]
+
+# If twice as many labels gain at least this much accuracy, labelling more images is worthwhile.
+WORTHWHILE = 0.01
 
 
 @dataclass(frozen=True)
-class Room:
-    """The accuracy on images that the head was fitted on, and on the same images held out.
+class Headroom:
+    """The accuracy on the training images when fitted on them, and when each is held out.
 
-    Of the held-out mistakes, ``doubted`` are of images whose label is likely wrong: nothing that learns from the
-    other images could name those as they are labelled.
+    ``doubted`` of the held-out mistakes are images whose label is probably wrong. No classifier that learns from the
+    other images could predict these labels.
     """
 
     fitted: float
@@ -33,40 +35,38 @@ class Room:
 
     @property
     def gap(self) -> float:
-        """How much better the head is on what it has seen: what it has learned by heart."""
+        """How much higher the accuracy is on images that the head was fitted on: the overfitting."""
         return max(0.0, self.fitted - self.held_out.value)
 
     @property
     def most(self) -> float:
-        """The share that a perfect classifier would add if every label were right."""
+        """The accuracy that a perfect classifier would gain if every label were correct."""
         return self.mistakes / self.tested
 
     @property
     def least(self) -> float:
-        """The share that it would add if every doubted label were wrong."""
+        """The accuracy that a perfect classifier would gain if every doubted label were wrong."""
         return (self.mistakes - self.doubted) / self.tested
 
 
-def room_for_more(train: Samples, curve: LearningCurve) -> Room:
-    """Counts the mistakes at the end of a learning curve, and the labels among them that are doubted."""
-    codes = np.unique(train.labels.astype(str), return_inverse=True)[1]
+def headroom_of(cache: HeldOutCache, curve: LearningCurve) -> Headroom:
+    """Returns the mistakes at the end of a learning curve, and how many of their labels are doubtful."""
     held = curve.whole
-    told = held.told
-    right = held.probabilities[told].argmax(axis=1) == codes[told]
-    return Room(
+    correct = held.probabilities[held.told].argmax(axis=1) == cache.codes[held.told]
+    return Headroom(
         fitted=curve.fitted,
-        held_out=wilson(int(right.sum()), len(right)),
-        mistakes=int((~right).sum()),
-        doubted=len(doubted_labels(held.probabilities, codes)),
-        tested=len(right),
+        held_out=wilson(int(correct.sum()), len(correct)),
+        mistakes=int((~correct).sum()),
+        doubted=len(find_label_issues(held.probabilities, cache.codes)),
+        tested=len(correct),
     )
 
 
 @dataclass(frozen=True)
 class Taps:
-    """What a comparison of the features in the store says of those in use, and the taps that are not extracted.
+    """A comparison of the stored features, the result of those in use, and the taps that are not extracted yet.
 
-    ``compared`` is None where nothing was compared, and ``used`` where the features in use are not among what was.
+    ``compared`` is None if nothing was compared, and ``used`` if the comparison does not include the features in use.
     """
 
     compared: Compared | None
@@ -76,12 +76,12 @@ class Taps:
 
     @property
     def better(self) -> Try | None:
-        """The best features, if they are really better than those in use."""
+        """The best features, if they are significantly better than those in use."""
         return self.compared.best if self.compared and self.used and self.used.is_worse else None
 
 
 def taps_of(store: Store, spaces: Sequence[Space], train: Samples, compared: Compared | None) -> Taps:
-    """Sorts the taps of the backbone in use into those that the store has for all training images, and the rest."""
+    """Returns which taps of the backbone in use are stored for all training images, and which are missing."""
     name = "+".join(space.spec.name for space in spaces)
     used = next((one for one in compared.tries if one.features == name), None) if compared else None
     spec = spaces[0].spec
@@ -100,15 +100,11 @@ def taps_of(store: Store, spaces: Sequence[Space], train: Samples, compared: Com
     )
 
 
-WORTHWHILE = 0.01
-"""A gain from twice as many labels that makes it worth while to label more."""
-
-
 @dataclass(frozen=True)
 class Measured:
-    """The figures of one dataset and one choice of features.
+    """What was measured of one dataset with one choice of features.
 
-    ``outlook`` is None where the learning curve has too few points, ``likeness`` where nothing honest can be said.
+    ``extrapolation`` is None if the learning curve has too few points, and ``distance`` if the reference does not fit.
     """
 
     spaces: tuple[SpaceSpec, ...]
@@ -116,25 +112,25 @@ class Measured:
     n_classes: int
     n_unlabelled: int
     curve: LearningCurve
-    outlook: Outlook | None
+    extrapolation: Extrapolation | None
     taps: Taps
-    likeness: Likeness | None
-    room: Room
+    distance: ImageNetDistance | None
+    headroom: Headroom
 
     @property
     def features(self) -> str:
-        """The features in use, in the words that `train` takes."""
+        """The features in use, as `train` takes them."""
         return "+".join(spec.name for spec in self.spaces)
 
     @property
     def has_many(self) -> bool | None:
-        """Whether twice as many labels would bring little; None where the curve does not tell."""
-        if self.outlook is None or not self.outlook.is_sure:
+        """Whether twice as many labels would gain little; None if the curve does not show it."""
+        if self.extrapolation is None or not self.extrapolation.is_sure:
             return None
-        return self.outlook.gain.value < WORTHWHILE
+        return self.extrapolation.gain.value < WORTHWHILE
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the figures as plain data."""
+        """Returns the measurements as plain data."""
         compared = self.taps.compared
         return {
             "features": self.features,
@@ -143,12 +139,12 @@ class Measured:
             "n_classes": self.n_classes,
             "n_unlabelled": self.n_unlabelled,
             "learning_curve": [asdict(point) for point in self.curve.points],
-            "outlook": None if self.outlook is None else asdict(self.outlook),
+            "outlook": None if self.extrapolation is None else asdict(self.extrapolation),
             "taps": {
                 "extracted": list(self.taps.extracted),
                 "missing": list(self.taps.missing),
                 "compared": None if compared is None else compared.to_json(),
             },
-            "likeness": None if self.likeness is None else self.likeness.to_json(),
-            "room": asdict(self.room),
+            "likeness": None if self.distance is None else self.distance.to_json(),
+            "room": asdict(self.headroom),
         }

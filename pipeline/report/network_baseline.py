@@ -1,8 +1,7 @@
-"""How many test images the original network names rightly by itself, before any head is trained.
+"""The accuracy of the original network without any head, and its own predictions.
 
-Its classes are not those of the images, so each is read as the label that most training images bear which it calls so:
-a person who knew the network's habits could do no better with its answers. A class that it names in no training image
-is read as the most frequent label.
+The classes of the network differ from the labels. So each class is mapped to the label most common among the training
+images predicted as that class. A class that is predicted for no training image is mapped to the most frequent label.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,32 +22,31 @@ from penult.exporters.running import Runner
 from penult.pipeline.images.decode import decode
 from penult.pipeline.images.reading import read_again
 from penult.pipeline.runtime.session import Session
-from penult.pipeline.samples.rows import Samples, TrainingRows
+from penult.pipeline.samples.rows import Samples, TrainingRows, pick_evenly
 from penult.store import Space, Store
 
-__all__ = ["Guess", "Untrained", "classifier_of", "original_guesses", "renamed_accuracy", "untrained"]
-
+__all__ = ["Guess", "NetworkBaseline", "classifier_of", "network_baseline", "original_guesses", "renamed_accuracy"]
 
 TAP = "penultimate"
 
-# Of how many images of either side the answers are worked out from what is stored, and how many are run again where
-# they do not follow from that: enough to know the accuracy to a percent, or to a few.
+# At most this many training and test images are predicted from stored features, or read again if these do not suffice.
+# The accuracy is then known to about 1 or 4 points.
 MOST_ROWS, MOST_READ = 10_000, 128
 
 LOAD_ROWS = 1024
 
 
 @dataclass(frozen=True)
-class Untrained:
-    """The accuracy of the network alone, on how many test images, and how many classes of its own it chose from."""
+class NetworkBaseline:
+    """The accuracy of the network alone, the number of test images, and the number of its own classes."""
 
     accuracy: float
     tested: int
     own_classes: int
 
 
-def untrained(backbone: Backbone, store: Store, rows: TrainingRows) -> Untrained | None:
-    """Measures the network alone on the test images; None where it has no classes of its own, or none can be told."""
+def network_baseline(backbone: Backbone, store: Store, rows: TrainingRows) -> NetworkBaseline | None:
+    """Measures the network alone on the test images; None if it has no classes, or no image can be predicted."""
     if not backbone.card.classes:
         return None
     answers = _from_rows(backbone, store, rows) or _from_images(backbone)
@@ -57,13 +55,13 @@ def untrained(backbone: Backbone, store: Store, rows: TrainingRows) -> Untrained
     if not len(train) or not is_known.any():
         return None
     accuracy = renamed_accuracy(own_train, train, own_test[is_known], test[is_known])
-    return Untrained(accuracy, int(is_known.sum()), len(backbone.card.classes))
+    return NetworkBaseline(accuracy, int(is_known.sum()), len(backbone.card.classes))
 
 
 def renamed_accuracy(
     own_train: NDArray[np.intp], train: NDArray[np.str_], own_test: NDArray[np.intp], test: NDArray[np.str_]
 ) -> float:
-    """Returns the share of ``test`` labels that the network's own classes name once they are renamed on ``train``.
+    """Returns the accuracy on ``test`` when the classes of the network are mapped to labels by ``train``.
 
     >>> renamed_accuracy(np.array([7, 7, 3]), np.array(["a", "a", "b"]), np.array([7, 3, 9]), np.array(["a", "b", "b"]))
     0.6666666666666666
@@ -75,12 +73,12 @@ def renamed_accuracy(
     return float((names[counts.argmax(axis=1)][own_test] == test).mean())
 
 
-# Gives the labels of those samples that could be asked about, and the network's own class of each.
+# Returns the labels of the samples that could be predicted, and the network's own class of each.
 _Answers = Callable[[Samples], tuple[NDArray[np.str_], NDArray[np.intp]]]
 
 
 def classifier_of(backbone: Backbone) -> onnx.ModelProto | None:
-    """Returns the part of the network from its penultimate vector to its logits; None where they are not so joined."""
+    """Returns the part of the network from the penultimate vector to the logits; None if there is no such part."""
     if not {TAP, LOGITS} <= set(backbone.outputs):
         return None
     model = backbone.model([TAP, LOGITS])
@@ -99,24 +97,19 @@ def classifier_of(backbone: Backbone) -> onnx.ModelProto | None:
 
 
 def _from_rows(backbone: Backbone, store: Store, rows: TrainingRows) -> _Answers | None:
-    """Computes the logits from stored rows, which opens no image."""
+    """Predicts from stored rows, without opening images; None if rows are missing."""
     space, graph = _space_of(backbone, store), classifier_of(backbone)
     if space is None or graph is None or any(len(space.missing(part.keys)) for part in (rows.train, rows.test)):
         return None
     runner = Runner(graph.SerializeToString(), f"the classifier of {backbone.name}")
 
     def answers(samples: Samples) -> tuple[NDArray[np.str_], NDArray[np.intp]]:
-        places = _spread(samples, MOST_ROWS)
+        places = np.array(pick_evenly(range(len(samples)), MOST_ROWS))
         loads = (samples.keys[places[start : start + LOAD_ROWS]] for start in range(0, len(places), LOAD_ROWS))
         own = [runner.run([LOGITS], {runner.input_name: space.gather(keys)})[LOGITS].argmax(axis=1) for keys in loads]
         return samples.labels[places].astype(np.str_), np.concatenate(own)
 
     return answers
-
-
-def _spread(samples: Samples, most: int) -> NDArray[np.intp]:
-    """Returns the places of so many samples, evenly over all of them, which stand in the order of their keys."""
-    return np.linspace(0, len(samples) - 1, min(most, len(samples))).round().astype(np.intp)
 
 
 def _space_of(backbone: Backbone, store: Store) -> Space | None:
@@ -128,7 +121,7 @@ def _space_of(backbone: Backbone, store: Store) -> Space | None:
 
 
 def _from_images(backbone: Backbone) -> _Answers:
-    """Runs some of the images again, evenly over all of them; one that cannot be read any more is passed over."""
+    """Predicts some of the images again; images that can no longer be read are skipped."""
     session = Session(backbone, [LOGITS])
 
     def own_class(path: str) -> int | None:
@@ -139,25 +132,25 @@ def _from_images(backbone: Backbone) -> _Answers:
         return int(session.run(pixels[np.newaxis])[LOGITS].argmax())
 
     def answers(samples: Samples) -> tuple[NDArray[np.str_], NDArray[np.intp]]:
-        places = _spread(samples, MOST_READ)
+        places = np.array(pick_evenly(range(len(samples)), MOST_READ))
         with ThreadPoolExecutor(worker_count()) as pool:
             own = list(pool.map(own_class, [samples.paths[place] for place in places]))
-        told = [number for number, answer in enumerate(own) if answer is not None]
-        return samples.labels[places[told]].astype(np.str_), np.array([own[number] for number in told], np.intp)
+        known = [number for number, answer in enumerate(own) if answer is not None]
+        return samples.labels[places[known]].astype(np.str_), np.array([own[number] for number in known], np.intp)
 
     return answers
 
 
 @dataclass(frozen=True)
 class Guess:
-    """One of the network's own classes and the probability that it gives it."""
+    """One of the classes of the network, and its probability."""
 
     name: str
     probability: float
 
 
 def original_guesses(backbone: Backbone, paths: Sequence[str], *, top: int = 5) -> list[list[Guess]]:
-    """Returns for each image the ``top`` classes of the network's own classifier; none for an unreadable image."""
+    """Returns the ``top`` classes of the original network for each image; none for an unreadable image."""
     if not backbone.card.classes:
         raise BackboneError(f"The backbone {backbone.name!r} has no classifier of its own", expected="one with logits")
     session = Session(backbone, ["logits"])
