@@ -1,4 +1,4 @@
-"""Passes over the rows through torch give what the CPU's own give; where torch or a device is missing, it is said."""
+"""Training on a torch device equals training on the CPU, and a missing torch or device raises an error."""
 
 import sys
 from dataclasses import fields
@@ -20,7 +20,7 @@ def drawn(n: int, width: int, classes: int, shift: float = 0.0) -> tuple[np.ndar
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("shift", [0.0, 1000.0])
-def test_a_pass_on_a_device_gives_what_the_cpus_gives(dtype: type, shift: float) -> None:
+def test_a_pass_on_a_device_equals_the_cpus(dtype: type, shift: float) -> None:
     pytest.importorskip("torch")
     X, y = drawn(400, 12, 3, shift)
     X = X.astype(dtype)
@@ -35,7 +35,7 @@ def test_a_pass_on_a_device_gives_what_the_cpus_gives(dtype: type, shift: float)
         assert np.allclose(theirs.gradient, ours.gradient, atol=2e-5)
 
 
-def test_a_head_trained_on_a_device_is_the_head_of_the_cpu() -> None:
+def test_a_head_trained_on_a_device_equals_the_cpus() -> None:
     pytest.importorskip("torch")
     X, y = drawn(9_000, 20, 3)
     here, there = LogisticPath().fit(X, y), LogisticPath(device="cpu").fit(X, y)
@@ -44,7 +44,7 @@ def test_a_head_trained_on_a_device_is_the_head_of_the_cpu() -> None:
     assert np.allclose(there.predict_proba(X), here.predict_proba(X), atol=2e-3)
 
 
-def test_moments_on_a_device_are_those_of_the_cpu() -> None:
+def test_moments_on_a_device_equal_the_cpus() -> None:
     pytest.importorskip("torch")
     from penult.pipeline.heads.logistic.device import moments_on
 
@@ -54,15 +54,15 @@ def test_moments_on_a_device_are_those_of_the_cpu() -> None:
         assert np.allclose(theirs, ours, rtol=1e-9, atol=1e-6)
 
 
-def test_without_torch_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_torch_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r"Training on cuda needs torch.*penult\[torch\]"):
         LogisticPath(device="cuda").fit(*drawn(50, 4, 2))
 
 
-def test_a_device_that_is_not_there_is_refused() -> None:
+def test_a_missing_device_raises_an_error() -> None:
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(ProviderError, match=r"cannot compute on 'cuda'.*leave the device out"):
+    with pytest.raises(ProviderError, match=r"cannot compute on 'cuda'.*omit the device"):
         LogisticPath(device="cuda").fit(*drawn(50, 4, 2))

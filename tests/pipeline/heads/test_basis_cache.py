@@ -1,4 +1,4 @@
-"""Statistics of the rows are kept and brought up to date, and a head that starts from another ends where it should."""
+"""The cache of bases in the store, and training that starts from another head."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from penult.errors import HeadError, InputError, SpaceMismatchError, UnknownNameError
-from penult.pipeline.heads import kept_basis as statistics
+from penult.pipeline.heads import basis_cache
+from penult.pipeline.heads.basis_cache import BasisCache
 from penult.pipeline.heads.estimators.ridge import RidgePath
-from penult.pipeline.heads.kept_basis import StatisticsShelf
 from penult.pipeline.heads.logistic.path import LogisticPath
 from penult.pipeline.heads.numerics.basis import Basis, moments_of
 from penult.pipeline.training.options import TrainOptions
@@ -34,12 +34,12 @@ def rows() -> Data:
     return keys, features.astype(np.float16).astype(np.float32), labels
 
 
-def shelf_of(tmp_path: Path) -> StatisticsShelf:
-    return StatisticsShelf(tmp_path, ["a" * 16])
+def cache_of(tmp_path: Path) -> BasisCache:
+    return BasisCache(tmp_path, ["a" * 16])
 
 
-def refused(keys: Keys) -> Rows:
-    raise AssertionError("no row has to be read")
+def no_rows(keys: Keys) -> Rows:
+    raise AssertionError("no row should be read")
 
 
 def refuse_sums(monkeypatch: pytest.MonkeyPatch, *, beyond: int) -> None:
@@ -47,25 +47,25 @@ def refuse_sums(monkeypatch: pytest.MonkeyPatch, *, beyond: int) -> None:
         assert len(features) <= beyond
         return moments_of(features)
 
-    monkeypatch.setattr(statistics, "moments_of", counted)
+    monkeypatch.setattr(basis_cache, "moments_of", counted)
 
 
-def test_kept_statistics_are_read_and_not_made_again(
+def test_a_cached_basis_is_read_and_not_computed_again(
     tmp_path: Path, rows: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys, features, _ = rows
-    made = shelf_of(tmp_path).basis(keys, features, refused, exact=True)
+    made = cache_of(tmp_path).basis(keys, features, no_rows, exact=True)
     refuse_sums(monkeypatch, beyond=0)
-    read = shelf_of(tmp_path).basis(keys, features, refused, exact=True)
+    read = cache_of(tmp_path).basis(keys, features, no_rows, exact=True)
     assert np.array_equal(made.axes, read.axes)
     assert np.array_equal(made.spread, read.spread)
     plain = Basis.of(features)
     assert np.array_equal(plain.axes, read.axes)
 
 
-def test_rows_that_came_and_went_update_the_sums(tmp_path: Path, rows: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_added_and_removed_rows_update_the_basis(tmp_path: Path, rows: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     keys, features, _ = rows
-    shelf_of(tmp_path).basis(keys[:600], features[:600], refused, exact=False)
+    cache_of(tmp_path).basis(keys[:600], features[:600], no_rows, exact=False)
     refuse_sums(monkeypatch, beyond=40)
 
     def gather(wanted: Keys) -> Rows:
@@ -73,23 +73,23 @@ def test_rows_that_came_and_went_update_the_sums(tmp_path: Path, rows: Data, mon
         return features[:30]
 
     now = slice(30, 640)
-    nearby = shelf_of(tmp_path).basis(keys[now], features[now], gather, exact=False)
+    nearby = cache_of(tmp_path).basis(keys[now], features[now], gather, exact=False)
     fresh = Basis.of(features[now])
     assert not nearby.is_exact
     assert np.allclose(nearby.mean, fresh.mean, rtol=1e-10, atol=1e-12)
     assert np.allclose(nearby.scale, fresh.scale, rtol=1e-10)
     assert nearby.spread.sum() == pytest.approx(fresh.spread.sum())
-    assert len(list(shelf_of(tmp_path).folder.iterdir())) == 1
-    exact = shelf_of(tmp_path).basis(keys[now], features[now], gather, exact=True)
+    assert len(list(cache_of(tmp_path).folder.iterdir())) == 1
+    exact = cache_of(tmp_path).basis(keys[now], features[now], gather, exact=True)
     assert exact.is_exact
     assert np.allclose(exact.spread, fresh.spread, rtol=1e-8)
 
 
-def test_a_head_on_updated_statistics_is_the_head_on_fresh_ones(tmp_path: Path, rows: Data) -> None:
+def test_a_head_on_an_updated_basis_equals_one_on_a_new_basis(tmp_path: Path, rows: Data) -> None:
     keys, features, labels = rows
-    shelf_of(tmp_path).basis(keys[:600], features[:600], refused, exact=False)
-    nearby = shelf_of(tmp_path).basis(keys, features, refused, exact=False)
-    exact = shelf_of(tmp_path).basis(keys, features, refused, exact=True)
+    cache_of(tmp_path).basis(keys[:600], features[:600], no_rows, exact=False)
+    nearby = cache_of(tmp_path).basis(keys, features, no_rows, exact=False)
+    exact = cache_of(tmp_path).basis(keys, features, no_rows, exact=True)
     fresh, updated = LogisticPath(C=0.1).fit(features, labels), LogisticPath(C=0.1).fit(features, labels, basis=nearby)
     assert not nearby.is_exact
     assert updated.objective_ == pytest.approx(fresh.objective_, rel=1e-5)
@@ -98,17 +98,17 @@ def test_a_head_on_updated_statistics_is_the_head_on_fresh_ones(tmp_path: Path, 
     assert np.allclose(ridges[0].coef_, ridges[1].coef_, atol=1e-6)
 
 
-def test_too_many_changes_sum_all_rows_again(tmp_path: Path, rows: Data) -> None:
+def test_too_many_changes_compute_a_new_basis(tmp_path: Path, rows: Data) -> None:
     keys, features, _ = rows
-    shelf_of(tmp_path).basis(keys[:300], features[:300], refused, exact=False)
-    assert shelf_of(tmp_path).basis(keys, features, refused, exact=False).is_exact
+    cache_of(tmp_path).basis(keys[:300], features[:300], no_rows, exact=False)
+    assert cache_of(tmp_path).basis(keys, features, no_rows, exact=False).is_exact
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "foreign"])
-def test_damaged_statistics_are_made_anew(tmp_path: Path, rows: Data, harm: str) -> None:
+def test_a_damaged_file_is_replaced(tmp_path: Path, rows: Data, harm: str) -> None:
     keys, features, _ = rows
-    made = shelf_of(tmp_path).basis(keys, features, refused, exact=True)
-    (path,) = shelf_of(tmp_path).folder.glob("*.h5")
+    made = cache_of(tmp_path).basis(keys, features, no_rows, exact=True)
+    (path,) = cache_of(tmp_path).folder.glob("*.h5")
     if harm == "flip":
         with h5py.File(path, "r+") as file:
             file["mean"][3] += 1
@@ -116,20 +116,20 @@ def test_damaged_statistics_are_made_anew(tmp_path: Path, rows: Data, harm: str)
         path.write_bytes(path.read_bytes()[:1000])
     else:
         path.write_text("something else")
-    assert np.array_equal(shelf_of(tmp_path).basis(keys, features, refused, exact=True).mean, made.mean)
+    assert np.array_equal(cache_of(tmp_path).basis(keys, features, no_rows, exact=True).mean, made.mean)
     with h5py.File(path) as file:
         assert np.array_equal(file["mean"][()], made.mean)
 
 
-def test_other_spaces_have_a_shelf_of_their_own(tmp_path: Path) -> None:
-    assert StatisticsShelf(tmp_path, ["a", "b"]).folder != StatisticsShelf(tmp_path, ["b", "a"]).folder
+def test_other_spaces_have_another_folder(tmp_path: Path) -> None:
+    assert BasisCache(tmp_path, ["a", "b"]).folder != BasisCache(tmp_path, ["b", "a"]).folder
 
 
-def test_few_files_are_kept(tmp_path: Path, rows: Data) -> None:
+def test_the_number_of_files_is_limited(tmp_path: Path, rows: Data) -> None:
     keys, features, _ = rows
     for n in range(400, 410):
-        shelf_of(tmp_path).basis(keys[:n], features[:n], refused, exact=True)
-    assert len(list(shelf_of(tmp_path).folder.iterdir())) == statistics.MOST_FILES
+        cache_of(tmp_path).basis(keys[:n], features[:n], no_rows, exact=True)
+    assert len(list(cache_of(tmp_path).folder.iterdir())) == basis_cache.MOST_FILES
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def store(tmp_path: Path, rows: Data) -> Store:
     return opened
 
 
-def test_training_keeps_statistics_in_the_store(store: Store) -> None:
+def test_training_caches_the_basis_in_the_store(store: Store) -> None:
     first = train(store, dataset="things")
     assert len(list((store.path / "statistics").glob("*/*.h5"))) == 1
     for head in ("ridge", "lda", "logistic"):
@@ -154,12 +154,12 @@ def test_training_keeps_statistics_in_the_store(store: Store) -> None:
     assert np.array_equal(first.head.estimator.coef_, again.head.estimator.coef_)
 
 
-def test_a_store_that_cannot_keep_them_trains_all_the_same(store: Store) -> None:
+def test_training_works_if_the_cache_cannot_be_written(store: Store) -> None:
     (store.path / "statistics").write_text("in the way")
     assert train(store, dataset="things").evaluation.accuracy.value > 0.5
 
 
-def test_a_head_that_starts_from_another_ends_where_it_would_from_nothing(store: Store) -> None:
+def test_a_warm_start_reaches_the_same_optimum_in_fewer_passes(store: Store) -> None:
     first = train(store, dataset="things")
     dataset = store.catalog.datasets.load("things")
     labels = np.array(dataset.labels)
@@ -173,7 +173,7 @@ def test_a_head_that_starts_from_another_ends_where_it_would_from_nothing(store:
     assert near.head.estimator.n_iter_ < alone.head.estimator.n_iter_
 
 
-def test_starting_from_the_wrong_head_is_refused(store: Store) -> None:
+def test_starting_from_an_unsuitable_head_raises_an_error(store: Store) -> None:
     train(store, dataset="things", head="lda")
     train(store, dataset="things")
     with pytest.raises(InputError, match="two logistic heads"):
@@ -181,20 +181,20 @@ def test_starting_from_the_wrong_head_is_refused(store: Store) -> None:
     dataset = store.catalog.datasets.load("things")
     labels = ["class 9" if label == "class 1" else label for label in np.array(dataset.labels)]
     store.catalog.datasets.save("things", dataset.with_columns(label=labels))
-    with pytest.raises(InputError, match="the head 'things-logistic' knows class 0, class 1, class 2"):
+    with pytest.raises(InputError, match="the head 'things-logistic' has the classes class 0, class 1, class 2"):
         train(store, dataset="things", options=TrainOptions(start_from="things-logistic"))
     store.space(SpaceSpec("other", "d" * 64, "penultimate", 5)).add(dataset.keys, np.ones((700, 5), np.float32))
     with pytest.raises(SpaceMismatchError):
         train(store, dataset="things", backbone="other", options=TrainOptions(start_from="things-logistic"))
 
 
-def test_a_start_of_another_shape_is_refused(rows: Data) -> None:
+def test_a_start_of_another_shape_raises_an_error(rows: Data) -> None:
     _, features, labels = rows
     known = LogisticPath(C=1.0).fit(features[:, :5], labels)
     with pytest.raises(HeadError, match="3 classes and 5 features"):
         LogisticPath(C=1.0).fit(features, labels, start=known)
 
 
-def test_an_unknown_parameter_is_told(store: Store) -> None:
+def test_an_unknown_parameter_raises_an_error(store: Store) -> None:
     with pytest.raises(UnknownNameError, match="parameter of this head"):
         train(store, dataset="things", options=TrainOptions(params={"depth": 3}))

@@ -1,4 +1,4 @@
-"""On real photos every head trains, is judged, agrees with scikit-learn, and predicts the same when loaded anew."""
+"""On real photos every head trains, agrees with scikit-learn, and predicts the same in a new process."""
 
 import json
 import subprocess
@@ -30,8 +30,8 @@ for name in sys.argv[2:]:
     dataset = store.catalog.datasets.load(head.card.dataset, head.card.dataset_version)
     keys = dataset.keys[np.array(dataset.splits) == head.card.evaluated_on]
     keys = np.unique(keys, axis=0)
-    chances = head.predict_proba(head.gather(store, keys))
-    print(json.dumps([name, chances.astype(float).round(7).tolist()]))
+    probabilities = head.predict_proba(head.gather(store, keys))
+    print(json.dumps([name, probabilities.astype(float).round(7).tolist()]))
 """
 
 FLOORS = {"hymenoptera": 0.85, "flowers5": 0.75, "steel_defects": 0.85}
@@ -47,7 +47,7 @@ def _require_agreement(store: Store, rows: TrainingRows, trained: Trained) -> No
     X, Z = (gather(spaces, part.keys) for part in (rows.train, rows.test))
     codes = np.searchsorted(rows.classes, rows.train.labels.astype(str))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # which our own tell in a note
+        warnings.simplefilter("ignore", ConvergenceWarning)  # our heads report this in a note
         warnings.filterwarnings("ignore", "self.within_class_std_dev_")  # some features are 0 throughout
         plain = PLAIN[kind](dict(trained.head.card.params), len(X)).fit(X, codes)
     agreement = float(np.mean(plain.predict(Z) == trained.evaluation.predicted))
@@ -64,16 +64,16 @@ def test_every_head_on_real_photos_agrees_with_scikit_learn_and_predicts_the_sam
     files = find_images(images, Silent())
     penult.extract(files, store)
     _, dataset = save_dataset(store, folder, files, str(images))
-    rows, told = choose_rows(dataset), {}
+    rows, expected = choose_rows(dataset), {}
     for kind in head_names():
         trained = penult.train(store, dataset=dataset.name, head=kind)
         assert trained.evaluation.accuracy.value > FLOORS[folder] - WEAK.get(kind, 0.0), kind
         _require_agreement(store, rows, trained)
         head = trained.head
         keys = np.unique(trained.evaluation.keys, axis=0)
-        told[head.card.name] = head.predict_proba(head.gather(store, keys)).astype(float).round(7).tolist()
+        expected[head.card.name] = head.predict_proba(head.gather(store, keys)).astype(float).round(7).tolist()
     read = subprocess.run(
-        [sys.executable, "-c", READ, str(store.path), *told], capture_output=True, text=True, check=True
+        [sys.executable, "-c", READ, str(store.path), *expected], capture_output=True, text=True, check=True
     )
     found = dict(json.loads(line) for line in read.stdout.splitlines())
-    assert found == told
+    assert found == expected

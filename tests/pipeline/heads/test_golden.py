@@ -1,7 +1,7 @@
-"""Heads that were saved by earlier versions are read as they were; their files stand in `golden_heads`, unchanged.
+"""Heads of earlier versions load with unchanged predictions; their files are in `golden_heads`.
 
-Each folder is one format: heads as `train` saved them, on drawn rows of width 6, each with rows and the probabilities
-that it gave then. A new format adds a folder; no folder is made anew.
+Each folder is one format version. It contains heads that `train` saved, with rows and the probabilities for them. A new
+format adds a folder; existing folders never change.
 """
 
 import json
@@ -19,7 +19,7 @@ SAVED = sorted(path.parent for path in GOLDEN.glob("*/*/card.json"))
 
 
 @pytest.mark.parametrize("folder", SAVED, ids=lambda folder: "-".join(folder.parts[-2:]))
-def test_an_old_head_says_what_it_said(folder: Path, tmp_path: Path) -> None:
+def test_an_old_head_gives_the_same_probabilities(folder: Path, tmp_path: Path) -> None:
     expected = json.loads((folder / "expected.json").read_text())
     head = Head.load(folder)
     rows = np.array(expected["features"], np.float32)
@@ -31,12 +31,12 @@ def test_an_old_head_says_what_it_said(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.predict_proba(rows), head.predict_proba(rows))
 
 
-def test_every_format_has_its_heads() -> None:
+def test_every_format_has_golden_heads() -> None:
     assert {path.parent.name for path in SAVED} >= {"1.0"}
     assert len(SAVED) >= 4
 
 
-def test_a_head_of_a_later_format_is_refused_by_its_number(tmp_path: Path) -> None:
+def test_the_error_for_a_later_format_names_its_version(tmp_path: Path) -> None:
     shutil.copytree(SAVED[0], tmp_path / "head")
     card = json.loads((tmp_path / "head" / "card.json").read_text())
     card["version"]["major"] += 1

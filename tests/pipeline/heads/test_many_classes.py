@@ -1,4 +1,4 @@
-"""Logistic regression of a hundred classes and more: chosen on some of them, and near enough to its optimum."""
+"""Logistic regression with a hundred classes or more chooses C on some of them, and ends near the optimum."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ CLASSES, WIDTH = 110, 30
 
 @pytest.fixture(scope="module")
 def rows() -> tuple[NDArray[np.float32], NDArray[np.intp], NDArray[np.float32], NDArray[np.intp]]:
-    """Classes that overlap, some of them rare: 12 rows on the average, and as many to test."""
+    """Overlapping classes, some of them rare: 12 rows each on average, and as many for testing."""
     rng = np.random.default_rng(0)
     share = (1.0 + np.arange(CLASSES)) ** -0.4
     y = rng.choice(CLASSES, 24 * CLASSES, p=share / share.sum())
@@ -27,23 +27,25 @@ def rows() -> tuple[NDArray[np.float32], NDArray[np.intp], NDArray[np.float32], 
     return X[:half], y[:half], X[half:], y[half:]
 
 
-def lost(head: LogisticPath, X: NDArray[np.float32], y: NDArray[np.intp]) -> float:
+def log_loss(head: LogisticPath, X: NDArray[np.float32], y: NDArray[np.intp]) -> float:
     return float(-np.log(head.predict_proba(X)[np.arange(len(y)), y]).mean())
 
 
-def test_c_is_chosen_on_some_classes_as_well_as_on_all(
+def test_c_chosen_on_some_classes_is_best_for_all(
     rows: tuple[NDArray[np.float32], NDArray[np.intp], NDArray[np.float32], NDArray[np.intp]],
 ) -> None:
     X, y, X_test, y_test = rows
     head = LogisticPath().fit(X, y)
     assert np.isclose(head.path_[:, 0], head.C_).any()
-    others = [lost(LogisticPath(C=head.C_ * 10**power).fit(X, y), X_test, y_test) for power in (-1, -0.5, 0, 0.5, 1)]
-    assert others[2] == pytest.approx(lost(head, X_test, y_test), rel=1e-6)
+    others = [
+        log_loss(LogisticPath(C=head.C_ * 10**power).fit(X, y), X_test, y_test) for power in (-1, -0.5, 0, 0.5, 1)
+    ]
+    assert others[2] == pytest.approx(log_loss(head, X_test, y_test), rel=1e-6)
     assert others[2] <= 1.02 * min(others)
     assert min(others[0], others[4]) > 1.03 * min(others)  # so that a C chosen at random would not pass
 
 
-def test_the_fit_is_near_the_optimum_of_scikit_learn(
+def test_the_fit_is_near_scikit_learns_optimum(
     rows: tuple[NDArray[np.float32], NDArray[np.intp], NDArray[np.float32], NDArray[np.intp]],
 ) -> None:
     X, y, X_test, y_test = rows
@@ -52,14 +54,14 @@ def test_the_fit_is_near_the_optimum_of_scikit_learn(
     ours, theirs = head.predict_proba(X_test), plain.predict_proba(X_test)
     assert np.mean(ours.argmax(axis=1) == theirs.argmax(axis=1)) > 0.98
     best = float(-np.log(theirs[np.arange(len(y_test)), y_test]).mean())
-    assert lost(head, X_test, y_test) == pytest.approx(best, rel=5e-3)
+    assert log_loss(head, X_test, y_test) == pytest.approx(best, rel=5e-3)
     own = plain.predict_proba(X)[np.arange(len(y)), y]
     optimum = -np.log(own).mean() + (plain[1].coef_ ** 2).sum() / (2 * 0.1 * len(y))
     assert optimum * (1 - 1e-6) < head.objective_ < optimum * (1 + head.gap_)
     assert head.gap_ < 0.02
 
 
-def test_classes_of_one_row_are_never_all_that_is_chosen_on() -> None:
+def test_the_choice_of_c_never_uses_only_classes_of_one_row() -> None:
     rng = np.random.default_rng(0)
     y = np.concatenate([np.arange(MANY_CLASSES + 50), np.repeat([3, 77], 90)])
     X = (rng.normal(size=(len(y), 10)) + 3 * rng.normal(size=(MANY_CLASSES + 50, 10))[y]).astype(np.float32)
@@ -68,21 +70,21 @@ def test_classes_of_one_row_are_never_all_that_is_chosen_on() -> None:
     assert np.isfinite(head.path_).all()
 
 
-def test_rows_that_are_told_apart_well_are_summed_to_seven_digits() -> None:
+def test_losses_of_well_separated_rows_keep_their_digits() -> None:
     rng = np.random.default_rng(0)
     y = np.arange(300) % 3
     X = (np.eye(3)[y] * 6 + rng.normal(size=(300, 3)) * 0.1).astype(np.float32)
     basis = Basis.of(X)
     problem = Penalised.of(X, y, basis, np.ones(3))
     model = np.column_stack(basis.from_raw(np.eye(3) * 4, np.zeros(3)))
-    (answer,) = problem.loss.evaluate(model[None], [None])
+    (result,) = problem.loss.evaluate(model[None], [None])
     scores = X.astype(np.float64) @ np.eye(3) * 4
-    chances = np.exp(scores - scores.max(axis=1, keepdims=True))
-    chances /= chances.sum(axis=1, keepdims=True)
-    others = chances.copy()
+    probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    others = probabilities.copy()
     others[np.arange(300), y] = 0
     losses = -np.log1p(-others.sum(axis=1))
-    assert losses.mean() < 1e-9  # in float32, one and so little is one
-    assert answer.loss == pytest.approx(losses.mean(), rel=1e-3)
+    assert losses.mean() < 1e-9  # in float32, 1 plus this is 1
+    assert result.loss == pytest.approx(losses.mean(), rel=1e-3)
     others[np.arange(300), y] = -others.sum(axis=1)
-    assert np.allclose(answer.gradient[:, -1], others.mean(axis=0), rtol=1e-3, atol=0)
+    assert np.allclose(result.gradient[:, -1], others.mean(axis=0), rtol=1e-3, atol=0)

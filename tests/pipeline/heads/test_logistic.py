@@ -1,4 +1,4 @@
-"""The fast path gives what a plain float64 solver gives, and its choice of C is honest."""
+"""The logistic path equals a plain float64 solver, and chooses C without looking at held-out rows."""
 
 import numpy as np
 import pytest
@@ -9,16 +9,17 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from penult.errors import HeadError, InputError
+from penult.pipeline.heads.logistic.fold_losses import columns_of_rows, sums_of_rows
 from penult.pipeline.heads.logistic.path import LogisticPath
 from penult.pipeline.heads.numerics.basis import Basis, moments_of
-from penult.pipeline.heads.numerics.blocks import map_stretches
+from penult.pipeline.heads.numerics.blocks import map_chunks
 from penult.pipeline.heads.numerics.folds import assign_folds
 
 Data = tuple[NDArray[np.float32], NDArray[np.intp]]
 
 
 def embedded(n: int, width: int, n_classes: int, *, seed: int = 0, apart: float = 1.0) -> Data:
-    """Rows as a network gives them: not negative, correlated, with variances that fall over decades."""
+    """Returns rows like those of a network: non-negative and correlated, with variances over several decades."""
     rng = np.random.default_rng(seed)
     y = np.sort(rng.integers(0, n_classes, n))
     y[:n_classes] = np.arange(n_classes)
@@ -37,7 +38,7 @@ def objective(
     C: float,
     weights: NDArray[np.float64] | None = None,
 ) -> float:
-    """The penalised mean loss in float64, of a model given on raw features, with the penalty on standardised ones."""
+    """Returns the mean loss in float64 of a model on raw features, penalised on standardised features."""
     wide = X.astype(np.float64)
     scale = wide.std(axis=0)
     scores = wide @ coef.T + b
@@ -52,7 +53,7 @@ def objective(
 def reference(
     X: NDArray[np.float32], y: NDArray[np.intp], C: float, class_weight: str | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """scikit-learn's optimum in float64, on raw features, with a row per class."""
+    """Returns scikit-learn's optimum in float64 on raw features, with a row per class."""
     model = make_pipeline(
         StandardScaler(), LogisticRegression(C=C, tol=1e-10, max_iter=20000, class_weight=class_weight)
     )
@@ -73,7 +74,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("C", [1e-3, 0.1, 10.0])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_the_objective_is_that_of_the_float64_optimum(shape: tuple[int, int, int], C: float) -> None:
+def test_the_objective_equals_the_float64_optimum(shape: tuple[int, int, int], C: float) -> None:
     X, y = embedded(*shape)
     head = LogisticPath(C=C).fit(X, y)
     best = objective(X, y, *reference(X, y, C), C)
@@ -92,7 +93,7 @@ def test_probabilities_and_labels_agree_with_scikit_learn() -> None:
     assert np.mean(head.predict(X[1200:]) == plain.predict(features[1200:])) > 0.995
 
 
-def test_balanced_weights_are_scikit_learns() -> None:
+def test_balanced_weights_equal_scikit_learns() -> None:
     X, y = embedded(500, 20, 3)
     y = np.minimum(y, 1) + (np.random.default_rng(0).random(500) < 0.1)
     head = LogisticPath(C=0.1, class_weight="balanced").fit(X, y)
@@ -119,7 +120,7 @@ def test_probabilities_with_balanced_weights_agree_with_scikit_learn(n_classes: 
     assert np.abs(unweighted.predict_proba(features[1::2].astype(np.float32)) - theirs).max() > 0.02
 
 
-def test_the_chosen_c_has_the_least_held_out_loss_of_the_path() -> None:
+def test_the_chosen_c_has_the_lowest_held_out_loss_of_the_path() -> None:
     X, y = embedded(400, 60, 3, apart=0.5)
     head = LogisticPath().fit(X, y)
     chosen = head.path_[np.isclose(head.path_[:, 0], head.C_), 1]
@@ -127,12 +128,12 @@ def test_the_chosen_c_has_the_least_held_out_loss_of_the_path() -> None:
     assert np.all(np.diff(np.log10(head.path_[:, 0])) == pytest.approx(0.5))
 
 
-def test_the_held_out_loss_of_the_path_is_what_separate_fits_give() -> None:
+def test_the_held_out_loss_of_the_path_equals_separate_fits() -> None:
     X, y = embedded(300, 30, 3)
     head = LogisticPath(n_folds=3).fit(X, y)
     folds = assign_folds(y, None, n_folds=3, seed=0)
     step = len(head.path_) // 2
-    C, told = head.path_[step]
+    C, loss = head.path_[step]
     mean, scale = X.mean(axis=0, dtype=float), X.std(axis=0, dtype=float)
     Z = (X - mean) / scale
     losses = []
@@ -140,9 +141,9 @@ def test_the_held_out_loss_of_the_path_is_what_separate_fits_give() -> None:
         inside = folds != fold
         # The path's C counts all rows; a fold's mean loss is over its own.
         plain = LogisticRegression(C=C * len(y) / inside.sum(), tol=1e-8, max_iter=5000).fit(Z[inside], y[inside])
-        chances = plain.predict_proba(Z[~inside])
-        losses += list(-np.log(chances[np.arange((~inside).sum()), y[~inside]]))
-    assert told == pytest.approx(np.mean(losses), rel=1e-2)
+        probabilities = plain.predict_proba(Z[~inside])
+        losses += list(-np.log(probabilities[np.arange((~inside).sum()), y[~inside]]))
+    assert loss == pytest.approx(np.mean(losses), rel=1e-2)
 
 
 def test_noise_labels_choose_a_strong_penalty_and_clear_ones_a_weak_one() -> None:
@@ -151,7 +152,7 @@ def test_noise_labels_choose_a_strong_penalty_and_clear_ones_a_weak_one() -> Non
     assert LogisticPath().fit(X, y).C_ > 30 * LogisticPath().fit(X, noise).C_
 
 
-def test_many_rows_choose_on_a_sample_first_and_end_at_the_same_place() -> None:
+def test_many_rows_choose_c_on_a_sample_first() -> None:
     X, y = embedded(12_000, 40, 3, apart=0.3)
     head = LogisticPath().fit(X, y)
     assert len(head.path_) <= 5
@@ -160,12 +161,12 @@ def test_many_rows_choose_on_a_sample_first_and_end_at_the_same_place() -> None:
     inside = folds != 0
     for factor in (0.01, 0.1, 1, 10, 100):
         alone = LogisticPath(C=head.C_ * factor).fit(X[inside], y[inside])
-        chances = alone.predict_proba(X[~inside])
-        losses[factor] = -np.log(chances[np.arange((~inside).sum()), y[~inside]]).mean()
+        probabilities = alone.predict_proba(X[~inside])
+        losses[factor] = -np.log(probabilities[np.arange((~inside).sum()), y[~inside]]).mean()
     assert losses[1] <= min(losses.values()) * 1.01
 
 
-def test_separable_classes_do_not_run_for_ever() -> None:
+def test_separable_classes_converge() -> None:
     X, y = embedded(200, 50, 2, apart=8.0)
     head = LogisticPath().fit(X, y)
     assert head.n_iter_ < 1500
@@ -194,7 +195,7 @@ def test_the_order_of_features_and_their_units_do_not_matter() -> None:
     assert np.abs(LogisticPath().fit(changed, y).predict_proba(changed) - plain).max() < 2e-3
 
 
-def test_constant_and_repeated_features_are_harmless() -> None:
+def test_constant_and_repeated_features_do_no_harm() -> None:
     X, y = embedded(200, 10, 3)
     padded = np.concatenate([X, np.full((200, 2), 7.0, np.float32), X[:, :3]], axis=1)
     head = LogisticPath(C=1.0).fit(padded, y)
@@ -210,13 +211,13 @@ def test_float16_features_give_what_their_float32_values_give() -> None:
     )
 
 
-def test_a_bad_c_is_refused() -> None:
+def test_a_negative_c_raises_an_error() -> None:
     X, y = embedded(50, 5, 2)
-    with pytest.raises(HeadError, match=r"C is -1.*a number above 0"):
+    with pytest.raises(HeadError, match=r"C is -1.*a finite number above 0"):
         LogisticPath(C=-1).fit(X, y)
 
 
-def test_one_class_is_refused() -> None:
+def test_one_class_raises_an_error() -> None:
     with pytest.raises(HeadError, match="have one class, 'cat'"):
         LogisticPath().fit(np.eye(4), ["cat"] * 4)
 
@@ -237,7 +238,7 @@ def test_folds_are_stratified_and_leave_singletons_in() -> None:
     assert folds[codes == 2] == [-1]
 
 
-def test_groups_stand_in_one_fold() -> None:
+def test_a_group_is_in_one_fold() -> None:
     codes = np.tile([0, 1], 30)
     groups = np.repeat(np.arange(12), 5)
     folds = assign_folds(codes, groups, n_folds=4, seed=0)
@@ -245,7 +246,7 @@ def test_groups_stand_in_one_fold() -> None:
     assert len(set(folds)) == 4
 
 
-def test_groups_change_the_choice_where_they_leak() -> None:
+def test_groups_prevent_leakage_in_the_choice_of_c() -> None:
     rng = np.random.default_rng(0)
     seeds, labels = rng.normal(size=(40, 60)), rng.integers(0, 2, 40)
     groups = np.repeat(np.arange(40), 8)
@@ -257,9 +258,9 @@ def test_groups_change_the_choice_where_they_leak() -> None:
     assert leaky.C_ > 10 * honest.C_
 
 
-@pytest.mark.parametrize(("groups", "said"), [([0] * 10, "in one group"), ([0] * 9, "9 groups for 10 rows")])
-def test_useless_groups_are_refused(groups: list[int], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+@pytest.mark.parametrize(("groups", "message"), [([0] * 10, "in one group"), ([0] * 9, "9 groups for 10 rows")])
+def test_unusable_groups_raise_an_error(groups: list[int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         assign_folds(np.tile([0, 1], 5), groups, n_folds=3, seed=0)
 
 
@@ -277,7 +278,21 @@ def test_moments_do_not_cancel_far_from_zero() -> None:
     assert np.allclose(moments_of(X).scatter / 2000, np.cov(X.T, bias=True), rtol=1e-6)
 
 
-def test_stretches_cover_every_row_once() -> None:
+def test_chunks_cover_every_row_once() -> None:
     for rows in (1, 2047, 2048, 2049, 80_000):
-        parts = map_stretches(rows, lambda blocks: [i for b in blocks for i in range(b.start, b.stop)], threads=2)
+        parts = map_chunks(rows, lambda blocks: [i for b in blocks for i in range(b.start, b.stop)], threads=2)
         assert [i for part in parts for i in part] == list(range(rows))
+
+
+@pytest.mark.parametrize("n", [1, 31, 32, 33, 255, 300, 2048])
+@pytest.mark.parametrize("width", [3, 64, 1280, 7000])
+@pytest.mark.parametrize("n_columns", [1, 2, 10, 31, 70])
+def test_products_of_row_groups_equal_plain_products(n: int, width: int, n_columns: int) -> None:
+    rng = np.random.default_rng(n)
+    rows = rng.normal(size=(n, width)).astype(np.float32)
+    slopes = rng.normal(size=(width, n_columns)).astype(np.float32)
+    weights = rng.normal(size=(n_columns, n)).astype(np.float32)
+    scores, sums = columns_of_rows(rows, slopes), sums_of_rows(weights, rows)
+    assert np.allclose(scores, (rows.astype(float) @ slopes).T, atol=1e-5 * width**0.5 * 10)
+    assert np.allclose(sums, weights.astype(float) @ rows, atol=1e-5 * n**0.5 * 10)
+    assert scores.flags.c_contiguous

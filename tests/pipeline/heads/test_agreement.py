@@ -1,4 +1,4 @@
-"""Every head says what plain scikit-learn (or LightGBM) says on the same arrays with the settings that it chose."""
+"""Every head agrees with plain scikit-learn or LightGBM, fitted with the parameters that it chose."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def digits() -> tuple[NDArray[np.float32], NDArray[np.intp], NDArray[np.float32]
     return X[:600], labels[:600], X[600:1400]
 
 
-def test_each_head_has_its_plain_counterpart() -> None:
+def test_each_head_has_a_plain_counterpart() -> None:
     assert set(PLAIN) == set(head_names())
     assert set(PLAIN_NUMBERS) == set(head_names("regression"))
     assert set(PLAIN_TAGS) == set(head_names("multilabel"))
@@ -27,7 +27,7 @@ def test_each_head_has_its_plain_counterpart() -> None:
 
 @pytest.mark.filterwarnings("ignore:self.within_class_std_dev_ has at least 1 zero")
 @pytest.mark.parametrize("name", PLAIN)
-def test_every_head_says_what_plain_scikit_learn_says(
+def test_every_head_predicts_as_plain_scikit_learn(
     name: str, digits: tuple[NDArray[np.float32], NDArray[np.intp], NDArray[np.float32]]
 ) -> None:
     X, y, Z = digits
@@ -38,7 +38,7 @@ def test_every_head_says_what_plain_scikit_learn_says(
 
 
 @pytest.mark.parametrize("name", PLAIN_NUMBERS)
-def test_every_head_for_numbers_says_what_plain_scikit_learn_says(
+def test_every_regression_head_predicts_as_plain_scikit_learn(
     name: str, digits: tuple[NDArray[np.float32], NDArray[np.intp], NDArray[np.float32]]
 ) -> None:
     X, y, Z = digits
@@ -49,7 +49,7 @@ def test_every_head_for_numbers_says_what_plain_scikit_learn_says(
 
 
 @pytest.mark.parametrize("name", PLAIN_TAGS)
-def test_every_head_for_tags_says_what_plain_scikit_learn_says(
+def test_every_multilabel_head_predicts_as_plain_scikit_learn(
     name: str, digits: tuple[NDArray[np.float32], NDArray[np.intp], NDArray[np.float32]]
 ) -> None:
     X, y, Z = digits

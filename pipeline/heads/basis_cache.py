@@ -1,6 +1,6 @@
-"""Label-free statistics of the training rows, kept in the store so that relabelling starts from them.
+"""A cache of the training rows' moments and eigenvectors in the store, so that retraining on new labels is fast.
 
-They are derived: a file that is absent, damaged or of other rows is made anew.
+The files are derived data: one that is missing, damaged or made of other rows is computed again.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,18 +13,19 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from penult.cores import usable_cores
 from penult.errors import PenultError
 from penult.files import replace_file
 from penult.pipeline.heads.numerics.basis import Basis, Moments, moments_of
-from penult.pipeline.heads.numerics.blocks import calm_blas, usable_cores
+from penult.pipeline.heads.numerics.blocks import limit_blas_threads
 
-__all__ = ["Statistics", "StatisticsShelf"]
+__all__ = ["BasisCache", "CachedBasis"]
 
 FORMAT = "penult-statistics"
 VERSION = 1
 
 MOST_CHANGED = 0.2
-"""Beyond this share of rows added and removed, all rows are summed anew rather than the change."""
+"""If more than this share of the rows was added or removed, all rows are summed again."""
 
 MOST_FILES = 4
 
@@ -32,7 +33,7 @@ Gather = Callable[[NDArray[np.uint8]], NDArray[np.floating]]
 
 
 @dataclass(frozen=True)
-class Statistics:
+class CachedBasis:
     """The moments and the basis of the rows under ``keys`` (n, 16), sorted."""
 
     keys: NDArray[np.uint8]
@@ -41,73 +42,73 @@ class Statistics:
 
     @classmethod
     def of(cls, keys: NDArray[np.uint8], features: NDArray[np.floating]) -> Self:
-        """Sums all rows and finds their eigenvectors."""
+        """Computes the moments and the basis of all rows."""
         moments = moments_of(features)
         return cls(keys, moments, Basis.of_moments(moments))
 
-    def exact(self) -> "Statistics":
-        """Returns the same with eigenvectors that are those of these very rows."""
-        return self if self.basis.is_exact else Statistics(self.keys, self.moments, Basis.of_moments(self.moments))
+    def exact(self) -> "CachedBasis":
+        """Returns the entry with the exact eigenvectors of its rows."""
+        return self if self.basis.is_exact else CachedBasis(self.keys, self.moments, Basis.of_moments(self.moments))
 
 
 @dataclass(frozen=True)
-class Change:
-    """Kept statistics of nearly the wanted rows, with the features of those that came and of those that went."""
+class RowChanges:
+    """A cached entry of nearly the wanted rows, with the features of the added and the removed rows."""
 
-    kept: Statistics
-    came: NDArray[np.floating]
-    went: NDArray[np.floating]
+    cached: CachedBasis
+    added: NDArray[np.floating]
+    removed: NDArray[np.floating]
 
-    def updated(self, keys: NDArray[np.uint8]) -> Statistics:
-        """Returns the statistics of the rows under ``keys``, from the sums of the change alone."""
-        moments = self.kept.moments
-        if len(self.came):
-            moments = moments.joined(moments_of(self.came))
-        if len(self.went):
-            moments = moments.without(moments_of(self.went))
-        return Statistics(keys, moments, Basis.of_moments(moments))
+    def updated(self, keys: NDArray[np.uint8]) -> CachedBasis:
+        """Returns the entry of the rows under ``keys``; only the added and removed rows are summed."""
+        moments = self.cached.moments
+        if len(self.added):
+            moments = moments.joined(moments_of(self.added))
+        if len(self.removed):
+            moments = moments.without(moments_of(self.removed))
+        return CachedBasis(keys, moments, Basis.of_moments(moments))
 
 
-class StatisticsShelf:
-    """The kept statistics of one combination of spaces: some files, each named by the digest of its keys."""
+class BasisCache:
+    """The cached bases of one combination of spaces: a few files, each named by the digest of its keys."""
 
     def __init__(self, store: Path, space_ids: Sequence[str]) -> None:
         self.folder = store / "statistics" / sha256("+".join(space_ids).encode()).hexdigest()[:16]
 
     def basis(self, keys: NDArray[np.uint8], features: NDArray[np.floating], gather: Gather, *, exact: bool) -> Basis:
-        """Returns the basis of the rows under ``keys``, which are sorted and ``features`` belong to.
+        """Returns the basis of ``features``, whose ``keys`` are sorted.
 
-        Kept statistics of the same keys are read. Of nearly the same, the rows that came and went (``gather`` reads the
-        latter) change them; else all rows are summed. ``exact`` asks for true eigenvectors: without it those that are
-        kept will do for nearly the same rows, and nothing new is kept.
+        An entry of the same keys is read. An entry of nearly the same keys is updated with the added and the removed
+        rows; ``gather`` reads the removed rows. Otherwise all rows are summed. With ``exact`` the eigenvectors are
+        those of these rows; without it, the eigenvectors of nearly the same rows are enough, and nothing is written.
         """
         path = self.folder / f"{_digest(keys)}.h5"
-        kept = _read(path)
-        with calm_blas(usable_cores()):
-            change = self._change(keys, features, gather) if kept is None else None
+        cached = _read(path)
+        with limit_blas_threads(usable_cores()):
+            change = self._change(keys, features, gather) if cached is None else None
             if change is not None and not exact:
-                return change.kept.basis.changed(np.diag(change.kept.moments.scatter), change.came, change.went)
-            found = kept or (change.updated(keys) if change else Statistics.of(keys, features))
+                return change.cached.basis.changed(np.diag(change.cached.moments.scatter), change.added, change.removed)
+            found = cached or (change.updated(keys) if change else CachedBasis.of(keys, features))
             found = found.exact() if exact else found
-        if found is not kept:
-            self._keep(path, found)
+        if found is not cached:
+            self._write(path, found)
         return found.basis
 
-    def _change(self, keys: NDArray[np.uint8], features: NDArray[np.floating], gather: Gather) -> "Change | None":
+    def _change(self, keys: NDArray[np.uint8], features: NDArray[np.floating], gather: Gather) -> "RowChanges | None":
         wanted = _words(keys)
         for path in self._newest_first():
-            kept = _read(path)
-            if kept is None or kept.basis.rank < features.shape[1]:
+            cached = _read(path)
+            if cached is None or cached.basis.rank < features.shape[1]:
                 continue
-            had = _words(kept.keys)
-            added, removed = ~np.isin(wanted, had), ~np.isin(had, wanted)
+            cached_words = _words(cached.keys)
+            added, removed = ~np.isin(wanted, cached_words), ~np.isin(cached_words, wanted)
             if added.sum() + removed.sum() > MOST_CHANGED * len(keys):
                 continue
             try:
-                went = gather(kept.keys[removed]) if removed.any() else features[:0]
-            except PenultError:  # rows that left the store cannot be taken out of the sums
+                removed_rows = gather(cached.keys[removed]) if removed.any() else features[:0]
+            except PenultError:  # rows that are no longer in the store cannot be subtracted
                 continue
-            return Change(kept, features[added], went)
+            return RowChanges(cached, features[added], removed_rows)
         return None
 
     def _newest_first(self) -> list[Path]:
@@ -115,21 +116,21 @@ class StatisticsShelf:
             return []
         return sorted(self.folder.glob("*.h5"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
-    def _keep(self, path: Path, statistics: Statistics) -> None:
-        """Writes the file; a store that cannot be written is no reason not to train."""
+    def _write(self, path: Path, entry: CachedBasis) -> None:
+        """Writes the file; training continues if the store is read-only."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            replace_file(path, _image(statistics), is_durable=False)
+            replace_file(path, _image(entry), is_durable=False)
             for old in self._newest_first()[MOST_FILES:]:
                 old.unlink(missing_ok=True)
         except OSError:
             return
 
 
-def _image(statistics: Statistics) -> bytes:
-    moments, basis = statistics.moments, statistics.basis
+def _image(entry: CachedBasis) -> bytes:
+    moments, basis = entry.moments, entry.basis
     arrays: dict[str, NDArray[Any]] = {
-        "keys": statistics.keys,
+        "keys": entry.keys,
         "mean": moments.mean,
         "scatter": moments.scatter,
         "scale": basis.scale,
@@ -145,7 +146,7 @@ def _image(statistics: Statistics) -> bytes:
     return image
 
 
-def _read(path: Path) -> Statistics | None:
+def _read(path: Path) -> CachedBasis | None:
     try:
         with h5py.File(path, "r") as file:
             if file.attrs["format"] != FORMAT or file.attrs["version"] != VERSION:
@@ -158,7 +159,7 @@ def _read(path: Path) -> Statistics | None:
         return None
     moments = Moments(len(arrays["keys"]), arrays["mean"], arrays["scatter"])
     basis = Basis(moments.n, moments.mean, arrays["scale"], arrays["spread"], arrays["axes"], is_exact)
-    return Statistics(arrays["keys"], moments, basis)
+    return CachedBasis(arrays["keys"], moments, basis)
 
 
 def _sum(arrays: dict[str, NDArray[Any]]) -> str:
