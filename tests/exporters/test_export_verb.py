@@ -48,7 +48,7 @@ def test_an_exported_file_lists_its_taps(classifier: Path, tmp_path: Path) -> No
     out = tmp_path / "backbone.onnx"
     done = run("export", f"onnx:{classifier}", "-o", out, "--family", "torch", "--taps", "early:max,end=late:flatten")
     assert done.exit_code == 0, done.output
-    assert "proven on 6 images through ONNX Runtime" in done.output
+    assert "checked on 6 images" in done.output
     steps = [line.partition(" ")[0] for line in done.stderr.splitlines()]
     assert steps == ["reading", "finding", "proving", "proving"]
     assert "7 nodes" in done.stderr
@@ -57,7 +57,7 @@ def test_an_exported_file_lists_its_taps(classifier: Path, tmp_path: Path) -> No
     words = [line.split() for line in shown.splitlines()]
     assert ["early", "6", "max"] in [line[:3] for line in words]
     assert ["end", "225", "flatten"] in [line[:3] for line in words]
-    assert "RGB, less 123.675, 116.28, 103.53, divided by 58.395, 57.12, 57.375" in shown
+    assert "RGB, minus 123.675, 116.28, 103.53, divided by 58.395, 57.12, 57.375" in shown
     data = json.loads(run("backbones", "show", out, "--json").output)
     assert data["taps"] == {"early": 6, "end": 225, "penultimate": 9}
     flops = {tap["name"]: tap["flops"] for tap in data["card"]["taps"]}
@@ -112,12 +112,12 @@ def test_only_a_backbone_is_overwritten(classifier: Path, monkeypatch: pytest.Mo
     words = ("export", "onnx:mine.onnx", "--family", "tf", "--taps", "penultimate")
     refused = run(*words, "-o", "mine.onnx")
     assert isinstance(refused.exception, InputError)
-    assert "mine.onnx is there, and is no backbone" in str(refused.exception)
+    assert "mine.onnx exists and is not a backbone" in str(refused.exception)
     for _ in range(2):  # the second time over the first
         assert "--backbone mine-backbone.onnx" in run(*words).stdout
     assert classifier.read_bytes() == before
     monkeypatch.setattr("penult.pipeline.cli.export.os.access", lambda *_: False)
-    assert "Nothing can be written into" in str(run(*words).exception)
+    assert "is not writable" in str(run(*words).exception)
 
 
 def test_accents_are_removed_from_names(classifier: Path, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_an_input_too_small_for_the_network_raises_an_error(classifier: Path, tm
     assert run(*words, 48).exit_code == 0
 
 
-def test_further_photos_prove_it_too_and_what_is_no_image_is_named(classifier: Path, tmp_path: Path) -> None:
+def test_more_photos_extend_the_proof_and_an_unreadable_one_is_named(classifier: Path, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     for index in range(40):  # more than go through the network at once
@@ -148,11 +148,11 @@ def test_further_photos_prove_it_too_and_what_is_no_image_is_named(classifier: P
     words = ("export", f"onnx:{classifier}", "--family", "tf", "--photos", photos, "-o", tmp_path / "out.onnx")
     done = run(*words)
     assert done.exit_code == 0, done.output
-    assert "proven on 46 images" in done.stdout
+    assert "checked on 46 images" in done.stdout
     (photos / "broken.png").write_bytes(b"no image")
     refused = run(*words)
     assert isinstance(refused.exception, ImageError)
-    assert "broken.png cannot prove anything" in str(refused.exception)
+    assert "broken.png cannot be used for the proof" in str(refused.exception)
 
 
 def test_the_sources_are_listed_with_the_built_in_ones() -> None:

@@ -219,10 +219,10 @@ class TestSavedModels:
                 group = outer
         (tmp_path / "broken.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
         for name, message in (
-            ("link", "leads elsewhere at 'conv'"),
+            ("link", "links to another place at 'conv'"),
             ("outside", "in other files"),
             ("swelling", "17,179,869,184 bytes"),
-            ("within", "33 deep"),
+            ("within", "33 levels deep"),
             ("twice", "nested groups"),
             ("broken", "cannot be read"),
         ):
@@ -257,7 +257,7 @@ class TestSizes:
 
     def test_a_size_that_the_classifier_does_not_support_raises_an_error(self, tmp_path: Path) -> None:
         small_model().save(tmp_path / "small.keras")
-        with pytest.raises(BackboneError, match=r"small\.keras cannot take 40 pixels"):
+        with pytest.raises(BackboneError, match=r"small\.keras cannot be resized to 40"):
             export(f"keras:{tmp_path / 'small.keras'}", ExportRequest(size=40), decode=decode)
 
 

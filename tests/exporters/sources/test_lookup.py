@@ -26,7 +26,7 @@ def test_a_missing_prefix_raises_an_error(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "suggestion"),
     [
-        ("efficientnet-lite0", "use --backbone efficientnet-lite0"),
+        ("efficientnet-lite0", "this backbone is built in: use --backbone efficientnet-lite0"),
         ("nets/vgg.onnx", "onnx:nets/vgg.onnx"),
         ("Mine.KERAS", "keras:Mine.KERAS"),
         ("deploy.prototxt", "caffe:deploy.prototxt,weights.caffemodel"),

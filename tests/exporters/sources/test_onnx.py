@@ -130,7 +130,7 @@ class TestRealFiles:
         taps = parse_taps("stage1,stage2,stage4")
         card = export_network(replace(network, run=less), ExportRequest(hints=TF, taps=taps), decode=decode).card
         assert set(card.proof["outputs"]) == {"stage2", "penultimate", "logits"}
-        assert proof_line(card).endswith("not compared, for the source does not give it: stage1, stage4")
+        assert proof_line(card).endswith("not compared, because the source does not return it: stage1, stage4")
 
     def test_two_exports_have_the_same_fingerprint(self, weights: Path, tmp_path: Path) -> None:
         copy = tmp_path / "other name.onnx"
@@ -287,7 +287,7 @@ class TestHints:
         assert (card.normalisation.channels, card.preprocessing.resize) == ("rgb", 36)
 
     def test_classes_that_are_not_as_many_as_the_scores(self, tmp_path: Path) -> None:
-        with pytest.raises(BackboneError, match="2 classes are named, and there are 5 scores"):
+        with pytest.raises(BackboneError, match="There are 2 class names and 5 logits"):
             exported(network(), tmp_path, ExportRequest(hints=replace(TF, classes=("cat", "dog"))))
 
     @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("hints", "message"),
         [
-            (Hints(family="caffe"), "channels are said to be bgr"),
+            (Hints(family="caffe"), "channel order is bgr"),
             (Hints(mean=(1.0, 2.0, 3.0)), "normalisation is incomplete"),
             (Hints(resize=(200, 300)), "one number each"),
             (Hints(penultimate="layer3"), "--taps NAME"),
