@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from penult.errors import ImageError
 from penult.exporters.card import Preprocessing
 from penult.pipeline.images.decode import DecodeLimits
-from penult.pipeline.images.decoder_pool import Decoders, DecodingStopped
+from penult.pipeline.images.decoder_pool import DecoderPool, DecodingStopped
 from penult.pipeline.images.image_file import ImageFile
 from penult.pipeline.images.reading import read_file
 from penult.pipeline.images.views import IDENTITY, row_name, view_of
@@ -69,7 +69,7 @@ class Eyes:
     """Reads and decodes the files of a load; safe to call from several threads."""
 
     def __init__(self, preprocessing: Preprocessing, limits: DecodeLimits | None = None) -> None:
-        self._decoders = Decoders(preprocessing, limits)
+        self._decoders = DecoderPool(preprocessing, limits)
 
     def close(self) -> None:
         """Ends the processes that decode."""

@@ -17,7 +17,7 @@ from PIL import Image
 
 from penult.errors import ImageError
 from penult.pipeline.images.decode import FORMATS, DecodeLimits
-from penult.pipeline.images.decoder_pool import Decoders
+from penult.pipeline.images.decoder_pool import DecoderPool
 from penult.pipeline.runtime.session import worker_count
 from penult.pipeline.serving.classifiers import Classifier
 from penult.pipeline.serving.limits import Limits
@@ -38,7 +38,7 @@ class Batcher:
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
-        self._decoders = Decoders(self._classifier.preprocessing, DecodeLimits(seconds=self._limits.decode_seconds))
+        self._decoders = DecoderPool(self._classifier.preprocessing, DecodeLimits(seconds=self._limits.decode_seconds))
         self._askers = ThreadPoolExecutor(worker_count(), thread_name_prefix="penult-decode")
         self._runners = ThreadPoolExecutor(self._lanes, thread_name_prefix="penult-run")
         await asyncio.gather(self.classify(b""), self._in(self._runners, self._warm_up))

@@ -175,7 +175,7 @@ def test_an_image_that_cannot_be_used_spoils_no_other(client: Client, images: li
     assert status == 200
     assert "label" in told["predictions"][0]
     assert [one.get("error") for one in told["predictions"][1:]] == [
-        "the file is no image that can be identified.",
+        "the file is not an image of a known format.",
         "the file is empty.",
         "the image is too large: 101 x 50 pixels, and 5,000 is the most here.",
         told["predictions"][4]["error"],
@@ -188,7 +188,7 @@ def test_an_image_that_cannot_be_used_spoils_no_other(client: Client, images: li
         "it is no base64",
         'it is neither a base64 text nor {"name": …, "data": …}',
         'it is neither a base64 text nor {"name": …, "data": …}',
-        "the file is no image that can be identified.",
+        "the file is not an image of a known format.",
     ]
 
 
@@ -292,15 +292,15 @@ def test_images_of_many_requests_share_batches_and_none_is_mixed_up(
 ) -> None:
     gate = Gate(classifier)
     decoded: list[int] = []
-    decode = decoders.Decoders.decode
+    decode = decoders.DecoderPool.decode
 
-    def counting(self: decoders.Decoders, data: bytes) -> Any:
+    def counting(self: decoders.DecoderPool, data: bytes) -> Any:
         try:
             return decode(self, data)
         finally:
             decoded.append(len(data))
 
-    monkeypatch.setattr(decoders.Decoders, "decode", counting)
+    monkeypatch.setattr(decoders.DecoderPool, "decode", counting)
     with serving(gate) as client, ThreadPoolExecutor(len(images)) as pool:
         asked = [pool.submit(client.send_files, [(path.name, path.read_bytes())]) for path in images]
         while len(decoded) <= len(images):  # and the one that warms the decoder up
