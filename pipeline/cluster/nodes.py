@@ -32,7 +32,7 @@ def require_image_folder(files: Sequence[ImageFile]) -> None:
 
     Without that, all that is handed to the node would end in the ledger.
     """
-    plain = next((file for file in files if file.place is None), None)
+    plain = next((file for file in files if file.reader is None), None)
     if plain is not None and not Path(plain.path).parent.is_dir():
         raise EngineError(
             f"There is no folder {Path(plain.path).parent}, where the driver has found images",

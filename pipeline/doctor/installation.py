@@ -7,7 +7,8 @@ from importlib.metadata import distributions
 from typing import Any
 
 from penult.cores import allowed_cores, usable_cores
-from penult.pipeline.runtime.providers import PROVIDERS, obstacle
+from penult.defaults import PROVIDERS
+from penult.pipeline.runtime.providers import obstacle
 
 LIBRARIES = (
     "penult",

@@ -249,7 +249,7 @@ class Slow:
         return Path(file.path).read_bytes()
 
 images, store, backbone, address = sys.argv[1:]
-files = [ImageFile(f.path, f.size, f.mtime_ns, place=Slow()) for f in list_images(images)]
+files = [ImageFile(f.path, f.size, f.mtime_ns, reader=Slow()) for f in list_images(images)]
 extract(files, store, backbone=backbone, options=ExtractOptions(engine="ray", address=address))
 """
 

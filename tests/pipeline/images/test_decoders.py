@@ -89,7 +89,7 @@ def test_a_decoder_gives_what_decoding_here_gives(decoders: DecoderPool) -> None
         (b"abort", r"crashed on it \(SIGABRT\)"),
         (b"exit", r"crashed on it \(exit status 0\)"),
         (b"wrong", r"crashed on it \(exit status 3\)"),
-        (b"grow", "more memory than it may have"),
+        (b"grow", "more memory than the limit"),
     ],
 )
 def test_what_a_faulty_library_does_is_the_reason_of_one_image(decoders: DecoderPool, data: bytes, reason: str) -> None:
@@ -125,7 +125,7 @@ def test_an_image_has_the_memory_that_it_may_have_and_no_more() -> None:
     stream = io.BytesIO()
     Image.new("RGBA", (5000, 5000)).save(stream, "PNG")
     narrow, wide = DecoderPool(PLAIN, DecodeLimits(megabytes=64)), DecoderPool(PLAIN)
-    with pytest.raises(ImageError, match="more memory than it may have"):
+    with pytest.raises(ImageError, match="more memory than the limit"):
         narrow.decode(stream.getvalue())
     assert wide.decode(stream.getvalue()).shape == (32, 32, 3)
     narrow.close()
@@ -156,7 +156,7 @@ def test_what_libraries_say_of_memory_is_no_fault_of_the_image(monkeypatch: pyte
 
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
-    with pytest.raises(ImageError, match="more memory than it may have"):
+    with pytest.raises(ImageError, match="more memory than the limit"):
         decode(_png(1), PLAIN)
 
 
@@ -240,7 +240,7 @@ def test_strips_give_what_the_whole_gives(
     upright = convert(image if turn is None else image.transpose(turn))
     size = (31, 53) if upright.height > upright.width else (53, 31)
     for name in ("bicubic", "nearest"):
-        found = strips.resize_by_strips(image, turn, convert, size, FILTERS[name])
+        found = strips.resize_in_strips(image, turn, convert, size, FILTERS[name])
         np.testing.assert_array_equal(np.asarray(found), np.asarray(upright.resize(size, FILTERS[name])))
 
 
@@ -249,6 +249,6 @@ def test_a_large_image_is_decoded_by_strips(monkeypatch: pytest.MonkeyPatch) -> 
     pixels = np.random.default_rng(4).integers(0, 256, (300, 500, 4), dtype=np.uint8)
     Image.fromarray(pixels).save(stream, "PNG")
     whole = decode(stream.getvalue(), PLAIN)
-    monkeypatch.setattr(decode_module, "STRIPPED_PIXELS", 1000)
+    monkeypatch.setattr(decode_module, "MAX_WHOLE_PIXELS", 1000)
     monkeypatch.setattr(decode_module, "upright_rgb", None)  # the whole image would be made RGB by it
     np.testing.assert_array_equal(decode(stream.getvalue(), PLAIN), whole)

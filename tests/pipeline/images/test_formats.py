@@ -147,8 +147,8 @@ def test_whatever_stands_in_a_folder_comes_to_an_end(
     assert first.failed == len(reasons) == first.found - 32
     for name, words in {
         "bomb.jpg": "too large",
-        "device.jpg": "no regular file",
-        "pipe.jpg": "no regular file",
+        "device.jpg": "not a regular file",
+        "pipe.jpg": "not a regular file",
     }.items():
         assert words in reasons.get(name, words)
     again = extract(collection, store, backbone=small_backbone, options=ExtractOptions(retry_failed=True))
