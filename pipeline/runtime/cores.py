@@ -1,17 +1,11 @@
 """How many cores this process may use: what the system grants it, and not what the machine has."""
 
 import math
-import os
 from pathlib import Path
 
+from penult.cores import usable_cores
+
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
-
-
-def usable_cores() -> int:
-    """Returns how many cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def allowed_cores() -> float:

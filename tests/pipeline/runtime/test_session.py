@@ -10,9 +10,10 @@ import pytest
 
 import penult.pipeline.runtime.providers as providers_module
 import penult.pipeline.runtime.session as session_module
+from penult.cores import usable_cores
 from penult.errors import BackboneError, InputError, ProviderError
 from penult.exporters.backbone import Backbone
-from penult.pipeline.runtime.cores import allowed_cores, usable_cores, worker_count
+from penult.pipeline.runtime.cores import allowed_cores, worker_count
 from penult.pipeline.runtime.providers import (
     Choice,
     choose_provider,
