@@ -107,11 +107,12 @@ class Compared:
         """The result in one sentence."""
         best, n = self.best, self.best.evaluation.n
         value = format_measure(best.figure.value, self.measure)
-        result = (
-            f"{best.head} on {best.features}: {MEASURES[self.measure]} {value} on {n:,} held-out images"
-            if self.measure != "accuracy"
-            else f"{best.head} on {best.features}: {value} of {n:,} held-out images correct"
+        figure = (
+            f"{value} of {n:,} held-out images correct"
+            if self.measure == "accuracy"
+            else f"a {MEASURES[self.measure]} of {value} on {n:,} held-out images"
         )
+        result = f"{best.head} on {best.features}: {figure}"
         if len(self.tries) == 1:
             return f"{result}; there is nothing to compare it with."
         if self.has_winner:

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from penult.errors import HeadError
-from penult.exporters.graph.pruning import pruned
+from penult.exporters.graph.graph_writer import prune
 from penult.pipeline.heads.estimators.boosted import BoostedClassifier
 from penult.pipeline.models.fusion import FEATURES, PROBABILITIES
 from penult.pipeline.models.neighbour_graph import distance_graph
@@ -121,7 +121,7 @@ def _floored(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _enclosed(converted: onnx.ModelProto, width: int) -> onnx.ModelProto:
     """Returns the graph with float32 features and probabilities, and without the converter's label output."""
-    model = onnx.compose.add_prefix(pruned(converted, [converted.graph.output[-1].name]), "estimator/")
+    model = onnx.compose.add_prefix(prune(converted, [converted.graph.output[-1].name]), "estimator/")
     graph, first, last = model.graph, model.graph.input[0], model.graph.output[0]
     count = last.type.tensor_type.shape.dim[1].dim_value
     kind = first.type.tensor_type.elem_type

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from penult.errors import BackboneError, HeadError, InputError, MissingFileError, ProviderError
 from penult.exporters.card import Preprocessing
-from penult.exporters.plain import from_plain
+from penult.exporters.dataclass_json import dataclass_from_json
 from penult.pipeline.models.fusion import LARGEST_BYTES, PROBABILITIES, ranked
 from penult.pipeline.runtime.providers import choose_provider
 from penult.pipeline.runtime.session import Runner
@@ -36,7 +36,7 @@ class Model:
     def __init__(self, data: bytes, metadata: Mapping[str, Any], *, origin: str, provider: str = "auto") -> None:
         self._data, self._metadata, self._provider, self.origin = data, metadata, provider, origin
         self.classes: tuple[str, ...] = tuple(metadata["classes"])
-        self.preprocessing = from_plain(Preprocessing, metadata["preprocessing"], "preprocessing")
+        self.preprocessing = dataclass_from_json(Preprocessing, metadata["preprocessing"], "preprocessing")
         self._runner: Runner | None = None
 
     @classmethod

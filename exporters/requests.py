@@ -1,20 +1,19 @@
-"""How a file takes pixels, where it does not say so itself: by flags, by a sidecar JSON file, or by a family's name."""
+"""What a user asks of an export: taps, and hints on how a file expects its pixels."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast, get_args
 
 from penult.errors import InputError, PenultError
-from penult.exporters.card import Decoding, Interpolation, Normalisation, Preprocessing
+from penult.exporters.card import Decoding, GraphPrecision, Interpolation, Normalisation, Pooling, Preprocessing
 from penult.exporters.classes import imagenet_classes
-from penult.exporters.plain import from_plain
+from penult.exporters.dataclass_json import dataclass_from_json
 
-__all__ = ["FAMILIES", "Family", "Hints", "read_sidecar"]
+__all__ = ["FAMILIES", "ExportRequest", "Family", "Hints", "TapRequest", "parse_taps", "read_sidecar"]
 
 Family = Literal["torch", "caffe", "tf", "unit", "raw"]
-
 FAMILIES: Mapping[str, Normalisation] = {
     "torch": Normalisation("rgb", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     "caffe": Normalisation("bgr", (104.0, 117.0, 123.0), (1.0, 1.0, 1.0)),
@@ -73,7 +72,7 @@ class Hints:
         base = FAMILIES[self.family or "raw"]
         return Normalisation(self.channels or base.channels, self.mean or base.mean, self.std or base.std)
 
-    def refuse_tensors(self, source: str) -> None:
+    def check_no_tensors(self, source: str) -> None:
         """Raises where a tensor is named for a source that knows its own penultimate layer and scores."""
         if self.penultimate is not None or self.logits is not None:
             raise InputError(
@@ -98,7 +97,7 @@ def read_sidecar(path: Path) -> Hints:
         data: Any = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(data, dict) and isinstance(data.get("preprocessing"), dict):
             data = _from_card(data)
-        return from_plain(Hints, data, path.name)
+        return dataclass_from_json(Hints, data, path.name)
     except PenultError:
         raise
     except (ValueError, RecursionError) as reason:
@@ -115,3 +114,49 @@ def _from_card(card: Mapping[str, Any]) -> dict[str, Any]:
         if name in card["preprocessing"]
     }
     return {**kept, **of_pixels, **(normalisation if isinstance(normalisation, dict) else {})}
+
+
+@dataclass(frozen=True)
+class TapRequest:
+    """``tensor`` is a tap that is found in the network, or any value of its graph."""
+
+    tensor: str
+    name: str | None = None
+    pooling: Pooling | None = None
+
+
+def parse_taps(text: str) -> tuple[TapRequest, ...]:
+    """Reads a list with commas.
+
+    >>> parse_taps("penultimate,last=layer4/out:0:gem")[1]
+    TapRequest(tensor='layer4/out:0', name='last', pooling='gem')
+    """
+    requests = []
+    for part in text.split(","):
+        head, _, tail = part.strip().rpartition(":")
+        pooled = bool(head) and tail in get_args(Pooling)
+        name, equals, tensor = (head if pooled else part.strip()).partition("=")
+        if not equals:
+            name, tensor = "", name
+        if not tensor:
+            raise InputError(
+                f"The taps are {text!r}",
+                expected="names with commas between, each TENSOR, NAME=TENSOR or NAME=TENSOR:max",
+            )
+        requests.append(TapRequest(tensor, name or None, cast("Pooling", tail) if pooled else None))
+    return tuple(requests)
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What the user asks of an export.
+
+    ``taps`` None takes all that are found; ``size`` is the side of the input where it is not the network's own;
+    ``weights`` is ``random``, a local file, or None for the source's own.
+    """
+
+    taps: tuple[TapRequest, ...] | None = None
+    precision: GraphPrecision = "fp32"
+    size: int | None = None
+    weights: str | None = None
+    hints: Hints = field(default_factory=Hints)

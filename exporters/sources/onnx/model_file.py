@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 
 from penult.errors import BackboneError, MissingFileError
-from penult.exporters.soundness import every_tensor, refuse_endless
+from penult.exporters.validation import all_tensors, check_bounded
 
 __all__ = ["read_onnx_file"]
 
@@ -35,14 +35,14 @@ def read_onnx_file(path: Path) -> onnx.ModelProto:
         raise BackboneError(f"{path} is no ONNX file, or is damaged", expected="an ONNX file") from reason
     if not model.graph.node:
         raise BackboneError(f"{path} holds no graph", expected="an ONNX file with a network inside")
-    refuse_endless(model)
+    check_bounded(model)
     folder = path.resolve().parent
-    outside = [t for t in every_tensor(model.graph) if t.data_location == TensorProto.EXTERNAL]
+    outside = [t for t in all_tensors(model.graph) if t.data_location == TensorProto.EXTERNAL]
     if size_bytes + sum(_size_bytes(tensor) for tensor in outside) > _LARGEST_BYTES:
         raise BackboneError(f"{path} and its data are larger than {_LARGEST_BYTES} bytes", expected="a smaller network")
     for tensor in outside:
         _bring_in(tensor, folder)
-    for tensor in every_tensor(model.graph):
+    for tensor in all_tensors(model.graph):
         _check_whole(tensor, path)
     return model
 

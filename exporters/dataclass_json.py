@@ -9,12 +9,12 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 from penult.errors import BackboneError
 
-__all__ = ["from_plain"]
+__all__ = ["dataclass_from_json"]
 
-Made = TypeVar("Made")
+T = TypeVar("T")
 
 
-def from_plain(kind: type[Made], data: object, where: str) -> Made:
+def dataclass_from_json(kind: type[T], data: object, where: str) -> T:
     """Makes a ``kind`` from ``data``; ``where`` names the value in errors.
 
     >>> from penult.exporters.card import Normalisation
@@ -46,7 +46,7 @@ def _value(hint: Any, value: object, where: str) -> Any:
     if origin is tuple:
         return _tuple(get_args(hint), value, where)
     if isinstance(hint, type) and is_dataclass(hint):
-        return from_plain(hint, value, where)
+        return dataclass_from_json(hint, value, where)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     accepted: Any = Mapping if origin is not None else hint  # the only other generic on a card is a mapping

@@ -1,4 +1,4 @@
-"""A report shows what a review and a comparison found out about its head's images."""
+"""The insights of a report: review and comparison."""
 
 import shutil
 from pathlib import Path
@@ -14,12 +14,14 @@ from penult.pipeline.fit import fit
 from penult.pipeline.heads.saved_heads import saved_head
 from penult.pipeline.report.insights import insights_of
 from penult.store import Store, open_store
+from tests.pipeline.colours import draw_colours
 
 
-@pytest.fixture
-def store(collection: Path, small_backbone: Backbone, tmp_path: Path) -> Store:
-    """Images of three colours, of which one stands in the wrong folder, and one is there twice but for a pixel."""
-    images = tmp_path / "set"
+@pytest.fixture(scope="module")
+def store(small_backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Images of three colours; one is in the wrong folder, and one has a copy with one changed pixel."""
+    folder = tmp_path_factory.mktemp("insights")
+    collection, images = draw_colours(folder / "photos"), folder / "set"
     for split, numbers in (("train", range(8)), ("test", range(8, 10))):
         for name in ("red", "green", "blue"):
             (images / split / name).mkdir(parents=True)
@@ -30,11 +32,11 @@ def store(collection: Path, small_backbone: Backbone, tmp_path: Path) -> Store:
         pixels = np.asarray(image).copy()
     pixels[0, 0] += 1
     Image.fromarray(pixels).save(images / "test" / "green" / "copy.png")
-    fit(images, tmp_path / "store", backbone=small_backbone, output=tmp_path)
-    return open_store(tmp_path / "store")
+    fit(images, folder / "store", backbone=small_backbone, output=folder)
+    return open_store(folder / "store")
 
 
-def test_a_wrong_label_and_a_near_copy_are_told(store: Store) -> None:
+def test_insights_contain_a_wrong_label_and_a_near_duplicate(store: Store) -> None:
     found = insights_of(saved_head(store, "set-logistic"), store)
     suspects = [(Path(one.path).name, one.label, one.suggested) for one in found.label_errors]
     assert suspects == [("astray.png", "blue", "red")]
@@ -43,7 +45,7 @@ def test_a_wrong_label_and_a_near_copy_are_told(store: Store) -> None:
     assert found.comparison is None
 
 
-def test_the_verb_shows_them_and_other_choices(store: Store, tmp_path: Path) -> None:
+def test_the_report_verb_shows_insights_and_a_comparison(store: Store, tmp_path: Path) -> None:
     words = ["report", "set-logistic", "--store", str(store.path), "-o", str(tmp_path / "r.html")]
     done = CliRunner().invoke(app, [*words, "--compare"])
     assert done.exit_code == 0, done.output

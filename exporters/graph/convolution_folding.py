@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 from penult.exporters.graph.graph_view import GraphView, attribute
 
-__all__ = ["with_folded_filters"]
+__all__ = ["fold_into_convolutions"]
 
 
 @dataclass
@@ -29,7 +29,7 @@ class _Filters:
             self.bias = self.bias + numbers if kind == "Add" else self.bias - numbers
 
 
-def with_folded_filters(model: onnx.ModelProto) -> onnx.ModelProto:
+def fold_into_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:
     """Gives a new model in which Add, Sub and Mul of constants for each channel are part of the convolution before.
 
     What the last of them gave keeps its name; the values between are gone.
@@ -91,7 +91,7 @@ def _numbers(step: onnx.NodeProto, value: str, channels: int, view: GraphView) -
 def _constant(name: str, view: GraphView) -> npt.NDArray[Any] | None:
     if name in view.weights:
         return np.asarray(numpy_helper.to_array(view.weights[name]))
-    maker = view.makers.get(name)
+    maker = view.producers.get(name)
     value = attribute(maker, "value") if maker is not None and maker.op_type == "Constant" else None
     return np.asarray(numpy_helper.to_array(value)) if isinstance(value, onnx.TensorProto) else None
 

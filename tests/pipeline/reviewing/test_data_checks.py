@@ -1,4 +1,4 @@
-"""What casts doubt on a head is said before it is trained, and nothing is said of sound data."""
+"""Warnings about the data before a head is trained."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ N = 300
 
 @pytest.fixture
 def rows() -> tuple[NDArray[np.float32], dict[str, list[Any]]]:
-    """Features of three far classes, each row unlike all others, with labels and splits."""
+    """Features of three separate classes without duplicates, with labels and splits."""
     rng = np.random.default_rng(0)
     features = rng.normal(size=(N, 200)).astype(np.float32)
     features[np.arange(N), np.arange(N) % 3] += 12
@@ -33,7 +33,7 @@ def rows() -> tuple[NDArray[np.float32], dict[str, list[Any]]]:
     return features, {"label": labels, "split": ["test" if i % 5 == 0 else "train" for i in range(N)]}
 
 
-def told(folder: Path, features: NDArray[np.float32], columns: dict[str, list[Any]]) -> tuple[str, ...]:
+def warnings_of(folder: Path, features: NDArray[np.float32], columns: dict[str, list[Any]]) -> tuple[str, ...]:
     store = open_store(folder / "store")
     saved(store, features, columns)
     return train(store, dataset="insects", head="ridge").told
@@ -49,79 +49,79 @@ def saved(store: Store, features: NDArray[np.float32], columns: dict[str, Any]) 
 Rows = tuple[NDArray[np.float32], dict[str, list[Any]]]
 
 
-def test_nothing_is_said_of_sound_data(tmp_path: Path, rows: Rows) -> None:
-    assert told(tmp_path, *rows) == ()
+def test_clean_data_gives_no_warning(tmp_path: Path, rows: Rows) -> None:
+    assert warnings_of(tmp_path, *rows) == ()
 
 
-def test_near_copies_across_the_splits_are_counted(tmp_path: Path, rows: Rows) -> None:
+def test_near_duplicates_across_splits_are_counted(tmp_path: Path, rows: Rows) -> None:
     features, columns = rows
     for tested, trained in ((0, 3), (15, 18), (30, 33)):
         features[tested] = features[trained] + np.random.default_rng(tested).normal(0, 0.05, 200)
     features[6] = features[9]  # both are trained on, which flatters nothing
-    (said,) = told(tmp_path, features, columns)
-    assert said.startswith("3 of 60 test images look nearly the same as training images")
-    assert "'penult review'" in said
+    (warning,) = warnings_of(tmp_path, features, columns)
+    assert warning.startswith("3 of 60 test images look nearly the same as training images")
+    assert "'penult review'" in warning
 
 
-def test_wrong_labels_are_named_with_the_class_that_they_look_like(tmp_path: Path, rows: Rows) -> None:
+def test_wrong_labels_are_reported_with_the_likely_class(tmp_path: Path, rows: Rows) -> None:
     features, columns = rows
     wrong = {1, 4, 7, 13, 16, 19, 22, 28}
     for row in wrong:
         columns["label"][row] = "wasps"
-    (said,) = told(tmp_path, features, columns)
-    count = int(said.partition(" of 240 training images look more like a class other than their label")[0])
-    named = {int(row) for row in re.findall(r"(\d+)\.png is labelled wasps and looks like bees", said)}
+    (warning,) = warnings_of(tmp_path, features, columns)
+    count = int(warning.partition(" of 240 training images look more like a class other than their label")[0])
+    named = {int(row) for row in re.findall(r"(\d+)\.png is labelled wasps and looks like bees", warning)}
     assert 4 <= count <= 8
     assert len(named) == 3
     assert named <= wrong
-    assert f"{count - 3} more" in said
+    assert f"{count - 3} more" in warning
 
 
 @pytest.mark.parametrize("n_classes", [2, 5])
-def test_features_that_tell_nothing_cast_no_doubt_on_labels(tmp_path: Path, n_classes: int) -> None:
+def test_uninformative_features_give_no_label_warnings(tmp_path: Path, n_classes: int) -> None:
     rng = np.random.default_rng(0)
     labels = [f"class {label}" for label in rng.integers(0, n_classes, N)]
     columns = {"label": labels, "split": ["test" if i % 5 == 0 else "train" for i in range(N)]}
-    assert told(tmp_path, rng.normal(size=(N, 100)).astype(np.float32), columns) == ()
+    assert warnings_of(tmp_path, rng.normal(size=(N, 100)).astype(np.float32), columns) == ()
 
 
-def test_scarce_classes_and_labels_of_the_test_alone_are_named(tmp_path: Path, rows: Rows) -> None:
+def test_small_classes_and_unknown_test_labels_are_reported(tmp_path: Path, rows: Rows) -> None:
     features, columns = rows
     for row in range(3, 300, 3):
         if columns["split"][row] == "train" and row > 30:
             columns["label"][row] = "ants-" + str(row % 2)
     columns["label"][0] = "Ants"
     columns["label"][5] = "moths"
-    said = told(tmp_path, features, columns)
-    assert "1 class with fewer than 10 training images (ants: 8)" in said
-    assert "2 test images with labels that no training image has (Ants: 1, perhaps ants, moths: 1)" in said
+    warnings = warnings_of(tmp_path, features, columns)
+    assert "1 class with fewer than 10 training images (ants: 8)" in warnings
+    assert "2 test images with labels that no training image has (Ants: 1, perhaps ants, moths: 1)" in warnings
 
 
-def test_groups_on_both_sides_are_counted(tmp_path: Path, rows: Rows) -> None:
+def test_groups_in_both_splits_are_counted(tmp_path: Path, rows: Rows) -> None:
     features, columns = rows
     columns["group"] = [f"nest-{i // 2}" for i in range(N)]
-    said = told(tmp_path, features, columns)
-    assert "60 groups in both training and test, with 60 of 60 test images" in said[0]
+    warnings = warnings_of(tmp_path, features, columns)
+    assert "60 groups in both training and test, with 60 of 60 test images" in warnings[0]
 
 
-def test_what_would_take_long_is_left_out(tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_checks_are_skipped(tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     features, columns = rows
     features[0] = features[3]
     monkeypatch.setattr(data_checks, "MOST_WORK", 300 * 300 * 200 - 1)
-    assert told(tmp_path, features, columns) == ()
+    assert warnings_of(tmp_path, features, columns) == ()
 
 
-def test_of_very_many_classes_no_label_is_doubted(tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_of_very_many_classes_are_not_checked(
+    tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
     features, columns = rows
     for row in (1, 4, 7, 13, 16, 19, 22, 28):
         columns["label"][row] = "wasps"
     monkeypatch.setattr(data_checks, "MOST_CLASS_WORK", 240 * 200 * 3 - 1)
-    assert told(tmp_path, features, columns) == ()
+    assert warnings_of(tmp_path, features, columns) == ()
 
 
-def test_all_of_it_is_said_before_anything_is_fitted(
-    tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_warnings_come_before_the_fit(tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     features, columns = rows
     features[0] = features[3]
     store = open_store(tmp_path / "store")
@@ -141,12 +141,12 @@ def test_all_of_it_is_said_before_anything_is_fitted(
     assert ["1 of 60 test images looks nearly" in line for line in heard] == [True]
 
 
-def test_people_are_told_once(tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warning_is_printed_once(tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     features, columns = rows
     features[0] = features[3]
     store = open_store(tmp_path / "store")
     saved(store, features, columns)
-    monkeypatch.setattr("penult.pipeline.cli.train.deliver", lambda *_, **__: NoDelivery())
+    monkeypatch.setattr("penult.pipeline.fit.deliver", lambda *_, **__: NoDelivery())
     ran = CliRunner().invoke(app, ["train", "insects", "--store", str(store.path)])
     assert ran.exit_code == 0, ran.output
     assert ran.stderr.count("looks nearly the same as training images") == 1
@@ -157,14 +157,14 @@ class NoDelivery:
     report = model = "none"
 
 
-def test_a_dataset_without_training_images_says_so(tmp_path: Path, rows: Rows) -> None:
+def test_a_dataset_without_training_images_raises_an_error(tmp_path: Path, rows: Rows) -> None:
     features, columns = rows
     columns["split"] = ["test"] * N
     with pytest.raises(InputError, match="no labelled training images; its splits are test: 300"):
-        told(tmp_path, features, columns)
+        warnings_of(tmp_path, features, columns)
 
 
-def test_left_out_chances_are_those_of_discriminants_fitted_without_the_row() -> None:
+def test_leave_one_out_probabilities_match_refitted_discriminants() -> None:
     features, labels = load_digits(n_class=3, return_X_y=True)
     X, y = features[:90, 10:30].astype(np.float32), labels[:90]
     found = leave_one_out_probabilities(X, y)

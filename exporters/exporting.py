@@ -12,17 +12,16 @@ from penult.errors import BackboneError
 from penult.exporters.backbone import Backbone
 from penult.exporters.card import INPUT, LOGITS, Card, Tap
 from penult.exporters.classes import imagenet_classes
-from penult.exporters.graph.assembly import assembled
-from penult.exporters.graph.batching import with_any_batch
+from penult.exporters.cpu_session import CpuSession
+from penult.exporters.graph.assembly import assemble
 from penult.exporters.graph.graph_view import GraphView, network_inputs
-from penult.exporters.graph.landmarks import find_landmarks, planned
-from penult.exporters.graph.modernising import in_half_precision, modernised
-from penult.exporters.proof import Tell, in_silence, prove
+from penult.exporters.graph.standard_form import to_half_precision, to_standard_form, with_dynamic_batch
+from penult.exporters.graph.taps import find_taps, plan_taps
+from penult.exporters.proof import OnProgress, no_progress, prove
 from penult.exporters.reference import describe, reference_batch
-from penult.exporters.running import Runner
-from penult.exporters.sources.addresses import RANDOM
-from penult.exporters.sources.finding import find_source
-from penult.exporters.sources.source_network import Decode, ExportRequest, SourceNetwork
+from penult.exporters.requests import ExportRequest
+from penult.exporters.sources.base import RANDOM, DecodeImage, SourceNetwork
+from penult.exporters.sources.lookup import find_source
 
 __all__ = ["export", "export_network"]
 
@@ -31,9 +30,9 @@ def export(
     source: str,
     request: ExportRequest | None = None,
     *,
-    decode: Decode,
+    decode: DecodeImage,
     photos: Sequence[Path] = (),
-    tell: Tell = in_silence,
+    on_progress: OnProgress = no_progress,
 ) -> Backbone:
     """Gives the backbone of ``prefix:rest``, proven the same as its source on photos, drawn images and ``photos``.
 
@@ -42,26 +41,26 @@ def export(
     """
     request = request or ExportRequest()
     exporter, rest = find_source(source)
-    tell(f"reading {source}")
-    return export_network(exporter(rest, request), request, decode=decode, photos=photos, tell=tell)
+    on_progress(f"reading {source}")
+    return export_network(exporter(rest, request), request, decode=decode, photos=photos, on_progress=on_progress)
 
 
 def export_network(
     network: SourceNetwork,
     request: ExportRequest,
     *,
-    decode: Decode,
+    decode: DecodeImage,
     photos: Sequence[Path] = (),
-    tell: Tell = in_silence,
+    on_progress: OnProgress = no_progress,
 ) -> Backbone:
     """Does what is the same for every source: finds the taps, writes the graph, and proves it."""
-    tell(f"finding the taps of {network.name}, {len(network.model.graph.node)} nodes, and writing its backbone")
+    on_progress(f"finding the taps of {network.name}, {len(network.model.graph.node)} nodes, and writing its backbone")
     model, taps, scores, notes = _written(network, request)
     provenance = network.provenance
     is_random = provenance.weights.get("name") == RANDOM  # such weights know no classes
     classes, more = (None, []) if is_random else _classes(network.classes, model)
     card = Card(
-        name=file_safe(request.hints.name or network.name),
+        name=safe_file_name(request.hints.name or network.name),
         source=provenance.source,
         licence=request.hints.licence or provenance.licence,
         preprocessing=network.preprocessing,
@@ -76,11 +75,11 @@ def export_network(
         card = replace(card, name=f"{card.name}-{RANDOM}")  # heads, stores and reports all bear the name
     outputs = [output.name for output in model.graph.output]
     batch = reference_batch(*network.preprocessing.crop)
-    vectors = Runner(model.SerializeToString(), card.name).run(outputs, {INPUT: batch})
+    vectors = CpuSession(model.SerializeToString(), card.name).run(outputs, {INPUT: batch})
     backbone = Backbone(model, replace(card, reference=describe(vectors)))
     del model  # the backbone has its own
     wanted = [*taps, *([Tap(LOGITS, scores, vectors[LOGITS].shape[1], "flatten")] if scores else [])]
-    return backbone.with_proof(prove(backbone, network, wanted, decode=decode, photos=photos, tell=tell))
+    return backbone.with_proof(prove(backbone, network, wanted, decode=decode, photos=photos, on_progress=on_progress))
 
 
 def _written(
@@ -88,15 +87,15 @@ def _written(
 ) -> tuple[onnx.ModelProto, tuple[Tap, ...], str | None, list[str]]:
     """Gives the backbone's graph, its taps, the value of the scores, and notes; earlier graphs are let go."""
     size = network.preprocessing.crop
-    model = modernised(network.model)
-    model = with_any_batch(model, _sides(model, size))
+    model = to_standard_form(network.model)
+    model = with_dynamic_batch(model, _sides(model, size))
     view = GraphView(model)
     count = len(network.classes) if network.classes is not None else None
-    found, scores, notes = find_landmarks(view, network.landmarks, size, count)
-    plans = planned(view, found, request.taps)
-    model, taps = assembled(model, plans, scores, network.normalisation, size)
+    found, scores, notes = find_taps(view, network.landmarks, size, count)
+    plans = plan_taps(view, found, request.taps)
+    model, taps = assemble(model, plans, scores, network.normalisation, size)
     if request.precision == "fp16":
-        model = in_half_precision(model)
+        model = to_half_precision(model)
     return model, taps, scores, notes
 
 
@@ -123,7 +122,7 @@ def _classes(known: tuple[str, ...] | None, model: onnx.ModelProto) -> tuple[tup
     return (*background, *imagenet_classes()), [f"The classes are taken to be ImageNet's, because there are {width}."]
 
 
-def file_safe(name: str) -> str:
+def safe_file_name(name: str) -> str:
     """Gives a name that can be part of a file's name everywhere.
 
     >>> file_safe("timm:convnext tiny/fb_in1k")

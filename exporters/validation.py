@@ -7,20 +7,20 @@ from onnx import TensorProto
 
 from penult.errors import BackboneError
 from penult.exporters.card import Card
-from penult.exporters.graph.shapes import shapes_of, skeleton
+from penult.exporters.graph.graph_view import shapes_of, without_large_weights
 
-__all__ = ["check_sound", "every_tensor", "refuse_endless"]
+__all__ = ["all_tensors", "check_bounded", "check_model"]
 
 _CHANCE = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 _DOMAINS = {"", "ai.onnx"}
 _MOST_NODES = 50_000  # the largest networks that people share have some thousands
 
 
-def check_sound(model: onnx.ModelProto, card: Card) -> None:
+def check_model(model: onnx.ModelProto, card: Card) -> None:
     """Refuses a model that ONNX's checker refuses, or whose input and outputs are not those of ``card``."""
     _check_contained(model)
     try:
-        onnx.checker.check_model(skeleton(model), full_check=True)
+        onnx.checker.check_model(without_large_weights(model), full_check=True)
         for tensor in model.graph.initializer:
             onnx.checker.check_tensor(tensor)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as reason:
@@ -36,14 +36,14 @@ def _check_contained(model: onnx.ModelProto) -> None:
     """A backbone is one file, of ONNX's own operators, and gives the same twice."""
     if model.functions or model.graph.sparse_initializer:
         raise BackboneError("The graph brings its own functions or sparse weights", expected="plain nodes and weights")
-    for tensor in every_tensor(model.graph):
+    for tensor in all_tensors(model.graph):
         if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
             raise BackboneError(
                 f"The weights {tensor.name!r} lie outside the file",
                 expected="a backbone whole in one file",
                 remedy="penult export onnx:FILE",
             )
-    refuse_endless(model)
+    check_bounded(model)
     for node in _nodes(model.graph):
         if node.op_type in _CHANCE or node.domain not in _DOMAINS:
             raise BackboneError(
@@ -52,7 +52,7 @@ def _check_contained(model: onnx.ModelProto) -> None:
             )
 
 
-def refuse_endless(model: onnx.ModelProto) -> None:
+def check_bounded(model: onnx.ModelProto) -> None:
     """Refuses a graph whose work has no bound: a loop turns as often as its data say, and a chain may be any length."""
     kinds = [node.op_type for node in _nodes(model.graph)]
     if "Loop" in kinds:
@@ -71,14 +71,14 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
                 yield from _nodes(inner)
 
 
-def every_tensor(graph: onnx.GraphProto) -> Iterator[TensorProto]:
+def all_tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
     """Gives all weights, also those inside nodes and subgraphs."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
             yield from (attribute.t, *attribute.tensors)
             for inner in (attribute.g, *attribute.graphs):
-                yield from every_tensor(inner)
+                yield from all_tensors(inner)
 
 
 def _check_input(graph: onnx.GraphProto, card: Card) -> None:

@@ -1,4 +1,4 @@
-"""Brings any file's graph to one form: a recent opset, float32, weights as weights, no functions, no Dropout."""
+"""Converts the graph of any file to one form: a recent opset, float32, initializers, no functions, a dynamic batch."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,15 +9,15 @@ import onnx
 from onnx import TensorProto, inliner, numpy_helper, version_converter
 
 from penult.errors import BackboneError
+from penult.exporters.graph.graph_view import GraphView, attribute, network_inputs
 from penult.exporters.graph.graph_writer import IR_VERSION, OPSET
 
-__all__ = ["in_half_precision", "modernised"]
-
+__all__ = ["to_half_precision", "to_standard_form", "with_dynamic_batch"]
 
 _FLOATS = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 
 
-def modernised(model: onnx.ModelProto) -> onnx.ModelProto:
+def to_standard_form(model: onnx.ModelProto) -> onnx.ModelProto:
     """Gives a new model that computes the same with today's operators, in float32; value names stay."""
     if model.functions:
         model = inliner.inline_local_functions(model)
@@ -116,13 +116,13 @@ def _use_float32(graph: onnx.GraphProto) -> None:
         if value.type.tensor_type.elem_type in _FLOATS:
             value.type.tensor_type.elem_type = TensorProto.FLOAT
     for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                _widen(attribute.t)
-            if attribute.HasField("g"):
-                _use_float32(attribute.g)
-            if attribute.name in ("to", "dtype") and attribute.i in _FLOATS:
-                attribute.i = TensorProto.FLOAT
+        for item in node.attribute:
+            if item.HasField("t"):
+                _widen(item.t)
+            if item.HasField("g"):
+                _use_float32(item.g)
+            if item.name in ("to", "dtype") and item.i in _FLOATS:
+                item.i = TensorProto.FLOAT
 
 
 def _widen(tensor: onnx.TensorProto) -> None:
@@ -137,7 +137,7 @@ def _replace(repeated: Any, items: Iterable[Any]) -> None:
     repeated.extend(kept)
 
 
-def in_half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
+def to_half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
     """Gives a new model whose weights and work are float16; pixels are uint8 still, and the outputs float32."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -150,3 +150,64 @@ def in_half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
             f"The graph cannot be computed in half precision: {reason}", remedy="export it with --precision fp32"
         ) from reason
     return half
+
+
+def with_dynamic_batch(model: onnx.ModelProto, sides: tuple[int, int, int]) -> onnx.ModelProto:
+    """Gives a copy whose one input is (N, *sides), with the constants mended that held the file's own batch."""
+    (value,) = network_inputs(model.graph)
+    dims = value.type.tensor_type.shape.dim
+    batch = dims[0].dim_value if dims[0].HasField("dim_value") else None
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    _declare(copy, [batch or "N", *sides])
+    if batch is not None:
+        view = GraphView(copy)
+        for node in list(copy.graph.node):
+            if node.op_type == "Reshape":
+                _mend_reshape(copy.graph, view, node, batch)
+            elif node.op_type == "Squeeze":
+                _mend_squeeze(copy.graph, view, node, batch)
+        _declare(copy, ["N", *sides])
+    return copy
+
+
+def _declare(model: onnx.ModelProto, sides: list[int | str]) -> None:
+    (value,) = network_inputs(model.graph)
+    kind = value.type.tensor_type.elem_type
+    value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, sides))
+
+
+def _mend_reshape(graph: onnx.GraphProto, view: GraphView, node: onnx.NodeProto, batch: int) -> None:
+    target = view.numbers(node.input[1])
+    if not target or node.input[0] not in view.data_dependent or attribute(node, "allowzero", 0):
+        return
+    before = view.shapes.get(node.input[0], ())
+    if target[0] == batch and before[:1] == (batch,):
+        target[0] = 0  # as many as there are
+    elif -1 not in target:
+        target[0] = -1  # whatever leads takes in the batch
+    _set_numbers(graph, node, target)
+
+
+def _mend_squeeze(graph: onnx.GraphProto, view: GraphView, node: onnx.NodeProto, batch: int) -> None:
+    """Keeps the batch of 1 from being squeezed away with the sides."""
+    shape = view.shapes.get(node.input[0], ())
+    if shape[:1] != (batch,) or node.input[0] not in view.data_dependent:
+        return
+    given = view.numbers(node.input[1]) if len(node.input) > 1 and node.input[1] else None
+    axes = [a % len(shape) for a in given] if given else [i for i, side in enumerate(shape) if side == 1]
+    kept = [axis for axis in axes if axis != 0]
+    if not kept:
+        raise BackboneError(
+            f"The graph's node {node.name or node.output[0]!r} squeezes the batch away",
+            expected="a network that keeps its batch",
+            remedy="name the penultimate tensor, or export the network with a dynamic batch",
+        )
+    _set_numbers(graph, node, kept)
+
+
+def _set_numbers(graph: onnx.GraphProto, node: onnx.NodeProto, numbers: list[int]) -> None:
+    name = f"{node.output[0]}.{node.op_type.lower()}"
+    graph.initializer.append(numpy_helper.from_array(np.array(numbers, dtype=np.int64), name))
+    del node.input[1:]
+    node.input.append(name)

@@ -12,13 +12,13 @@ from penult.exporters.graph.classifier import find_classifier
 from penult.exporters.graph.graph_view import GraphView, network_inputs
 from penult.exporters.graph.pooling import TapPlan
 from penult.exporters.graph.stages import find_stages
-from penult.exporters.graph.tap_requests import TapRequest
+from penult.exporters.requests import TapRequest
 
-__all__ = ["Landmarks", "find_landmarks", "planned"]
+__all__ = ["KnownTensors", "find_taps", "plan_taps"]
 
 
 @dataclass(frozen=True)
-class Landmarks:
+class KnownTensors:
     """The names of values that a source knows, or that were found by reading the graph.
 
     ``parts`` are the values that the source can give by name, so that they can be compared; None is all.
@@ -29,8 +29,8 @@ class Landmarks:
     parts: frozenset[str] | None = None
 
 
-def find_landmarks(
-    view: GraphView, known: Landmarks, size: tuple[int, int], classes: int | None
+def find_taps(
+    view: GraphView, known: KnownTensors, size: tuple[int, int], classes: int | None
 ) -> tuple[list[TapPlan], str | None, list[str]]:
     """Gives the plans of all taps that were found, the value of the scores, and notes for the card."""
     notes = []
@@ -53,7 +53,7 @@ def find_landmarks(
     return [*plans, TapPlan("penultimate", features, _default_pooling(view, features), None, reduction)], scores, notes
 
 
-def planned(view: GraphView, found: Sequence[TapPlan], asked: Sequence[TapRequest] | None) -> list[TapPlan]:
+def plan_taps(view: GraphView, found: Sequence[TapPlan], asked: Sequence[TapRequest] | None) -> list[TapPlan]:
     """Gives the plans of the asked taps, and of ``penultimate`` always; all that were found where none is asked."""
     if asked is None:
         return list(found)
@@ -62,7 +62,7 @@ def planned(view: GraphView, found: Sequence[TapPlan], asked: Sequence[TapReques
     for request in asked:
         plan = known.get(request.tensor)
         if plan is None:
-            if request.tensor not in view.varying:
+            if request.tensor not in view.data_dependent:
                 raise _unknown("tap or tensor", request.tensor, [*known], view)
             plan = TapPlan(request.name or request.tensor, request.tensor, _default_pooling(view, request.tensor))
         name = request.name or plan.name
@@ -93,20 +93,20 @@ def _only_output(view: GraphView) -> str:
 
 
 def _refuse_unknown(view: GraphView, name: str) -> None:
-    if name not in view.varying:
+    if name not in view.data_dependent:
         raise _unknown("tensor", name, [], view)
 
 
 def _unknown(kind: str, name: str, known: list[str], view: GraphView) -> UnknownNameError:
     """Makes the error for a name that is not in the graph, of whose values there may be thousands."""
     tensor, colon, pooling = name.rpartition(":")
-    if colon and (tensor in known or tensor in view.varying):
+    if colon and (tensor in known or tensor in view.data_dependent):
         return UnknownNameError(
             f"Nothing is pooled by {pooling!r}, as {name!r} asks", expected=f"one of {', '.join(get_args(Pooling))}"
         )
-    close = get_close_matches(name, [*known, *view.varying], n=5, cutoff=0.5)
+    close = get_close_matches(name, [*known, *view.data_dependent], n=5, cutoff=0.5)
     return UnknownNameError(
         f"No {kind} is called {name!r}",
-        expected=f"{', '.join(known)}{' or ' if known else ''}one of the graph's {len(view.varying)} values",
+        expected=f"{', '.join(known)}{' or ' if known else ''}one of the graph's {len(view.data_dependent)} values",
         remedy=f"did you mean {' or '.join(map(repr, close))}?" if close else "",
     )

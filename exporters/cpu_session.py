@@ -7,10 +7,10 @@ import numpy.typing as npt
 
 from penult.errors import BackboneError
 
-__all__ = ["Runner"]
+__all__ = ["CpuSession"]
 
 
-class Runner:
+class CpuSession:
     """One session that is used from one thread."""
 
     def __init__(self, data: bytes, what: str) -> None:

@@ -11,15 +11,14 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from penult.exporters.graph.graph_view import GraphView, attribute, network_inputs
-from penult.exporters.graph.pruning import pruned
-from penult.exporters.graph.shapes import skeleton
-from penult.exporters.running import Runner
+from penult.exporters.cpu_session import CpuSession
+from penult.exporters.graph.graph_view import GraphView, attribute, network_inputs, without_large_weights
+from penult.exporters.graph.graph_writer import prune
 
-__all__ = ["settled", "without_identities"]
+__all__ = ["fold_sizes", "remove_identities"]
 
 
-def settled(model: onnx.ModelProto, sides: tuple[int, ...], names: Sequence[str]) -> onnx.ModelProto:
+def fold_sizes(model: onnx.ModelProto, sides: tuple[int, ...], names: Sequence[str]) -> onnx.ModelProto:
     """Writes the sizes into the model as constants, for one image input of these ``sides`` and a batch of any size.
 
     Where a value has several names, one of ``names`` is kept. The model that is given is used up: its weights may be
@@ -28,12 +27,12 @@ def settled(model: onnx.ModelProto, sides: tuple[int, ...], names: Sequence[str]
     (image,) = network_inputs(model.graph)
     for dim, side in zip(image.type.tensor_type.shape.dim[1:], sides, strict=True):
         dim.dim_value = side
-    without_identities(model, names)
+    remove_identities(model, names)
     _write_down(model, _measured(model, sides))
-    return pruned(model, [output.name for output in model.graph.output])
+    return prune(model, [output.name for output in model.graph.output])
 
 
-def without_identities(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+def remove_identities(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     """Takes nodes that change nothing out of the model, and gives it back; a value keeps one of ``names``."""
     graph, wanted, types = model.graph, set(names), _types(model)
     outer = {value.name for value in (*graph.input, *graph.initializer)}
@@ -63,7 +62,7 @@ def without_identities(model: onnx.ModelProto, names: Sequence[str]) -> onnx.Mod
 
 def _types(model: onnx.ModelProto) -> dict[str, int]:
     """Gives the element types of values, as far as they can be inferred."""
-    graph = onnx.shape_inference.infer_shapes(skeleton(model)).graph
+    graph = onnx.shape_inference.infer_shapes(without_large_weights(model)).graph
     values = (*graph.input, *graph.value_info, *graph.output)
     types = {value.name: value.type.tensor_type.elem_type for value in values}
     return types | {tensor.name: tensor.data_type for tensor in model.graph.initializer}
@@ -76,7 +75,7 @@ def _measured(model: onnx.ModelProto, sides: tuple[int, ...]) -> list[dict[str, 
         name
         for node in model.graph.node
         for name in node.input
-        if name in view.makers and name not in view.varying and view.makers[name].op_type != "Constant"
+        if name in view.producers and name not in view.data_dependent and view.producers[name].op_type != "Constant"
     }
     if not decided:
         return [{}, {}]
@@ -84,12 +83,12 @@ def _measured(model: onnx.ModelProto, sides: tuple[int, ...]) -> list[dict[str, 
     reshaped = sorted(
         node.output[0]
         for node in model.graph.node
-        if node.op_type == "Reshape" and node.input[1] in decided and node.output[0] in view.varying
+        if node.op_type == "Reshape" and node.input[1] in decided and node.output[0] in view.data_dependent
     )
     outputs = list(model.graph.output)
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in (*names, *reshaped))
-    runner = Runner(model.SerializeToString(), "the traced network")
+    runner = CpuSession(model.SerializeToString(), "the traced network")
     del model.graph.output[:]
     model.graph.output.extend(outputs)
     image = runner.input_name

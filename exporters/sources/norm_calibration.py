@@ -17,10 +17,10 @@ import numpy.typing as npt
 from penult.exporters.card import Normalisation
 from penult.exporters.reference import reference_batch
 
-__all__ = ["batch_of", "settle_keras", "settle_torch"]
+__all__ = ["calibrate_keras", "calibrate_torch", "calibration_batch"]
 
 
-def batch_of(size: tuple[int, int], normalisation: Normalisation) -> npt.NDArray[np.float32]:
+def calibration_batch(size: tuple[int, int], normalisation: Normalisation) -> npt.NDArray[np.float32]:
     """Gives the fixed batch (N, H, W, 3) as a network takes it.
 
     Its contrast is the strongest that there is: gates let numbers grow with contrast, and no photo is to have more.
@@ -30,7 +30,7 @@ def batch_of(size: tuple[int, int], normalisation: Normalisation) -> npt.NDArray
     return ((channels - normalisation.mean) / normalisation.std).astype(np.float32)
 
 
-def settle_torch(network: Any, batch: npt.NDArray[np.float32]) -> int:
+def calibrate_torch(network: Any, batch: npt.NDArray[np.float32]) -> int:
     """Scales the statistics of every BatchNorm of a torch network, in the order in which they run; gives how many."""
     import torch
 
@@ -56,7 +56,7 @@ def settle_torch(network: Any, batch: npt.NDArray[np.float32]) -> int:
             hook.remove()
 
 
-def settle_keras(model: Any, batch: npt.NDArray[np.float32]) -> int:
+def calibrate_keras(model: Any, batch: npt.NDArray[np.float32]) -> int:
     """Scales the statistics of every BatchNormalization of a Keras model, in the order in which they run."""
     norms = [layer for layer in model.layers if type(layer).__name__ == "BatchNormalization"]
     with _before_each(norms):
