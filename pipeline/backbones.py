@@ -20,7 +20,7 @@ from penult.pipeline.images.decode import DRAFT_MARGIN, decode
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.runtime.session import Session
 
-__all__ = ["drafted", "export"]
+__all__ = ["export", "with_draft_decoding"]
 
 
 def export(
@@ -58,7 +58,7 @@ def export(
 SUFFIX = "-draft"
 
 
-def drafted(backbone: Backbone, photos: Sequence[str | Path] = ()) -> Backbone:
+def with_draft_decoding(backbone: Backbone, photos: Sequence[str | Path] = ()) -> Backbone:
     """Returns the same network under a name and a fingerprint of its own, for which JPEGs are decoded reduced.
 
     How far its features lie from those of ``backbone`` is measured on ``photos`` and on two that penult brings, which

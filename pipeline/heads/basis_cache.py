@@ -13,11 +13,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from penult.cores import usable_cores
 from penult.errors import PenultError
 from penult.files import replace_file
 from penult.pipeline.heads.numerics.basis import Basis, Moments, moments_of
 from penult.pipeline.heads.numerics.blocks import limit_blas_threads
-from penult.pipeline.runtime.cores import usable_cores
 
 __all__ = ["BasisCache", "CachedBasis"]
 

@@ -9,6 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import SVC, SVR
 
+from penult.cores import usable_cores
 from penult.pipeline.heads.estimators.boosted import BoostedClassifier, BoostedRegressor
 from penult.pipeline.heads.estimators.centroid import NearestMean
 from penult.pipeline.heads.estimators.lda import ShrunkenDiscriminant
@@ -18,7 +19,6 @@ from penult.pipeline.heads.estimators.ridge import RidgePath, RidgeRegressor
 from penult.pipeline.heads.logistic.path import LogisticPath
 from penult.pipeline.heads.names import class_weight_error
 from penult.pipeline.heads.recipe import HeadOptions, Recipe
-from penult.pipeline.runtime.cores import usable_cores
 
 KERNEL_C = (1.0, 10.0, 100.0)
 

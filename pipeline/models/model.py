@@ -16,7 +16,7 @@ from penult.exporters.card import Preprocessing
 from penult.exporters.dataclass_json import dataclass_from_json
 from penult.pipeline.models.fusion import LARGEST_BYTES, PROBABILITIES, ranked
 from penult.pipeline.runtime.providers import choose_provider
-from penult.pipeline.runtime.session import Runner
+from penult.pipeline.runtime.session import GraphRunner
 
 __all__ = ["MODEL_VERSION", "Model", "model_bytes"]
 
@@ -37,7 +37,7 @@ class Model:
         self._data, self._metadata, self._provider, self.origin = data, metadata, provider, origin
         self.classes: tuple[str, ...] = tuple(metadata["classes"])
         self.preprocessing = dataclass_from_json(Preprocessing, metadata["preprocessing"], "preprocessing")
-        self._runner: Runner | None = None
+        self._runner: GraphRunner | None = None
 
     @classmethod
     def load(cls, path: str | Path, *, provider: str = "auto") -> Self:
@@ -99,7 +99,7 @@ class Model:
         return dict(self._metadata["proof"])
 
     @property
-    def runner(self) -> Runner:
+    def runner(self) -> GraphRunner:
         """The ONNX Runtime session, created on first use."""
         if self._runner is None:
             if self._provider == "openvino":  # it removes the rounding between backbone and head
@@ -108,7 +108,7 @@ class Model:
                     expected="auto, cpu, cuda or tensorrt for the file of a model",
                     remedy="omit --provider, or name the head and its store",
                 )
-            self._runner = Runner(self._data, [PROBABILITIES], choose_provider(self._provider))
+            self._runner = GraphRunner(self._data, [PROBABILITIES], choose_provider(self._provider))
         return self._runner
 
     def predict(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.str_], NDArray[np.float32]]:

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from penult.cores import worker_count
 from penult.errors import InputError
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.names import Task
@@ -22,7 +23,6 @@ from penult.pipeline.models.fusion import ranked
 from penult.pipeline.models.model import Model
 from penult.pipeline.models.predictors import HeadPredictor, ModelPredictor, model_or_head
 from penult.pipeline.progress import Progress, Silent
-from penult.pipeline.runtime.session import worker_count
 from penult.pipeline.samples.targets import SEPARATOR
 from penult.store import Store
 
@@ -31,7 +31,7 @@ __all__ = ["UNSURE", "Prediction", "Predictions", "check_options", "predict"]
 UNSURE = "unsure"
 """The label of an image whose confidence is below ``min_confidence``."""
 
-LOAD_FILES = 256
+BATCH_FILES = 256
 """The most files per load; the first loads are smaller, so that the first predictions come at once."""
 
 IN_FLIGHT = 2
@@ -195,4 +195,4 @@ def _loads(files: Iterator[ImageFile], first_load: int) -> Iterator[list[ImageFi
     size = first_load
     while load := list(islice(files, size)):
         yield load
-        size = max(first_load, min(2 * size, LOAD_FILES))
+        size = max(first_load, min(2 * size, BATCH_FILES))

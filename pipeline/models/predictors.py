@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from penult.errors import InputError, MissingFileError
 from penult.exporters.card import Preprocessing
 from penult.pipeline.extraction.worker import Outcome, Presence, Worker
-from penult.pipeline.extraction.writer import missing_somewhere
+from penult.pipeline.extraction.writer import missing_in_any
 from penult.pipeline.heads.head import Head, features_of, probabilities_of
 from penult.pipeline.heads.names import Task
 from penult.pipeline.heads.saved_heads import backbone_of, saved_head
@@ -21,7 +21,7 @@ from penult.pipeline.images.image_file import ImageFile
 from penult.pipeline.images.views import IDENTITY, row_name
 from penult.pipeline.models.fusion import PROBABILITIES, taps_of
 from penult.pipeline.models.model import Model
-from penult.pipeline.runtime.session import BATCH_SIZES, Runner, Session
+from penult.pipeline.runtime.session import BATCH_SIZES, GraphRunner, Session
 from penult.store import Space, Store, as_store
 from penult.store.catalog.files import FileStat
 from penult.store.features import gather
@@ -109,7 +109,7 @@ class HeadPredictor:
     def _is_present(self, keys: Sequence[bytes]) -> list[bool]:
         if not self._has_all_spaces:
             return [False] * len(keys)
-        return [not lacks for lacks in missing_somewhere(self._spaces, keys)]
+        return [not lacks for lacks in missing_in_any(self._spaces, keys)]
 
     def _compute(self, files: Sequence[ImageFile]) -> Iterator[Outcome]:
         if not files:
@@ -146,7 +146,7 @@ class _Extractor:
     """Reads, decodes and runs files in batches of the runner's size."""
 
     def __init__(
-        self, runner: Runner, preprocessing: Preprocessing, is_present: Presence, views: Sequence[str]
+        self, runner: GraphRunner, preprocessing: Preprocessing, is_present: Presence, views: Sequence[str]
     ) -> None:
         self._batch_size, self._is_present = runner.batch_size, is_present
         self._worker = Worker(runner, preprocessing, "float32", views=views)

@@ -14,8 +14,8 @@ from penult.pipeline.heads.head import Head, features_of, probabilities_of
 from penult.pipeline.images.decode import decode
 from penult.pipeline.images.reading import read_again
 from penult.pipeline.models.fusion import LABEL, PROBABILITIES, taps_of
-from penult.pipeline.runtime.providers import Choice
-from penult.pipeline.runtime.session import Runner, Session
+from penult.pipeline.runtime.providers import ProviderChoice
+from penult.pipeline.runtime.session import GraphRunner, Session
 
 __all__ = ["TOLERANCE", "Proof", "ReferenceOutputs"]
 
@@ -51,10 +51,10 @@ class _Batch:
     probabilities: NDArray[np.float64]
 
 
-def _float32_session(backbone: Backbone, taps: Sequence[str]) -> Runner:
+def _float32_session(backbone: Backbone, taps: Sequence[str]) -> GraphRunner:
     """Returns a float32 session, also for a backbone that prefers bfloat16, because the file will run in float32."""
     if backbone.card.precision == "bf16":
-        return Runner(backbone.serialized(taps), taps, Choice("cpu"))
+        return GraphRunner(backbone.serialized(taps), taps, ProviderChoice("cpu"))
     return Session(backbone, taps, provider="cpu")
 
 
@@ -75,14 +75,14 @@ class ReferenceOutputs:
         """
         import onnxruntime
 
-        runner = Runner(graph, [LABEL, PROBABILITIES], Choice("cpu"))
+        runner = GraphRunner(graph, [LABEL, PROBABILITIES], ProviderChoice("cpu"))
         differences = [self._compare(runner, batch) for batch in self._batches]
         real = sum(len(batch.names) for batch in self._batches) - RANDOM_IMAGES
         return Proof(
             real, self.unreadable_images, RANDOM_IMAGES, max(differences), TOLERANCE, precision, onnxruntime.__version__
         )
 
-    def _compare(self, runner: Runner, batch: _Batch) -> float:
+    def _compare(self, runner: GraphRunner, batch: _Batch) -> float:
         given = runner.run(batch.pixels)
         differences = np.abs(given[PROBABILITIES] - batch.probabilities).max(axis=1)
         classes = self._head.card.classes

@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from penult.cores import worker_count
 from penult.errors import BackboneError, ImageError
 from penult.exporters import Backbone
 from penult.exporters.card import LOGITS
@@ -20,7 +21,7 @@ from penult.exporters.cpu_session import CpuSession
 from penult.exporters.graph.graph_writer import prune
 from penult.pipeline.images.decode import decode
 from penult.pipeline.images.reading import read_again
-from penult.pipeline.runtime.session import Session, worker_count
+from penult.pipeline.runtime.session import Session
 from penult.pipeline.samples.rows import Samples, TrainingRows, pick_evenly
 from penult.store import Space, Store
 

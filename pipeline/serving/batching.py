@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from penult.cores import worker_count
 from penult.errors import ImageError
 from penult.pipeline.images.decode import FORMATS, DecodeLimits
-from penult.pipeline.images.decoder_pool import Decoders
-from penult.pipeline.runtime.session import worker_count
+from penult.pipeline.images.decoder_pool import DecoderPool
 from penult.pipeline.serving.classifiers import PixelClassifier
 from penult.pipeline.serving.limits import Limits
 from penult.pipeline.serving.metrics import ServerMetrics
@@ -38,7 +38,7 @@ class Batcher:
         self._queue: asyncio.Queue[_QueueItem] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
-        self._decoders = Decoders(self._classifier.preprocessing, DecodeLimits(seconds=self._limits.decode_seconds))
+        self._decoders = DecoderPool(self._classifier.preprocessing, DecodeLimits(seconds=self._limits.decode_seconds))
         self._decode_threads = ThreadPoolExecutor(worker_count(), thread_name_prefix="penult-decode")
         self._run_threads = ThreadPoolExecutor(self._workers, thread_name_prefix="penult-run")
         await asyncio.gather(self.classify(b""), self._in(self._run_threads, self._warm_up))

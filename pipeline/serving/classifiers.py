@@ -12,7 +12,7 @@ from penult.pipeline.heads.saved_heads import backbone_of
 from penult.pipeline.models.fusion import PROBABILITIES, taps_of
 from penult.pipeline.models.model import Model
 from penult.pipeline.models.predictors import model_or_head
-from penult.pipeline.runtime.session import Runner, Session
+from penult.pipeline.runtime.session import GraphRunner, Session
 from penult.store import Store
 
 __all__ = ["HeadClassifier", "ModelClassifier", "PixelClassifier", "classifier_for"]
@@ -24,7 +24,7 @@ class PixelClassifier(Protocol):
     name: str
     classes: tuple[str, ...]
     preprocessing: Preprocessing
-    runner: Runner
+    runner: GraphRunner
     min_confidence: float
     about: dict[str, str]
 
@@ -54,7 +54,7 @@ class HeadClassifier:
         backbone, card = backbone_of(store, head), head.card
         self.name, self.classes = card.name, tuple(map(str, card.classes))
         self.preprocessing, self.min_confidence = backbone.card.preprocessing, card.min_confidence
-        self.runner: Runner = Session(backbone, taps_of(card.spaces, backbone), provider=provider)
+        self.runner: GraphRunner = Session(backbone, taps_of(card.spaces, backbone), provider=provider)
         self.about = _about(card.name, card.kind, backbone.name, backbone.fingerprint)
         self._head = head
 

@@ -10,10 +10,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from penult.cores import usable_cores
 from penult.errors import HeadError
 from penult.pipeline.heads.numerics.blocks import limit_blas_threads
 from penult.pipeline.heads.numerics.folds import assign_folds, number_folds
-from penult.pipeline.runtime.cores import usable_cores
 
 __all__ = ["BoostedClassifier", "BoostedRegressor", "TreeSettings"]
 

@@ -6,13 +6,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from penult.cores import usable_cores
 from penult.errors import HeadError
 from penult.pipeline.heads.logistic.penalised import Penalised, Solution
 from penult.pipeline.heads.numerics.basis import Basis
 from penult.pipeline.heads.numerics.blocks import limit_blas_threads
 from penult.pipeline.heads.numerics.folds import assign_folds, sample
 from penult.pipeline.heads.numerics.linear import LinearHead, class_weights
-from penult.pipeline.runtime.cores import usable_cores
 
 __all__ = ["MANY_CLASSES", "ChosenPenalty", "LogisticPath", "approach", "choose_penalty"]
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from penult.cores import worker_count
 from penult.errors import InputError, MissingFileError, UnknownNameError
 from penult.exporters.backbone import Backbone
 from penult.pipeline.cli.app import app
@@ -25,7 +26,6 @@ from penult.pipeline.models import predictors
 from penult.pipeline.models.model import Model
 from penult.pipeline.models.predict import Prediction, predict
 from penult.pipeline.models.prediction_files import ImageSorter, prediction_writer
-from penult.pipeline.runtime.session import worker_count
 from penult.pipeline.training.train import train
 from penult.store import Store, open_store
 
@@ -108,7 +108,7 @@ def test_the_number_of_workers_changes_nothing(
     workers: int, model_path: Path, collection: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(predict_module, "worker_count", lambda: workers)
-    monkeypatch.setattr(predict_module, "LOAD_FILES", 5)
+    monkeypatch.setattr(predict_module, "BATCH_FILES", 5)
     files = [*list_images(collection), *list_images(collection), ImageFile.at("/no/such/file.png")]
     found = list(predict(model_path, files))
     assert [one.path for one in found] == [file.path for file in files]

@@ -30,7 +30,7 @@ from penult.exporters.backbone import Backbone
 from penult.pipeline.fit import fit
 from penult.pipeline.images import decoder_pool as decoders
 from penult.pipeline.models.predict import predict
-from penult.pipeline.runtime.providers import Choice
+from penult.pipeline.runtime.providers import ProviderChoice
 from penult.pipeline.serving.application import application
 from penult.pipeline.serving.batching import Batcher
 from penult.pipeline.serving.classifiers import HeadClassifier, ModelClassifier, PixelClassifier, classifier_for
@@ -294,15 +294,15 @@ def test_concurrent_requests_share_batches_without_mixing_images(
 ) -> None:
     gate = Gate(classifier)
     decoded: list[int] = []
-    decode = decoders.Decoders.decode
+    decode = decoders.DecoderPool.decode
 
-    def counting(self: decoders.Decoders, data: bytes) -> Any:
+    def counting(self: decoders.DecoderPool, data: bytes) -> Any:
         try:
             return decode(self, data)
         finally:
             decoded.append(len(data))
 
-    monkeypatch.setattr(decoders.Decoders, "decode", counting)
+    monkeypatch.setattr(decoders.DecoderPool, "decode", counting)
     with serving(gate) as client, ThreadPoolExecutor(len(images)) as pool:
         asked = [pool.submit(client.send_files, [(path.name, path.read_bytes())]) for path in images]
         while len(decoded) <= len(images):  # and the one of the warm-up
@@ -350,12 +350,12 @@ def test_an_image_that_crashes_or_blocks_its_decoder_affects_only_itself(
 ) -> None:
     faulty = """
 import os, time, penult.pipeline.images.decode as module
-decoded = module.decoded_image
+decoded = module.decode_to_image
 def faulty(data, *others):
     if data == b"crash": os.abort()
     if data == b"loop": time.sleep(60)
     return decoded(data, *others)
-module.decoded_image = faulty
+module.decode_to_image = faulty
 """
     monkeypatch.setattr(decoders, "PROGRAM", f"exec({faulty!r}); {decoders.PROGRAM}")
     with serving(classifier, decode_seconds=2) as client:
@@ -408,7 +408,7 @@ def test_a_head_of_a_store_answers_as_its_model(
 
 def test_features_that_are_not_finite_give_an_error_for_their_image(served_folder: Path, images: list[Path]) -> None:
     class Burnt:
-        choice, batch_size = Choice("cpu"), 4
+        choice, batch_size = ProviderChoice("cpu"), 4
 
         def run(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
             bright = pixels.mean(axis=(1, 2, 3)) > 200

@@ -1,4 +1,4 @@
-"""A crew: no slow image holds the others up, a GPU gets whole batches, and who is to stop is done in seconds."""
+"""A pool: no slow image holds the others up, a GPU gets whole batches, and who is to stop is done in seconds."""
 
 import subprocess
 import sys
@@ -11,28 +11,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-import penult.pipeline.extraction.worker_pool as crew_module
+import penult.pipeline.extraction.worker_pool as pool_module
 import penult.pipeline.runtime.session as session_module
 from penult.exporters.backbone import Backbone
 from penult.pipeline.extraction.extract import ExtractOptions, extract, open_spaces
 from penult.pipeline.extraction.worker import Outcome, Presence, Stopped, Worker, never
-from penult.pipeline.extraction.worker_pool import Crew
+from penult.pipeline.extraction.worker_pool import WorkerPool
 from penult.pipeline.extraction.writer import Writer
 from penult.pipeline.images import decoder_pool as decoders_module
 from penult.pipeline.images.image_file import ImageFile
 from penult.pipeline.images.listing import list_images
-from penult.pipeline.runtime.providers import Choice, open_session
+from penult.pipeline.runtime.providers import ProviderChoice, open_session
 from penult.store import Space, open_store
 
 # A decoder to which one image is an endless loop in C, so that nothing but its end ends it.
 HANGING = """
 import ctypes
 import penult.pipeline.images.decode as module
-decoded = module.decoded_image
+decoded = module.decode_to_image
 def hanging(data, *others):
     if data.startswith(b"loop"): ctypes.PyDLL(None).sleep(60)
     return decoded(data, *others)
-module.decoded_image = hanging
+module.decode_to_image = hanging
 """
 
 
@@ -45,7 +45,7 @@ def _files(*names: str, size: int = 1) -> list[ImageFile]:
     return [ImageFile(name, size, 1) for name in names]
 
 
-def _loads(*loads: Sequence[ImageFile]) -> Generator[list[ImageFile]]:
+def _batches(*loads: Sequence[ImageFile]) -> Generator[list[ImageFile]]:
     yield from map(list, loads)
 
 
@@ -61,34 +61,36 @@ class _Waiting(Worker):
 
 
 @pytest.fixture
-def crew(small_backbone: Backbone, spaces: dict[str, Space]) -> Crew:
+def pool(small_backbone: Backbone, spaces: dict[str, Space]) -> WorkerPool:
     _Waiting.go = threading.Event()
-    return Crew(small_backbone, spaces, ExtractOptions(workers=2), kind=_Waiting)
+    return WorkerPool(small_backbone, spaces, ExtractOptions(workers=2), kind=_Waiting)
 
 
-def _carried(crew: Crew, count: int, is_over: Callable[[int], bool]) -> list[str]:
+def _carried(pool: WorkerPool, count: int, is_over: Callable[[int], bool]) -> list[str]:
     """Has the slow load and so many others carried, the slow one till it is over, and tells in which order they end."""
     others = [_files(str(number)) for number in range(count)]
     ended: list[str] = []
-    for outcome in crew.carry(_loads(_files("slow"), *others), lambda keys: [False] * len(keys), lambda: False):
+    for outcome in pool.process(_batches(_files("slow"), *others), lambda keys: [False] * len(keys), lambda: False):
         ended.append(outcome.present[0][0].path)
         if is_over(len(ended)):
             _Waiting.go.set()
-    crew.close()
+    pool.close()
     return ended
 
 
-def test_a_slow_image_holds_up_nobody(crew: Crew) -> None:
-    ended = _carried(crew, 50, lambda count: count == 50)
+def test_a_slow_image_holds_up_nobody(pool: WorkerPool) -> None:
+    ended = _carried(pool, 50, lambda count: count == 50)
     assert sorted(ended) == sorted(["slow", *map(str, range(50))])
     assert ended[-1] == "slow"
 
 
-def test_no_load_is_overtaken_by_more_than_a_writer_remembers(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew_module, "OVERTAKING", 10)
+def test_no_load_is_overtaken_by_more_than_a_writer_remembers(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "OVERTAKING", 10)
     threading.Timer(1.0, _Waiting.go.set).start()
-    ended = _carried(crew, 50, lambda count: False)
-    assert 5 <= ended.index("slow") <= crew.overlap < 50
+    ended = _carried(pool, 50, lambda count: False)
+    assert 5 <= ended.index("slow") <= pool.overlap < 50
 
 
 def test_a_load_that_was_overtaken_is_not_counted_twice(spaces: dict[str, Space]) -> None:
@@ -108,7 +110,7 @@ def test_a_load_that_was_overtaken_is_not_counted_twice(spaces: dict[str, Space]
     assert writer.commit().rows == 0
 
 
-def test_an_empty_load_waits_for_all_before_it(crew: Crew) -> None:
+def test_an_empty_load_waits_for_all_before_it(pool: WorkerPool) -> None:
     threading.Timer(0.3, _Waiting.go.set).start()
     seen: list[str] = []
     asked: list[int] = []
@@ -120,9 +122,9 @@ def test_an_empty_load_waits_for_all_before_it(crew: Crew) -> None:
         asked.append(len(seen))
         yield _files("b")
 
-    for outcome in crew.carry(loads(), lambda keys: [False] * len(keys), lambda: False):
+    for outcome in pool.process(loads(), lambda keys: [False] * len(keys), lambda: False):
         seen += [file.path for file, _ in outcome.present]
-    crew.close()
+    pool.close()
     assert asked == [2]
     assert seen[-1] == "b"
 
@@ -131,14 +133,14 @@ def test_on_a_gpu_a_load_is_a_batch_whatever_its_files(
     small_backbone: Backbone, spaces: dict[str, Space], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = _files(*map(str, range(130)), size=9 << 20)
-    local = Crew(small_backbone, spaces, ExtractOptions(provider="cpu", workers=1))
-    assert {len(load) for load in local.cut(files)} == {1}
+    local = WorkerPool(small_backbone, spaces, ExtractOptions(provider="cpu", workers=1))
+    assert {len(load) for load in local.into_batches(files)} == {1}
     real = open_session(small_backbone.serialized(["penultimate"]), "cpu")
-    monkeypatch.setattr(session_module, "choose_provider", lambda asked, precision: Choice("cuda"))
+    monkeypatch.setattr(session_module, "choose_provider", lambda asked, precision: ProviderChoice("cuda"))
     monkeypatch.setattr(session_module, "count_gpus", lambda: 1)
     monkeypatch.setattr(session_module, "open_session", lambda *given: real)
-    on_gpu = Crew(small_backbone, spaces, ExtractOptions(workers=1))
-    assert [len(load) for load in on_gpu.cut(files)] == [64, 64, 2]
+    on_gpu = WorkerPool(small_backbone, spaces, ExtractOptions(workers=1))
+    assert [len(load) for load in on_gpu.into_batches(files)] == [64, 64, 2]
     local.close()
     on_gpu.close()
 
@@ -146,18 +148,18 @@ def test_on_a_gpu_a_load_is_a_batch_whatever_its_files(
 def test_of_a_load_no_image_is_begun_once_it_is_to_stop(
     collection: Path, small_backbone: Backbone, spaces: dict[str, Space]
 ) -> None:
-    crew = Crew(small_backbone, spaces, ExtractOptions(workers=1, batch_size=2))
+    pool = WorkerPool(small_backbone, spaces, ExtractOptions(workers=1, batch_size=2))
     files = list(list_images(collection))[:8]
 
     def stopped_after(times: int) -> Stopped:
         asked = iter(range(times))
         return lambda: next(asked, None) is None
 
-    whole = crew._worker(files, lambda keys: [False] * len(keys), lambda: False)
+    whole = pool._worker(files, lambda keys: [False] * len(keys), lambda: False)
     assert (len(whole.extracted), whole.rows["penultimate"].shape) == (8, (8, 12))
     counts = set()
     for times in range(13):
-        part = crew._worker(files, lambda keys: [False] * len(keys), stopped_after(times))
+        part = pool._worker(files, lambda keys: [False] * len(keys), stopped_after(times))
         count = len(part.extracted)
         counts.add(count)
         assert part.extracted == whole.extracted[:count]
@@ -165,13 +167,13 @@ def test_of_a_load_no_image_is_begun_once_it_is_to_stop(
         if count:
             np.testing.assert_array_equal(part.rows["penultimate"], whole.rows["penultimate"][:count])
     assert {0, 2, 6} <= counts, "whole batches"
-    crew.close()
+    pool.close()
 
 
 def test_a_job_that_is_to_stop_waits_for_no_image_that_hangs(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew_module, "STOP_SECONDS", 0.3)
+    monkeypatch.setattr(pool_module, "STOP_SECONDS", 0.3)
     monkeypatch.setattr(decoders_module, "PROGRAM", f"exec({HANGING!r}); {decoders_module.PROGRAM}")
     (collection / "blue" / "hangs.png").write_bytes(b"loop")
     store: Any = open_store(tmp_path / "stopped")
@@ -186,9 +188,9 @@ def test_a_job_that_is_to_stop_waits_for_no_image_that_hangs(
 
 SILENT = """
 import socket, sys
-import penult.pipeline.extraction.worker_pool as crew
+import penult.pipeline.extraction.worker_pool as pool
 from penult.pipeline.cli import main
-crew.STOP_SECONDS = 0.5
+pool.STOP_SECONDS = 0.5
 listener = socket.create_server(("127.0.0.1", 0))  # who answers nothing
 port = listener.getsockname()[1]
 open(sys.argv[1], "w").write(f"path\\nhttp://127.0.0.1:{port}/a.jpg\\n" + "\\n".join(sys.argv[2:4]) + "\\n")
