@@ -23,7 +23,6 @@ from penult.pipeline.images.image_file import ImageFile
 from penult.pipeline.images.listing import list_images
 from penult.pipeline.models import predict as predict_module
 from penult.pipeline.models import predictors
-from penult.pipeline.models.bundle import bundle
 from penult.pipeline.models.model import Model
 from penult.pipeline.models.predict import Prediction, predict
 from penult.pipeline.models.prediction_files import ImageSorter, prediction_writer
@@ -43,12 +42,6 @@ def store(collection: Path, small_backbone: Backbone, tmp_path: Path) -> Store:
 @pytest.fixture
 def head(store: Store) -> Head:
     return train(store, dataset="colours", head="logistic", name="colours").head
-
-
-@pytest.fixture
-def model_path(head: Head, small_backbone: Backbone, tmp_path: Path) -> Path:
-    bundle(head, small_backbone, tmp_path / "model.onnx")
-    return tmp_path / "model.onnx"
 
 
 def close(first: list[Prediction], second: list[Prediction]) -> bool:
@@ -299,7 +292,7 @@ def test_predict_reads_the_file_of_bundle(head: Head, store: Store, collection: 
     printed = json.loads(result.stdout)
     assert printed["proof"]["real_images"] == 30
     assert printed["bytes"] == output.stat().st_size
-    assert "no label differs" in CliRunner().invoke(app, words).stdout
+    assert "all labels are equal" in CliRunner().invoke(app, words).stdout
     assert close(list(predict(output, collection)), list(predict(head, collection, store=store)))
     wrong = CliRunner().invoke(app, ["bundle", "colors", "--store", str(store.path)])
     assert isinstance(wrong.exception, UnknownNameError)
