@@ -1,1 +1,4 @@
-"""Images: where they are, how they are listed and read, and how their bytes become pixels."""
+"""Lists images of any source, reads their bytes and decodes them to pixels.
+
+Other packages use `listing` (all sources), `image_file`, `reading`, `decode`, `decoder_pool` and `views`.
+"""

@@ -1,6 +1,6 @@
-"""The members of an archive become images: named as if the archive were a folder, with labels and splits.
+"""Turns the members of an archive into images, with labels and splits as if the archive were a folder.
 
-Nothing is ever unpacked to disk, so that a name can lead nowhere. What is no regular file is not followed, but told.
+Nothing is unpacked to disk, so a member's name cannot write anywhere. Links and special files are reported as unusable.
 """
 
 import hashlib
@@ -19,36 +19,36 @@ from penult.pipeline.images.image_file import ImageFile, Place, Unusable, is_vis
 
 
 class ArchiveFile(Protocol):
-    """A file that can be read at any place."""
+    """An archive file that can be read at any offset."""
 
     @property
     def path(self) -> str:
-        """Its name, which the names of the images in it begin with."""
+        """Its path, the prefix of the paths of its images."""
 
     @property
     def stamp(self) -> str:
-        """Another text whenever the file may have changed."""
+        """A text that changes whenever the file may have changed."""
 
     def open(self) -> IO[bytes]:
         """Opens it for reading."""
 
     def read(self, start: int, count: int) -> bytes:
-        """Returns ``count`` bytes, or fewer where the file ends; raises OSError."""
+        """Returns ``count`` bytes, or fewer at the end of the file; raises OSError."""
 
 
 @dataclass(frozen=True)
 class LocalArchive:
-    """A file of this machine's."""
+    """An archive on this machine."""
 
     path: str
     stamp: str
 
     @classmethod
     def at(cls, path: Path) -> "LocalArchive":
-        """Looks at the file; raises InputError for a pipe or a device, which may never end."""
+        """Returns the archive at ``path``; raises InputError for a pipe or a device, which may never end."""
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise InputError(f"{path} is no regular file", expected="an archive, which is one")
+            raise InputError(f"{path} is not a regular file", expected="an archive file")
         return cls(str(path), f"{found.st_size} {found.st_mtime_ns}")
 
     def open(self) -> IO[bytes]:
@@ -56,25 +56,25 @@ class LocalArchive:
         return Path(self.path).open("rb")
 
     def read(self, start: int, count: int) -> bytes:
-        """Returns ``count`` bytes, or fewer where the file ends."""
+        """Returns ``count`` bytes, or fewer at the end of the file."""
         with open(self.path, "rb", buffering=0) as file:  # noqa: PTH123 - once for each image
             file.seek(start, os.SEEK_SET)
             return file.read(count)
 
 
 def stamp_to_mtime(*parts: object) -> int:
-    """Returns a number to stand for the time of change, made of all that tells one state of a file from another."""
+    """Returns a substitute for a modification time: a hash of everything that identifies a version of a file."""
     digest = hashlib.blake2b("\0".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
-# By these endings it is known which of the files that share a name is the image, and which only tell of it.
+# The suffixes that distinguish an image from the label files with the same name.
 IMAGE_SUFFIXES = frozenset(
     {"apng", "avif", "bmp", "dib", "gif", "heic", "heif", "ico", "j2k", "jfif", "jp2", "jpe", "jpeg", "jpg", "jpx"}
     | {"pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp"}
 )
 
-# What WebDataset keeps a label in, and the names that it has in a JSON object.
+# The files in which WebDataset stores a label, and the keys for it in a JSON object.
 LABEL_SUFFIXES = ("cls", "json")
 LABEL_NAMES = ("label", "class", "cls", "class_name")
 
@@ -83,7 +83,7 @@ MOST_LABEL_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class ArchiveMember:
-    """A file in an archive; ``refusal`` says why it cannot be used, where the archive itself tells."""
+    """A file in an archive; ``refusal`` is the reason if the archive shows that it cannot be used."""
 
     size: int
     offset: int
@@ -91,10 +91,10 @@ class ArchiveMember:
 
 
 def list_members(storage: ArchiveFile, place: Place, members: Mapping[str, ArchiveMember]) -> Iterator[ImageFile]:
-    """Yields the images among ``members``, whose names are those in the archive.
+    """Yields the images among ``members``, which are keyed by their names in the archive.
 
-    Where an image shares its name up to the first dot with files of other kinds, these are its label and further data,
-    as WebDataset writes them. Otherwise its label and split are those of its folders.
+    Files with the same name up to the first dot as an image are its label and metadata, as in WebDataset. Otherwise
+    label and split come from the folders.
     """
     named = {
         clean: member for name, member in members.items() if all(map(is_visible, (clean := _clean(name)).split("/")))
@@ -121,7 +121,7 @@ def list_members(storage: ArchiveFile, place: Place, members: Mapping[str, Archi
 
 
 def _clean(name: str) -> str:
-    """Returns the name without steps upwards, so that it is unique and only looks like a path below the archive."""
+    """Returns the name without ``..``, so that it is unique and a path below the archive."""
     return posixpath.normpath("/" + name.replace("\\", "/").replace("\0", "")).lstrip("/")
 
 
@@ -139,7 +139,7 @@ def _has_companions(names: Sequence[str]) -> bool:
 
 
 def _companion_label(names: Sequence[str], members: Mapping[str, ArchiveMember], place: Place) -> str | None:
-    """Returns the label that the first of the label files tells, if any does."""
+    """Returns the label in the first label file that has one."""
     for suffix in LABEL_SUFFIXES:
         for name in names:
             member = members[name]

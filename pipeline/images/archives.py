@@ -1,4 +1,4 @@
-"""Archives: tar and zip files whose images are read in place, on this machine or elsewhere."""
+"""Lists tar and zip archives, whose images are read in place, on this machine or elsewhere."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ __all__ = ["list_archive", "list_archive_file"]
 
 
 def list_archive(storage: ArchiveFile) -> Iterator[ImageFile]:
-    """Yields the images of the archive in ``storage``; the end of its name says which kind it is."""
+    """Yields the images of the archive in ``storage``; its suffix determines the format."""
     return list_zip(storage) if storage.path.lower().endswith(".zip") else list_tar(storage)
 
 

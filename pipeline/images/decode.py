@@ -1,9 +1,9 @@
-"""Turns an image file's bytes into the pixels that a backbone takes, exactly as its card says and in no other way.
+"""Decodes an image file to the pixels that a backbone takes, exactly as its card specifies.
 
-The two parts are the card's: `Decoding` (bytes to upright RGB) and `Preprocessing` (resize and centre crop). Resize and
-crop round as torchvision's ``Resize`` and ``CenterCrop`` do, so that features agree with a plain PyTorch loop.
+`Decoding` turns bytes into upright RGB; `Preprocessing` resizes and crops. Rounding follows torchvision's ``Resize``
+and ``CenterCrop``, so that features agree with a plain PyTorch loop.
 
-This module loads Pillow and no more, because each decoder, which is a process of its own, loads it.
+This module imports only Pillow, because every decoder process loads it.
 """
 
 import io
@@ -29,38 +29,36 @@ if TYPE_CHECKING:
     from penult.exporters.card import Decoding, Preprocessing
 
 
-# Formats are named, because Pillow would also start a PostScript interpreter for an EPS file, and would take nearly any
-# bytes for a TGA image.
+# Only these formats: Pillow would start a PostScript interpreter for EPS, and accepts nearly any bytes as TGA.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "AVIF", "PPM", "ICO")
 
-# How a photo of an iPhone begins, after its first four bytes; Pillow alone cannot tell what it is.
+# Bytes 4 to 12 of HEIC files, such as photos of an iPhone, which Pillow alone does not recognise.
 HEIC_BRANDS = frozenset(
     b"ftyp" + brand
     for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 )
 
-# Where Pillow begins to warn of a decompression bomb; above it the file is refused before a pixel is decoded.
+# Pillow's limit for decompression bombs; a larger image is rejected before any pixel is decoded.
 MAX_PIXELS = 89_478_485
 
 # White in 16 bits.
 LARGEST_LEVEL = (1 << 16) - 1
 
-# Above this many resized pixels (an image of extreme shape) only the part that the crop keeps is resized.
+# Above this many resized pixels (an image of extreme shape), only the cropped part is resized.
 MAX_RESIZED_PIXELS = 1 << 24
 
-# An image of more pixels than this is made RGB and upright strip by strip, so that it is in memory only once.
+# An image with more pixels is converted and rotated in strips, so that only one copy is in memory.
 STRIPPED_PIXELS = 1 << 25
 
-# Images that take more memory than this to decode are decoded one at a time.
+# Images that need more memory than this are decoded one at a time.
 LARGE_BYTES = 1 << 27
 
-# A JPEG that may be decoded at a reduced scale keeps at least this many times the size that it is then resized to: what
-# it loses beyond that begins to show in features.
+# A JPEG decoded at a reduced scale keeps at least this multiple of the resized size; below it, features change visibly.
 DRAFT_MARGIN = 2
 
 _large_turn = threading.Lock()
 
-# What turns an image upright whose EXIF orientation is this.
+# EXIF orientation to the transpose that turns the image upright.
 UPRIGHT: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -82,11 +80,11 @@ FILTERS = {
 
 
 def decode(data: bytes, preprocessing: "Preprocessing") -> "NDArray[np.uint8]":
-    """Returns the pixels (H, W, 3) in RGB of the image that ``data`` holds, resized and cropped.
+    """Returns the RGB pixels (H, W, 3) of the image in ``data``, resized and cropped.
 
     Raises:
-        ImageError: the bytes are no image, or a damaged, forbiddingly large or unsupported one; the message is the
-            reason for the ledger.
+        ImageError: the bytes are not an image, or a damaged, too large or unsupported one. The message is the reason
+            in the ledger.
     """
     import numpy as np
 
@@ -96,7 +94,7 @@ def decode(data: bytes, preprocessing: "Preprocessing") -> "NDArray[np.uint8]":
 def decode_to_image(
     data: bytes | bytearray, preprocessing: "Preprocessing", turn: AbstractContextManager[object] = _large_turn
 ) -> Image.Image:
-    """Returns the same as an image of Pillow; ``turn`` is held while an image is decoded that takes much memory."""
+    """Returns the same as a Pillow image; holds ``turn`` while it decodes an image that needs much memory."""
     try:
         with Image.open(io.BytesIO(data), formats=_formats(data)) as image:
             _refuse_bomb(image)
@@ -113,7 +111,7 @@ def decode_to_image(
     except MemoryError:
         raise ImageError(OUT_OF_MEMORY) from None
     except Exception as error:
-        if "memory" in str(error).lower():  # as most libraries say it, below Pillow
+        if "memory" in str(error).lower():  # the wording of most libraries that Pillow uses
             raise ImageError(OUT_OF_MEMORY) from None
         raise ImageError(f"the image is damaged: {str(error) or type(error).__name__}") from error
 
@@ -137,7 +135,7 @@ def _refuse_bomb(image: Image.Image) -> None:
 
 
 def _reduce_jpeg(image: Image.Image, preprocessing: "Preprocessing") -> None:
-    """Has a JPEG decoded at a half, a quarter or an eighth of its sides, where the margin leaves that much."""
+    """Reduces the decoding scale of a JPEG to 1/2, 1/4 or 1/8 if `DRAFT_MARGIN` allows it."""
     is_turned = _turn_of(image, preprocessing.decoding) in TURNED_SIDES
     across, down = resized_size(image.size[::-1] if is_turned else image.size, preprocessing.resize)
     wanted = (down, across) if is_turned else (across, down)
@@ -145,7 +143,7 @@ def _reduce_jpeg(image: Image.Image, preprocessing: "Preprocessing") -> None:
 
 
 def _cost_bytes(image: Image.Image) -> int:
-    """Returns about how much memory the image takes on its way: an RGB image is there once, another thrice."""
+    """Returns roughly the memory for decoding: one copy of an RGB image, three of any other."""
     return image.width * image.height * (4 if image.mode in ("RGB", "L") else 12)
 
 
@@ -154,17 +152,17 @@ def _what_it_is_instead(data: bytes | bytearray) -> str:
         return "the file is empty"
     if bytes(data[4:12]) in HEIC_BRANDS:
         if find_spec("pillow_heif") is None:
-            return "the file is a HEIC image, which is read after pip install 'penult[heic]'"
+            return "the file is a HEIC image, which needs pip install 'penult[heic]'"
         return "the HEIC image is damaged"
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
-            return f"the file is a {image.format} image, a format that is not read"
-    except Exception:  # noqa: BLE001 - whatever it is, it is no image
-        return "the file is no image that can be identified"
+            return f"the file is a {image.format} image, which is not supported"
+    except Exception:  # noqa: BLE001 - any failure means that it is not an image
+        return "the file is not a recognised image"
 
 
 def _prepared(image: Image.Image, preprocessing: "Preprocessing") -> Image.Image:
-    """Returns ``image`` upright in RGB, resized and cropped."""
+    """Returns the image upright in RGB, resized and cropped."""
     decoding = preprocessing.decoding
     image.load()
     turn = _turn_of(image, decoding)
@@ -182,7 +180,7 @@ def _prepared(image: Image.Image, preprocessing: "Preprocessing") -> Image.Image
 
 
 def upright_rgb(image: Image.Image, decoding: "Decoding") -> Image.Image:
-    """Returns the first frame of ``image`` in RGB, turned upright, 8 bits a channel, laid over the background."""
+    """Returns the first frame as upright 8-bit RGB, composited over the background."""
     image.load()
     turn = _turn_of(image, decoding)
     return _as_rgb(image if turn is None else image.transpose(turn), decoding)
@@ -202,18 +200,18 @@ def _as_rgb(image: Image.Image, decoding: "Decoding") -> Image.Image:
     if image.mode.startswith("I"):
         return _from_sixteen_bits(image)
     if image.mode == "F":
-        raise ImageError("the image holds floating-point values, for which no black and white are agreed")
+        raise ImageError("the image has floating-point values, which have no defined black and white")
     if image.has_transparency_data:
         return _over_background(image, decoding.background)
     return image.convert("RGB")
 
 
 def _from_sixteen_bits(image: Image.Image) -> Image.Image:
-    """Scales 0..65535 to 0..255; Pillow's own conversion would clip all that is above 255 to white."""
+    """Scales 0..65535 to 0..255; Pillow's own conversion would clip values above 255 to white."""
     if image.mode == "I":
         lowest, highest = cast("tuple[int, int]", image.getextrema())
         if lowest < 0 or highest > LARGEST_LEVEL:
-            raise ImageError("the image holds integers beyond 16 bits, for which no black and white are agreed")
+            raise ImageError("the image has integers beyond 16 bits, which have no defined black and white")
     return image.convert("I").point([(level + 128) // 257 for level in range(LARGEST_LEVEL + 1)], "L").convert("RGB")
 
 
@@ -225,7 +223,7 @@ def _over_background(image: Image.Image, background: tuple[int, int, int]) -> Im
 
 
 def resize_and_crop(image: Image.Image, preprocessing: "Preprocessing") -> Image.Image:
-    """Returns ``image`` resized and centre-cropped to the backbone's input size."""
+    """Returns the image resized and centre-cropped to the input size of the backbone."""
     width, height = resized_size(image.size, preprocessing.resize)
     crop_height, crop_width = preprocessing.crop
     left, top = round((width - crop_width) / 2.0), round((height - crop_height) / 2.0)
@@ -259,10 +257,10 @@ def resized_size(size: tuple[int, int], resize: int | tuple[int, int]) -> tuple[
     return (resize, longer) if width <= height else (longer, resize)
 
 
-# How many pixels a strip has.
+# Pixels per strip.
 STRIP_PIXELS = 1 << 20
 
-# What makes rows of columns.
+# Transposes that swap rows and columns.
 TURNED_SIDES = frozenset(
     {
         Image.Transpose.TRANSPOSE,
@@ -272,7 +270,7 @@ TURNED_SIDES = frozenset(
     }
 )
 
-# From which end of the image its upright rows come, where it is not the near one.
+# Transposes after which the first rows come from the far end of the image.
 _FROM_THE_END = frozenset(
     {
         Image.Transpose.ROTATE_180,
@@ -290,11 +288,11 @@ def resize_by_strips(
     size: tuple[int, int],
     resample: Image.Resampling,
 ) -> Image.Image:
-    """Returns what ``convert`` makes of the turned image, resized to ``size``.
+    """Returns the rotated and converted image, resized to ``size``.
 
-    A resize has two passes, along the rows and along the columns. The first is made strip by strip; what ``convert``
-    does must depend on each pixel alone. The result is Pillow's own, but for images far higher than wide, where Pillow
-    begins with the columns, and rounds and clips between the passes at other places.
+    A resize has two passes, along the rows and along the columns; the first one runs strip by strip. ``convert`` must
+    work on each pixel alone. The result equals Pillow's, except for images much taller than wide: there Pillow starts
+    with the columns, and rounds in a different order.
     """
     width, height = image.size
     rows, columns = (width, height) if turn in TURNED_SIDES else (height, width)
@@ -310,15 +308,15 @@ def resize_by_strips(
 
 
 OUT_OF_MEMORY = (
-    "the image needs more memory than it may have. What to do: where that is no fault of the image, allow more with "
+    "the image needs more memory than the limit. What to do: if the image is valid, raise the limit with "
     "--image-megabytes, and try it again with --retry-failed."
 )
-"""The reason of an image that cannot be decoded within its memory."""
+"""The reason for an image that exceeds its memory limit."""
 
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What one image may take: ``seconds`` of time, and ``megabytes`` of memory while it is decoded."""
+    """The limits for decoding one image: ``seconds`` of time and ``megabytes`` of memory."""
 
     seconds: float = IMAGE_SECONDS
     megabytes: int = IMAGE_MEGABYTES

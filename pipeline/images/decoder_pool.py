@@ -1,7 +1,7 @@
-"""DecoderPool: processes that decode images, so that one which crashes or hangs costs that image and not the job.
+"""A pool of decoder processes, so that an image that crashes or blocks its decoder fails alone.
 
-Every image goes this way, whatever it claims to be: what makes a decoder crash cannot be told beforehand. A worker
-waits for its decoder, so both together keep one core busy. An image on its way costs two copies through a pipe.
+Every image is decoded this way, because a crash cannot be predicted. A worker waits for its decoder, so both together
+use one core. The overhead per image is two copies through a pipe.
 """
 
 import json
@@ -28,14 +28,14 @@ PROGRAM = "from penult.pipeline.images.decoder_process import main; main()"
 PIPE_BYTES = 1 << 20
 
 ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
-"""Or the C library would now and then set memory aside for another thread, and an image near its limit lack it."""
+"""Otherwise the C library may reserve memory for another thread, which an image near the limit then lacks."""
 
 END_SECONDS = 2.0
-"""How long a decoder may take to notice that it is not needed any more."""
+"""Seconds that a decoder gets to exit after its input ends."""
 
 
 class DecoderPool:
-    """As many decoders as are asked at once; each is started when it is first needed, and used again."""
+    """Decodes images in processes: as many as there are concurrent calls, started on demand and reused."""
 
     def __init__(self, preprocessing: Preprocessing, limits: DecodeLimits | None = None) -> None:
         self._preprocessing, self._limits = preprocessing, limits or DecodeLimits()
@@ -46,30 +46,29 @@ class DecoderPool:
         self._end = weakref.finalize(self, _end_all, self._idle)
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
-        """Returns the pixels (H, W, 3) of the image that ``data`` holds, or raises ImageError with the reason.
-
-        Safe to call from several threads.
+        """Returns the pixels (H, W, 3) of the image in ``data``; thread-safe.
 
         Raises:
+            ImageError: the image cannot be decoded; the message is the reason.
             DecodingCancelledError: `stop` was called meanwhile.
         """
         try:
             return self._ask(data)
         except _CrashError:
-            # Once more, since a process may be killed for what another did.
+            # Try again, because the system may kill a process for the memory of another.
             try:
                 return self._ask(data)
             except _CrashError as crash:
                 raise ImageError(str(crash)) from None
 
     def stop(self) -> None:
-        """Ends the decoders at work, from any thread, and decodes nothing more."""
+        """Kills the busy decoders and decodes nothing further; thread-safe."""
         self._is_stopped = True
         for decoder in self._busy.copy():
             decoder.kill()
 
     def close(self) -> None:
-        """Ends the decoders; the next image starts new ones."""
+        """Ends the idle decoders; the next image starts a new one."""
         _end_all(self._idle)
 
     def _ask(self, data: bytes, *, is_fresh: bool = False) -> NDArray[np.uint8]:
@@ -90,7 +89,7 @@ class DecoderPool:
         finally:
             self._busy.discard(decoder)
         if kind == REASON and not is_fresh and (is_large or answer == OUT_OF_MEMORY.encode()):
-            decoder.end()  # what is left of other images in its memory must decide nothing, however that is told
+            decoder.end()  # memory left over from earlier images must not decide the result
             return self._ask(data, is_fresh=True)
         self._idle.append(decoder)
         if kind != PIXELS:
@@ -99,20 +98,22 @@ class DecoderPool:
 
 
 class DecodingCancelledError(Exception):
-    """An image was left, because the job is to end."""
+    """The image was abandoned because the pool was stopped."""
 
 
 class _CrashError(Exception):
-    """A decoder came to an end of its own."""
+    """A decoder process ended unexpectedly."""
 
 
 class _Decoder:
-    """One process, asked by one thread at a time."""
+    """One decoder process, used by one thread at a time."""
 
     def __init__(self, preprocessing: Preprocessing, limits: DecodeLimits) -> None:
         self._limits = limits
         paths = f"import sys; sys.path[:] = {[path or os.getcwd() for path in sys.path]!r}; "  # noqa: PTH109 - as the import system does
-        own_group = {} if os.name == "nt" else {"process_group": 0}  # Ctrl-C is for the job alone, which ends its own
+        own_group = (
+            {} if os.name == "nt" else {"process_group": 0}
+        )  # Ctrl-C goes to the job alone, which ends its decoders
         self._process = subprocess.Popen(  # type: ignore[call-overload]  # noqa: S603 - our own program; keywords by system
             [sys.executable, "-I", "-c", paths + PROGRAM],
             stdin=subprocess.PIPE,
@@ -127,11 +128,11 @@ class _Decoder:
         for stream in (self._input, self._output):
             _widen(stream)
         setup = {"preprocessing": asdict(preprocessing), **asdict(limits)}
-        with suppress(BrokenPipeError):  # why it is gone is told when it is asked
+        with suppress(BrokenPipeError):  # `ask` reports why it has ended
             send(self._input, SETUP, json.dumps(setup).encode())
 
     def ask(self, data: bytes, large_turn: threading.Lock) -> tuple[int, bytes, bool]:
-        """Returns the answer, and whether the image was a large one."""
+        """Returns the kind and content of the answer, and whether the image was large."""
         try:
             send(self._input, IMAGE, data)
             kind, answer = receive(self._output)
@@ -145,7 +146,7 @@ class _Decoder:
             if status == TOO_SLOW:
                 raise ImageError(
                     f"the image was not decoded within {self._limits.seconds:g} seconds",
-                    remedy="where that is no fault of the image, try it again with --retry-failed",
+                    remedy="if the image is valid, try it again with --retry-failed",
                 ) from None
             raise _CrashError(f"the decoder crashed on it ({_spell(status)})") from None
 
@@ -164,7 +165,7 @@ class _Decoder:
 
 
 def _widen(stream: IO[bytes]) -> None:
-    """Makes room in a pipe for a whole image, so that it need not be handed over piece by piece."""
+    """Enlarges the pipe buffer, so that it takes a whole image at once."""
     with suppress(ImportError, AttributeError, OSError):
         import fcntl
 

@@ -1,4 +1,4 @@
-"""What the place of an image tells: its class and its split, from the names of the folders that it lies in."""
+"""The record of one image, and its label and split from the names of its folders."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from typing import Protocol
 
 from penult.errors import ImageError
 
-# How people spell the three splits, as folder names and in tables.
+# Common spellings of the three splits, as folder names and in tables.
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
@@ -19,22 +19,22 @@ TAR_SUFFIXES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 ARCHIVE_SUFFIXES = (*TAR_SUFFIXES, ".zip")
 
-# What operating systems leave in folders and archives beside the images.
+# Files that operating systems add to folders and archives.
 LITTER = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx"})
 
 
 def is_visible(name: str) -> bool:
-    """Tells whether a file or folder of this name is one of the collection, and not hidden or litter."""
+    """Returns whether a file or folder belongs to the collection: it is neither hidden nor a system file."""
     return not name.startswith(".") and name.lower() not in LITTER
 
 
 def splits_among(folders: Mapping[str, bool]) -> dict[str, str]:
-    """Returns which of the topmost folders are splits rather than classes, and which split each is.
+    """Maps the topmost folders that are splits rather than classes to their splits.
 
-    ``folders`` tells of each whether it holds folders. A folder called ``train`` is a split if it, or another one
-    called as a split is, holds folders, and if it is not alone among folders of other names: beside ``car`` and
-    ``boat`` it is a class of vehicles. So the images of a ``test`` without class folders have no label, rather than
-    the label "test".
+    ``folders`` says for each folder whether it contains folders. A folder with a split name, such as ``train``, is a
+    split under two conditions. It or another folder with a split name must contain folders. And it must not be the
+    only one among other names: next to ``car`` and ``boat``, ``train`` is a class. So images of a ``test`` folder
+    without class folders have no label, instead of the label "test".
 
     >>> splits_among({"train": True, "test": False})
     {'train': 'train', 'test': 'test'}
@@ -47,7 +47,7 @@ def splits_among(folders: Mapping[str, bool]) -> dict[str, str]:
 
 
 def splits_of_paths(paths: Iterable[Sequence[str]]) -> dict[str, str]:
-    """Returns the same for paths that are known as their parts."""
+    """Does the same for paths that are given as their parts."""
     folders: dict[str, bool] = {}
     for parts in paths:
         if len(parts) > 1:
@@ -67,23 +67,23 @@ def label_and_split(parts: Sequence[str], splits: Mapping[str, str]) -> tuple[st
 
 
 class Place(Protocol):
-    """Where images lie that are no plain files; shared by all images in it, and asked from several threads."""
+    """Reads images that are not plain files; one object serves all images of a source, from several threads."""
 
     def read(self, file: "ImageFile", most_bytes: int) -> bytes:
         """Returns the bytes of an image.
 
         Raises:
-            ImageError: they can never be had, or there are more than ``most_bytes``.
-            OSError: they cannot be had now, and perhaps at another time.
+            ImageError: the image can never be read, or has more than ``most_bytes``.
+            OSError: the image cannot be read now, but perhaps later.
         """
 
 
-@dataclass(slots=True, unsafe_hash=True)  # not frozen, for that takes three times as long, a million times a job
+@dataclass(slots=True, unsafe_hash=True)  # frozen=True would take three times as long to create
 class ImageFile:
-    """One file that should be an image. ``size`` is -1 where the file could not even be looked at.
+    """One file that should be an image. ``size`` is -1 if it is unknown.
 
-    ``mtime_ns`` is another number whenever the file may have changed. Images that are no plain files lie in a
-    ``place``, at an ``offset`` that it understands.
+    ``mtime_ns`` changes whenever the file may have changed. An image that is not a plain file has a ``place`` that
+    reads it; the meaning of ``offset`` is up to the place.
     """
 
     path: str
@@ -96,21 +96,21 @@ class ImageFile:
 
     @classmethod
     def at(cls, path: str, label: str | None = None, split: str | None = None) -> "ImageFile":
-        """Looks at the file's size and time; a file that is not there fails later, with a row in the ledger."""
+        """Returns the image at ``path`` with size and time; a missing file fails later, with a ledger entry."""
         try:
-            found = os.stat(path)  # noqa: PTH116 - called for every image of a collection: no Path is made
+            found = os.stat(path)  # noqa: PTH116 - called for every image; a Path would be slow
         except (OSError, ValueError):  # a path with a zero byte is a ValueError
             return cls(path, -1, 0, label, split)
         return cls(path, found.st_size, found.st_mtime_ns, label, split)
 
 
 def is_archive(path: str) -> bool:
-    """Tells by its name whether a file is read as an archive of images."""
+    """Returns whether the suffix of a file is that of an archive."""
     return path[-max(map(len, ARCHIVE_SUFFIXES)) :].lower().endswith(ARCHIVE_SUFFIXES)
 
 
 def is_remote(text: str) -> bool:
-    """Tells whether ``text`` is a URL.
+    """Returns whether ``text`` is a URL.
 
     >>> is_remote("s3://bucket/photos"), is_remote("photos")
     (True, False)
@@ -120,7 +120,7 @@ def is_remote(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Unusable:
-    """Gives no bytes, but the reason why."""
+    """A place that raises the reason why an image cannot be used."""
 
     reason: str
 
@@ -130,5 +130,5 @@ class Unusable:
 
 
 def unusable_file(path: str, reason: str, size: int = -1, mtime_ns: int = 0) -> ImageFile:
-    """Returns a file that cannot be used, for ``reason``."""
+    """Returns an image that fails with ``reason``."""
     return ImageFile(path, size, mtime_ns, place=Unusable(reason))

@@ -1,4 +1,4 @@
-"""Reads the bytes of one image, wherever it lies, and waits for nobody who may never write them."""
+"""Reads the bytes of one image of any source, without blocking on pipes."""
 
 import os
 import stat
@@ -19,25 +19,25 @@ from penult.store.keys import key_of
 __all__ = ["MAX_BYTES", "InMemory", "array_image", "read_again", "read_file"]
 
 
-# A file of more bytes than this is no photo, and reading it whole would cost the memory of thousands.
+# The largest image file: reading a larger one would take the memory of thousands of photos.
 MAX_BYTES = 1 << 28
 
 _READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 def read_file(file: ImageFile) -> bytes:
-    """Returns what the image's file holds.
+    """Returns the bytes of the image's file.
 
     Raises:
-        ImageError: it can never be read: it is too large, or no regular file.
-        OSError, ValueError: it cannot be read now, and perhaps at another time.
+        ImageError: the file can never be read: it is too large or not a regular file.
+        OSError, ValueError: the file cannot be read now, but perhaps later.
     """
     if file.place is not None:
         return file.place.read(file, MAX_BYTES)
-    descriptor = os.open(file.path, _READING)  # which waits for nobody where a pipe stands
+    descriptor = os.open(file.path, _READING)  # does not block on a pipe
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise ImageError("it is no regular file")
+        raise ImageError("it is not a regular file")
     with os.fdopen(descriptor, "rb") as stream:
         data = stream.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
@@ -45,16 +45,16 @@ def read_file(file: ImageFile) -> bytes:
     return data
 
 
-# How many archives' tables of contents are remembered at once.
+# Archives whose tables of contents are cached.
 ARCHIVES = 4
 
 
 def read_again(path: str | Path) -> bytes:
-    """Returns the bytes of an image: a file, or one in an archive that is a file.
+    """Returns the bytes of an image on this machine, either a file or a member of an archive.
 
     Raises:
-        ImageError: it is too large, or the archive holds it in a way that cannot be read.
-        OSError: it is not there any more. What came over a network is not fetched again.
+        ImageError: the image is too large, or the archive member cannot be read.
+        OSError: the image does not exist any more, or it came from a URL.
     """
     file = Path(path)
     if file.is_file():
@@ -70,32 +70,32 @@ def read_again(path: str | Path) -> bytes:
 
 @lru_cache(maxsize=ARCHIVES)
 def _contents(archive: str, mtime_ns: int, size: int) -> Mapping[str, ImageFile]:
-    """Lists an archive; a changed one is another."""
+    """Returns the images of an archive by path; a changed archive is listed again."""
     return {file.path: file for file in list_archive_file(archive)}
 
 
 @dataclass(frozen=True)
 class InMemory:
-    """Bytes that are in memory already."""
+    """A place whose image is in memory already."""
 
     data: bytes
 
     def read(self, file: ImageFile, most_bytes: int) -> bytes:
-        """Returns them."""
+        """Returns the bytes."""
         return self.data
 
 
 def array_image(array: NDArray[Any]) -> ImageFile:
-    """Returns the image of an array of uint8, (H, W, 3) in RGB or (H, W) in grey.
+    """Returns the image of a uint8 array, (H, W, 3) in RGB or (H, W) in grey.
 
-    It is the sample that a PPM or PGM file of these pixels is, and is called by its key.
+    It has the key of a PPM or PGM file with these pixels; its path is made of the key.
     """
     is_grey = array.ndim == 2
     if array.dtype != np.uint8 or not (is_grey or (array.ndim == 3 and array.shape[2] == 3)) or not array.size:
         raise InputError(
             f"An image is an array {array.shape} of {array.dtype}",
             expected="(H, W, 3) or (H, W) of uint8",
-            remedy="scale it to 0..255, move its channels to the end, and leave out any but red, green and blue",
+            remedy="scale it to 0..255, move the channels to the last axis, and keep only red, green and blue",
         )
     height, width = array.shape[:2]
     head = f"P{5 if is_grey else 6} {width} {height} 255\n".encode()

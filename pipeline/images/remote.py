@@ -1,4 +1,4 @@
-"""Images elsewhere, by any URL that fsspec knows: ``s3://``, ``gs://``, ``https://`` and many more."""
+"""Lists and reads images at any URL that fsspec supports, such as ``s3://``, ``gs://`` and ``https://``."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -9,14 +9,12 @@ from penult.errors import ImageError, InputError, MissingExtraError, MissingFile
 from penult.pipeline.images.archive_members import stamp_to_mtime
 from penult.pipeline.images.archives import list_archive
 from penult.pipeline.images.image_file import ImageFile, is_archive, is_visible, label_and_split, splits_of_paths
+from penult.store.files.bucket import EXTRAS
 
-# Which extra of penult brings what a scheme needs.
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
-
-# How long a web server may take to answer, or to go on.
+# Seconds that a web server may take to answer or to send more.
 SILENT_SECONDS = 30.0
 
-# By any of these a file system tells one state of a file from another.
+# Fields in which file systems store the version of a file.
 VERSIONS = (
     "ETag", "etag", "md5Hash", "Content-MD5", "generation", "mtime", "LastModified", "last_modified", "Last-Modified",
     "created", "updated", "modified", "md5", "sha256",
@@ -25,7 +23,7 @@ VERSIONS = (
 
 @dataclass(frozen=True)
 class Remote:
-    """Reads whole files of one file system."""
+    """A place that reads whole files of one file system."""
 
     system: Any
 
@@ -47,7 +45,7 @@ class Remote:
 
 @dataclass(frozen=True)
 class RemoteArchive:
-    """An archive elsewhere, of which parts are fetched."""
+    """A remote archive, of which parts are fetched."""
 
     system: Any
     path: str
@@ -58,19 +56,19 @@ class RemoteArchive:
         return cast("IO[bytes]", self.system.open(self.path, "rb"))
 
     def read(self, start: int, count: int) -> bytes:
-        """Fetches ``count`` bytes, or fewer where the file ends."""
+        """Fetches ``count`` bytes, or fewer at the end of the file."""
         try:
             data = cast("bytes", self.system.cat_file(self.path, start=start, end=start + count))
         except Exception as error:  # each file system has errors of its own
             raise _unreachable(error) from error
-        # A web server may know no parts of files, and send the whole.
+        # A web server without range requests sends the whole file.
         return data if len(data) <= count else data[start : start + count]
 
 
 def list_remote(url: str) -> Iterator[ImageFile]:
-    """Yields the images of a folder, a pattern, an archive or one file elsewhere, with class folders and splits.
+    """Yields the images of a remote folder, pattern, archive or file, with the labels and splits of folders.
 
-    A file whose system tells neither a time of change nor a version is fetched at every run.
+    If the file system gives neither a modification time nor a version, every run fetches the file again.
     """
     system, root = _opened(url)
     try:
@@ -88,7 +86,7 @@ def list_remote(url: str) -> Iterator[ImageFile]:
 
 
 def remote_image(url: str, label: str | None, split: str | None) -> ImageFile:
-    """Returns the one image at ``url`` without asking for it yet."""
+    """Returns the image at ``url`` without fetching it."""
     return ImageFile(url, -1, time.time_ns(), label, split, Remote(_opened(url)[0]))
 
 
@@ -108,7 +106,7 @@ def _opened(url: str) -> tuple[Any, str]:
 
 
 def _patience(scheme: str) -> dict[str, Any]:
-    """Returns how long a web server may say nothing; by itself fsspec gives the whole of a file five minutes."""
+    """Returns timeouts for web servers; fsspec's default is five minutes for the whole file."""
     if scheme not in ("http", "https"):
         return {}
     from aiohttp import ClientTimeout
@@ -118,7 +116,7 @@ def _patience(scheme: str) -> dict[str, Any]:
 
 
 def _files(system: Any, root: str) -> dict[str, Mapping[str, Any]]:
-    """Returns the files at ``root`` in the order of their paths, with what the system tells of each."""
+    """Returns the files at ``root`` sorted by path, with their metadata."""
     if any(sign in root for sign in "*[") or ("?" in root and not root.startswith("http")):
         found = {path: info for path, info in system.glob(root, detail=True).items() if info["type"] == "file"}
     elif root.endswith("/") or not system.isfile(root):
@@ -135,7 +133,7 @@ def _files(system: Any, root: str) -> dict[str, Mapping[str, Any]]:
 
 
 def _needed(info: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Drops what is not needed, which may be many times as much."""
+    """Returns only the fields that are used, to save memory."""
     return {name: info[name] for name in ("size", *VERSIONS) if info.get(name) is not None}
 
 
@@ -155,5 +153,5 @@ def _expanded(
 
 
 def _unreachable(error: Exception) -> OSError:
-    reason = error.__cause__ or error  # fsspec calls a file missing whose server did not answer
+    reason = error.__cause__ or error  # fsspec reports a missing file when the server did not answer
     return OSError(f"{type(reason).__name__}: {reason}")

@@ -1,4 +1,4 @@
-"""One of n equal parts of a collection, the same on every machine: for jobs that share work without talking."""
+"""Splits a collection into n parts that are the same on every machine, for independent jobs."""
 
 import hashlib
 import os
@@ -35,15 +35,15 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def files_of_shard(files: Iterable[File], shard: str, source: str | Path | None = None) -> list[File]:
-    """Returns the files of this part; each file belongs to exactly one of the n.
+    """Returns the files of this part; each file belongs to exactly one of the n parts.
 
-    A path counts from the folder ``source``, or from the folder of the table ``source``, so that machines that mount
-    the same folder at different places agree. It depends on nothing else: files added later move no other.
+    The part depends only on the path relative to ``source``, or to the folder of the table ``source``. So machines
+    that mount the folder at different paths agree, and adding files does not move others.
     """
     number, count = parse_shard(shard)
     root = ""
     if source is not None:
-        place = Path(os.path.abspath(source))  # noqa: PTH100 - as the listing does it, which follows no link
+        place = Path(os.path.abspath(source))  # noqa: PTH100 - like the listing, which keeps links
         root = os.path.join(place if place.is_dir() else place.parent, "")  # noqa: PTH118 - ends in a separator
     return [file for file in files if _part_of(file.path.removeprefix(root), count) == number]
 

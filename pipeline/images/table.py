@@ -1,4 +1,4 @@
-"""A table: one row an image, with its path and perhaps its label and split; or a list, one line a path."""
+"""Lists the images of a table with a column ``path`` and optionally ``label`` and ``split``, or of a text file."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def list_table(path: Path) -> Iterator[ImageFile]:
-    """Yields the images of a table; relative paths are relative to the table's own folder, and URLs are fetched."""
+    """Yields the images of a table; relative paths start at the table's folder, and URLs are fetched."""
     from penult.store.tables.formats import read_table
 
     sheet = read_table(path, kinds={"label": "text"})
@@ -23,7 +23,7 @@ def list_table(path: Path) -> Iterator[ImageFile]:
     for row, (name, label, split) in enumerate(zip(paths, labels, splits, strict=True)):
         if not name:
             raise InputError(f"{sheet.where(row)} has no path", expected="the path of an image")
-        # Blanks around a label are a slip of the hand, and no class of its own.
+        # Blanks around a label are typing errors, not another class.
         called = None if label is None else str(label).strip() or None
         yield _one(path.parent, name, called, _split_of(split, sheet, row))
 
@@ -40,7 +40,7 @@ def _split_of(split: str | None, sheet: "Sheet", row: int) -> str | None:
 
 
 def list_lines(path: Path) -> Iterator[ImageFile]:
-    """Yields the images that a text file names, one in a line; relative paths are relative to its own folder."""
+    """Yields the images of a text file with one path per line; relative paths start at its folder."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
         for line in lines:
             if name := line.strip("\r\n"):
@@ -53,6 +53,6 @@ def _one(folder: Path, name: str, label: str | None, split: str | None) -> Image
 
         try:
             return remote_image(name, label, split)
-        except InputError as error:  # a slip of the hand in one row of a million
+        except InputError as error:  # one wrong row must not stop the listing
             return replace(unusable_file(name, str(error)), label=label, split=split)
     return ImageFile.at(str(folder / name), label, split)

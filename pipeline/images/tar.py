@@ -1,4 +1,4 @@
-"""A tar archive, such as a shard of WebDataset, read in place: its headers when it is listed, then each image alone."""
+"""Reads tar archives, such as WebDataset shards, in place: the headers for the listing, then single images."""
 
 import tarfile
 from collections.abc import Iterator
@@ -9,21 +9,21 @@ from penult.errors import ImageError, InputError
 from penult.pipeline.images.archive_members import ArchiveFile, ArchiveMember, list_members
 from penult.pipeline.images.image_file import ImageFile, unusable_file
 
-# How compressed files begin. To read one image of them would mean to unpack all before it.
+# First bytes of compressed files. Reading one image of them would require unpacking everything before it.
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
-# No header is longer; one that claims to be would take as much memory.
+# The largest header that is accepted: a damaged one may claim any length.
 MOST_HEADER_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
 class Tar:
-    """Reads the members of one archive."""
+    """A place that reads the members of one archive."""
 
     storage: ArchiveFile
 
     def read(self, file: ImageFile, most_bytes: int) -> bytes:
-        """Returns the bytes of a member, which begin at its offset."""
+        """Returns the bytes of a member, which start at its offset."""
         if file.size > most_bytes:
             raise ImageError(f"the file is too large: more than {most_bytes:,} bytes")
         data = self.storage.read(file.offset, file.size)
@@ -40,8 +40,8 @@ def list_tar(storage: ArchiveFile) -> Iterator[ImageFile]:
         if kind is not None:
             raise InputError(
                 f"{storage.path} is compressed with {kind}",
-                expected="a plain tar, of which each image can be read alone",
-                remedy="unpack it once to a plain .tar; JPEG files hardly grow by that",
+                expected="an uncompressed tar, in which each image can be read separately",
+                remedy="decompress it once to a .tar; archives of JPEG files hardly grow",
             )
         file.seek(0)
         members, damage = _members(cast("IO[bytes]", _Guarded(file)))
@@ -51,33 +51,33 @@ def list_tar(storage: ArchiveFile) -> Iterator[ImageFile]:
 
 
 def _members(file: IO[bytes]) -> tuple[dict[str, ArchiveMember], str]:
-    """Returns the files by name, of two of one name the later, and what is wrong with the archive."""
+    """Returns the files by name (the last one of each name), and a description of any damage."""
     members: dict[str, ArchiveMember] = {}
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while (info := tar.next()) is not None:
-                cast("Any", tar).members.clear()  # or they would take a kilobyte each
+                cast("Any", tar).members.clear()  # they would take a kilobyte each
                 if not info.isdir():
                     members.pop(info.name, None)
                     members[info.name] = ArchiveMember(info.size, info.offset_data, _refusal(info))
-            # tarfile takes a damaged header for the end, which is in truth a block of zeros, or nothing at all.
+            # tarfile treats a damaged header as the end; the real end is a block of zeros or the end of the file.
             file.seek(tar.offset)
             rest = file.read(tarfile.BLOCKSIZE)
-            return members, "the archive is damaged: what follows in it is lost" if rest.strip(b"\0") else ""
+            return members, "the archive is damaged: its remaining files are lost" if rest.strip(b"\0") else ""
     except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
         return members, f"the archive is damaged: {error}"
 
 
 def _refusal(info: tarfile.TarInfo) -> str:
     if info.islnk() or info.issym():
-        return "it is a link within an archive, which is not followed"
+        return "it is a link in an archive, which is not followed"
     if not info.isreg() or info.issparse() or info.size < 0:
-        return "it is no regular file"
+        return "it is not a regular file"
     return ""
 
 
 class _Guarded:
-    """A file that refuses to be read by more than a header at once."""
+    """A file that raises an error when more than a header is read at once."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

@@ -1,4 +1,4 @@
-"""A zip archive, read in place: its directory when it is listed, then each image alone."""
+"""Reads zip archives in place: the directory for the listing, then single images."""
 
 import lzma
 import stat
@@ -14,7 +14,7 @@ from penult.errors import ImageError, InputError
 from penult.pipeline.images.archive_members import ArchiveFile, ArchiveMember, list_members
 from penult.pipeline.images.image_file import ImageFile
 
-# How many archives stay open at once: their directories take memory, and each takes one of the few open files.
+# Archives that stay open: each takes memory for its directory and one file descriptor.
 OPEN_ARCHIVES = 8
 
 _open: "OrderedDict[tuple[str, str], zipfile.ZipFile]" = OrderedDict()
@@ -23,12 +23,12 @@ _turn = threading.Lock()
 
 @dataclass(frozen=True)
 class Zip:
-    """Reads the members of one archive; the offset of an image is its number in the archive's directory."""
+    """A place that reads the members of one archive; the offset of an image is its index in the directory."""
 
     storage: ArchiveFile
 
     def read(self, file: ImageFile, most_bytes: int) -> bytes:
-        """Returns the bytes of a member, unpacked no further than it may be large."""
+        """Returns the bytes of a member; stops unpacking at ``most_bytes``."""
         archive = _opened(self.storage)
         try:
             with archive.open(archive.infolist()[file.offset]) as member:
@@ -47,7 +47,9 @@ def list_zip(storage: ArchiveFile) -> Iterator[ImageFile]:
     try:
         archive = _opened(storage)
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise InputError(f"{storage.path} cannot be read as a zip archive: {error}", expected="a whole one") from error
+        raise InputError(
+            f"{storage.path} cannot be read as a zip archive: {error}", expected="a complete zip archive"
+        ) from error
     members = {
         info.filename: ArchiveMember(info.file_size, number, _refusal(info))
         for number, info in enumerate(archive.infolist())
@@ -59,9 +61,9 @@ def list_zip(storage: ArchiveFile) -> Iterator[ImageFile]:
 def _refusal(info: zipfile.ZipInfo) -> str:
     mode = info.external_attr >> 16
     if stat.S_ISLNK(mode):
-        return "it is a link within an archive, which is not followed"
+        return "it is a link in an archive, which is not followed"
     if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-        return "it is no regular file"
+        return "it is not a regular file"
     return "it is encrypted" if info.flag_bits & 1 else ""
 
 
@@ -71,7 +73,7 @@ def _opened(storage: ArchiveFile) -> zipfile.ZipFile:
         archive = _open.pop(name, None) or _open_archive(storage)
         _open[name] = archive
         if len(_open) > OPEN_ARCHIVES:
-            _open.popitem(last=False)  # whoever is reading it holds it; after that it is closed
+            _open.popitem(last=False)  # it is closed when its last reader is done
         return archive
 
 

@@ -1,1 +1,4 @@
-"""Sessions of ONNX Runtime and OpenVINO on the device that was chosen."""
+"""Runs backbones with ONNX Runtime or OpenVINO on the chosen provider.
+
+Other packages use `session` and `providers`.
+"""

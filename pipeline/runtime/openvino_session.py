@@ -1,4 +1,4 @@
-"""A session of OpenVINO on the CPU, asked as one of ONNX Runtime is: for its bfloat16, where the CPU has that."""
+"""An OpenVINO session on the CPU with the interface of ONNX Runtime's, for CPUs that compute in bfloat16."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ DEVICE = "CPU"
 
 
 class OpenVinoSession:
-    """A graph that one thread of OpenVINO's computes while the calling one waits; called from several at once.
+    """Runs a graph with one OpenVINO thread per call; thread-safe.
 
-    A call never has more than one thread, so that a row's value depends neither on how many there are nor on the
-    batch. The precision is always said: by itself OpenVINO computes float32 graphs in bfloat16 where the CPU has it.
+    Each call has one thread, so that a row does not depend on the number of threads or the batch. The precision is
+    always set: by default, OpenVINO computes float32 graphs in bfloat16 if the CPU supports it.
     """
 
     def __init__(self, graph: bytes, precision: Precision = "fp32") -> None:
@@ -36,7 +36,7 @@ class OpenVinoSession:
             raise _unable(error) from error
 
     def run(self, names: Sequence[str] | None, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """Returns the outputs of these names, or all, for the one input that the graph takes."""
+        """Returns the named outputs, or all, for the single input of the graph."""
         ((name, values),) = feeds.items()
         compiled, free = self._ready(name, values.shape)
         try:
@@ -50,7 +50,7 @@ class OpenVinoSession:
             free.put(request)
 
     def _ready(self, name: str, shape: tuple[int, ...]) -> tuple[Any, "SimpleQueue[Any]"]:
-        """Returns the graph compiled for one shape of its input, and those of its requests that nobody has in hand."""
+        """Returns the graph compiled for one input shape, and its free inference requests."""
         with self._turn:
             if shape not in self._compiled:
                 self._compiled[shape] = self._compile(name, shape), SimpleQueue()
@@ -63,7 +63,7 @@ class OpenVinoSession:
             "INFERENCE_PRECISION_HINT": self._precision,
             "NUM_STREAMS": threads,
             "INFERENCE_NUM_THREADS": threads,
-            "ENABLE_CPU_PINNING": False,  # decoders, and other jobs, run on the same cores
+            "ENABLE_CPU_PINNING": False,  # decoders and other jobs use the same cores
         }
         try:
             model.reshape({name: list(shape)})
@@ -73,24 +73,24 @@ class OpenVinoSession:
         taken = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         if taken != self._precision:
             raise ProviderError(
-                f"OpenVINO was asked to compute in {self._precision} and computes in {taken}",
-                expected="the asked precision, for features of another belong into another space",
+                f"OpenVINO was set to compute in {self._precision} but computes in {taken}",
+                expected="the set precision, because features of another one belong to another space",
                 remedy="run with --provider cpu",
             )
         return compiled
 
 
 def openvino_obstacle() -> str:
-    """Returns what stands in the way of OpenVINO in words, or nothing if nothing is known to."""
+    """Returns why OpenVINO cannot be used, or an empty text."""
     if find_spec("openvino") is None:
         return "the package openvino is not installed; pip install 'penult[openvino]'"
     return ""
 
 
 def bfloat16_obstacle() -> str:
-    """Returns why this CPU does not compute in bfloat16, or nothing where it does. OpenVINO must be installed.
+    """Returns why this CPU cannot compute in bfloat16, or an empty text; needs OpenVINO.
 
-    Others may be made to imitate it, several times as slowly as they compute in float32.
+    Other CPUs can emulate it, but several times slower than float32.
     """
     import openvino
 
@@ -100,9 +100,9 @@ def bfloat16_obstacle() -> str:
 
 
 def _unable(error: RuntimeError) -> ProviderError:
-    told = " ".join(str(error).split())
+    text = " ".join(str(error).split())
     return ProviderError(
-        f"OpenVINO cannot run the graph: {told[-300:]}",
-        expected="a graph whose operators it knows",
+        f"OpenVINO cannot run the graph: {text[-300:]}",
+        expected="a graph with supported operators",
         remedy="run with --provider cpu",
     )

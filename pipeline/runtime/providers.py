@@ -1,4 +1,4 @@
-"""Chooses where a backbone runs, and says why: a GPU is never left unused in silence."""
+"""Chooses the provider for a backbone and gives the reason, so that an unused GPU is always reported."""
 
 import ctypes
 import sys
@@ -21,7 +21,7 @@ EXECUTION_PROVIDERS = {
 }
 
 PROVIDERS = (*EXECUTION_PROVIDERS, "openvino")
-"""All that can be asked for, besides ``auto``."""
+"""All providers that can be requested; ``auto`` chooses one."""
 
 NEEDS = {
     "cuda": "an NVIDIA GPU with its driver, and the package onnxruntime-gpu",
@@ -36,9 +36,9 @@ TENSORRT_LIBRARIES = ("nvinfer_10.dll",) if sys.platform == "win32" else ("libnv
 
 @dataclass(frozen=True)
 class ProviderChoice:
-    """The provider that was taken and, in words, why not a better one (empty where it is the best).
+    """The chosen provider; ``why`` is the reason why no faster one was chosen, or empty.
 
-    ``precision`` is that of a backbone's card: bf16 is what the provider computes in, others stand in the graph.
+    ``precision`` is that of the card: the provider computes in bf16 itself, other precisions are part of the graph.
     """
 
     provider: Literal["cpu", "cuda", "tensorrt", "openvino"]
@@ -52,12 +52,10 @@ class ProviderChoice:
 
 
 def choose_provider(asked: str = "auto", precision: Precision = "fp32") -> ProviderChoice:
-    """Returns the provider to run on: the asked one, or the best that needs no preparation for ``auto``.
-
-    ``precision`` is that of the backbone's card.
+    """Returns the requested provider, or for ``auto`` the fastest one that needs no preparation.
 
     Raises:
-        ProviderError: the asked provider cannot work here.
+        ProviderError: the requested provider cannot be used here.
     """
     if asked not in ("auto", *PROVIDERS):
         raise InputError(f"The provider is {asked!r}", expected=f"one of auto, {', '.join(PROVIDERS)}")
@@ -66,7 +64,7 @@ def choose_provider(asked: str = "auto", precision: Precision = "fp32") -> Provi
     if asked == "cpu":
         return ProviderChoice("cpu", precision=precision)
     if asked == "auto":
-        # Tried, for the libraries of CUDA may be missing where a GPU is.
+        # Tested by a run, because the CUDA libraries may be missing although there is a GPU.
         found = cuda_obstacle() or _failure_of("cuda")
         return (
             ProviderChoice("cpu", found, precision) if found else ProviderChoice("cuda", _why_not_tensorrt(), precision)
@@ -74,36 +72,36 @@ def choose_provider(asked: str = "auto", precision: Precision = "fp32") -> Provi
     found = obstacle(asked)
     if found:
         raise ProviderError(
-            f"{NAMES[asked]} was asked for and cannot be used: {found}",
+            f"{NAMES[asked]} was requested and cannot be used: {found}",
             expected=NEEDS[asked],
-            remedy="mend that, or leave --provider out to run on what there is",
+            remedy="fix that, or run without --provider to use what is available",
         )
     return ProviderChoice(cast("Literal['cuda', 'tensorrt', 'openvino']", asked), precision=precision)
 
 
 def _choose_for_bfloat16(asked: str) -> ProviderChoice:
-    """Returns OpenVINO, which alone computes in bfloat16, or says why that is not to be had."""
-    found = f"{asked} does not compute in it" if asked not in ("auto", "openvino") else ""
+    """Returns OpenVINO, the only provider for bfloat16, or raises ProviderError with the reason."""
+    found = f"{asked} does not support it" if asked not in ("auto", "openvino") else ""
     found = found or openvino_obstacle() or bfloat16_obstacle()
     if found:
         raise ProviderError(
-            f"The backbone's features are computed in bfloat16, which cannot be done here: {found}",
-            expected="OpenVINO, on a CPU that has bfloat16",
-            remedy="run it there, or take the backbone that it was made of, whose features are a space of their own",
+            f"The backbone needs bfloat16, which cannot be used here: {found}",
+            expected="OpenVINO on a CPU with bfloat16",
+            remedy="run it there, or use the original backbone, whose features have their own space",
         )
     return ProviderChoice("openvino", precision="bf16")
 
 
 def _why_not_tensorrt() -> str:
     return obstacle("tensorrt") or (
-        "TensorRT may be faster, and takes minutes to build its engine the first time: --provider tensorrt does it"
+        "TensorRT may be faster, but takes minutes to build its engine the first time: use --provider tensorrt"
     )
 
 
 def obstacle(provider: str, *, is_tried: bool = False) -> str:
-    """Returns what stands in the way of a provider in words, or nothing if nothing is known to.
+    """Returns why a provider cannot be used, or an empty text.
 
-    With ``is_tried``, a small graph is run on it, which finds out what only shows when its libraries are loaded.
+    With ``is_tried`` it also runs a small graph, which reveals libraries that fail to load.
     """
     found = openvino_obstacle() if provider == "openvino" else "" if provider == "cpu" else cuda_obstacle()
     if not found and provider == "tensorrt":
@@ -112,7 +110,7 @@ def obstacle(provider: str, *, is_tried: bool = False) -> str:
 
 
 def cuda_obstacle() -> str:
-    """Returns what stands in the way of CUDA in words, or nothing if nothing is known to."""
+    """Returns why CUDA cannot be used, or an empty text."""
     if sys.platform == "darwin":
         return "macOS has no CUDA"
     devices = count_gpus()
@@ -123,7 +121,7 @@ def cuda_obstacle() -> str:
     import onnxruntime
 
     if EXECUTION_PROVIDERS["cuda"] not in onnxruntime.get_available_providers():
-        return "a GPU is here, but the installed onnxruntime is a CPU build; pip install onnxruntime-gpu"
+        return "there is a GPU, but the installed onnxruntime is a CPU build; pip install onnxruntime-gpu"
     return ""
 
 
@@ -141,7 +139,7 @@ def _tensorrt_obstacle() -> str:
 
 
 def count_gpus() -> int | None:
-    """Asks the driver itself how many GPUs there are, since ONNX Runtime lists CUDA wherever it was built with it."""
+    """Returns the number of GPUs that the driver reports, or None without a driver."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -154,7 +152,7 @@ def count_gpus() -> int | None:
 
 @cache
 def _failure_of(provider: str) -> str:
-    """Runs a small graph on a provider, once in a process, and returns what went wrong."""
+    """Runs a small graph on a provider, once per process, and returns the error as text."""
     import numpy as np
     from onnx import TensorProto, helper
 
@@ -163,21 +161,21 @@ def _failure_of(provider: str) -> str:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     try:
         open_session(model.SerializeToString(), provider).run(None, {"a": np.ones((1, 1), np.float32)})
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the reason
+    except Exception as error:  # noqa: BLE001 - any error is the reason
         reason = error.__cause__ or error
         return " ".join(str(reason).split())[:300] or type(reason).__name__
     return ""
 
 
-# The operators that make up a network's work. Others may stay on the CPU, where ONNX Runtime puts them on purpose.
+# The expensive operators. ONNX Runtime places others on the CPU on purpose.
 HEAVY = frozenset({"Conv", "ConvTranspose", "FusedConv", "Gemm", "MatMul", "FusedMatMul"})
 
 
 def open_session(graph: bytes, provider: str, device: int = 0, precision: Precision = "fp32"):  # type: ignore[no-untyped-def]  # noqa: ANN201 - onnxruntime is untyped
-    """Returns a session that computes each call on one thread (CPU) or on one device.
+    """Returns a session that runs each call on one thread (CPU) or one device.
 
     Raises:
-        ProviderError: ONNX Runtime took another provider, for the whole or for a part of the work.
+        ProviderError: ONNX Runtime chose another provider, for the whole graph or a part of it.
     """
     if provider == "openvino":
         return OpenVinoSession(graph, precision)
@@ -193,14 +191,14 @@ def open_session(graph: bytes, provider: str, device: int = 0, precision: Precis
     wanted = EXECUTION_PROVIDERS[provider]
     asked = provider_list(provider, device, precision)
     try:
-        # By itself it goes on with a lesser provider where one fails, now or in any later run.
+        # Without this, ONNX Runtime falls back to a slower provider after an error, now or in a later run.
         session = onnxruntime.InferenceSession(graph, options, providers=asked, enable_fallback=False)
         session.disable_fallback()
     except Exception as error:
         raise failure(provider, error) from error
     if session.get_providers()[0] != wanted:
         raise ProviderError(
-            f"ONNX Runtime was asked for {wanted} and took {session.get_providers()[0]}",
+            f"ONNX Runtime was set to use {wanted} but uses {session.get_providers()[0]}",
             expected="the CUDA and cuDNN libraries that this onnxruntime-gpu was built for",
             remedy="pip install 'onnxruntime-gpu[cuda,cudnn]', or run with --provider cpu",
         )
@@ -211,12 +209,12 @@ def open_session(graph: bytes, provider: str, device: int = 0, precision: Precis
 
 
 def failure(provider: str, error: Exception) -> ProviderError:
-    """Returns the error for what a session raises: the classes of ONNX Runtime's have only Exception in common."""
+    """Returns a ProviderError for an error of a session; ONNX Runtime's classes only share Exception."""
     if isinstance(error, ProviderError):
         return error
-    told = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
     return ProviderError(
-        f"The network fails on {provider}: {told[:500]}",
+        f"The network fails on {provider}: {text[:500]}",
         expected="a network that runs there, and memory enough for it",
         remedy="try a smaller --batch-size, or another --provider; 'penult doctor' tells what can be used",
     )
@@ -249,8 +247,8 @@ def provider_list(provider: str, device: int, precision: Precision = "fp32") -> 
 
 
 def require_no_fallback(session: Any, allowed: set[str]) -> None:
-    """Raises ProviderError where some of a network's work was given to another provider than the allowed ones."""
-    if not hasattr(session, "get_provider_graph_assignment_info"):  # ONNX Runtime before 1.24 does not tell
+    """Raises ProviderError if ONNX Runtime placed expensive operators on a provider that is not allowed."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):  # ONNX Runtime before 1.24
         return
     strays = [
         node.op_type
@@ -261,7 +259,7 @@ def require_no_fallback(session: Any, allowed: set[str]) -> None:
     ]
     if strays:
         raise ProviderError(
-            f"ONNX Runtime left {len(strays)} operators such as {strays[0]} to another provider",
-            expected=f"all of the network's work on {' or '.join(sorted(allowed))}",
+            f"ONNX Runtime placed {len(strays)} operators on another provider, for example {strays[0]}",
+            expected=f"all expensive operators on {' or '.join(sorted(allowed))}",
             remedy="run with --provider cpu, or export the backbone again with a newer onnxruntime",
         )

@@ -1,4 +1,4 @@
-"""Runs a backbone: a batch of pixels in, one matrix a tap out, on the provider that was chosen and no other."""
+"""Runs a backbone on the chosen provider: a batch of pixels in, one matrix per tap out."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,20 +13,19 @@ from penult.pipeline.runtime.providers import ProviderChoice, choose_provider, c
 
 __all__ = ["BATCH_SIZES", "GraphRunner", "Session"]
 
-# How many images a run takes. On a CPU larger batches only leave the caches; on a GPU smaller ones leave it idle.
+# Images per batch. On a CPU larger batches exceed the caches; on a GPU smaller ones leave it idle.
 BATCH_SIZES = {"cpu": 4, "openvino": 1, "cuda": 64, "tensorrt": 64}
 
-# How many sessions each GPU has: while one computes, the pixels of the other are copied.
+# Sessions per GPU: while one computes, the pixels of the other are copied.
 LANES_PER_GPU = 2
 
 
 class GraphRunner:
-    """A graph from pixels to named outputs, loaded and ready; `run` may be called from several threads at once.
+    """Runs a graph from pixels to named outputs; thread-safe.
 
-    On the CPU each call computes on one thread alone, so that as many callers as cores keep every core busy and a row's
-    value does not depend on how many there are. On GPUs, all that are visible, and for OpenVINO every batch is padded
-    to one size, because a new shape makes the search for convolution algorithms, or the compiler, run again. Each GPU
-    has two lanes, and a batch takes the next free one.
+    On the CPU each call uses one thread, so a row does not depend on the number of callers. On GPUs (all visible ones
+    are used) and with OpenVINO every batch is padded to one size, because a new shape repeats the search for
+    convolution algorithms or the compilation. Each GPU has two sessions, and a batch takes the next free one.
     """
 
     def __init__(
@@ -37,7 +36,7 @@ class GraphRunner:
         self.batch_size = batch_size or BATCH_SIZES[choice.provider]
         self._is_padded = choice.provider != "cpu"
         devices = range((count_gpus() or 1) if choice.on_gpu else 1)
-        # The first lane of each device comes before all second ones, so that few batches spread over the devices.
+        # One session of each device first, so that few batches spread over all devices.
         turns = LANES_PER_GPU if choice.on_gpu else 1
         self._sessions = [
             open_session(graph, choice.provider, device, choice.precision) for _ in range(turns) for device in devices
@@ -47,18 +46,18 @@ class GraphRunner:
             self._free.put(session)
 
     def run(self, pixels: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
-        """Returns for each output the matrix (N, width) of the images ``pixels`` (N, H, W, 3), N at most anything."""
+        """Returns for each output the matrix (N, width) for ``pixels`` (N, H, W, 3) of any N."""
         with self._lane() as session:
             return self._run_on(session, pixels)
 
     def run_on_each(self, pixels: NDArray[np.uint8]) -> Iterator[Mapping[str, NDArray[np.float32]]]:
-        """Yields what each of the sessions gives for one batch, which also makes all of them ready."""
+        """Yields the result of each session for one batch, which also warms up all sessions."""
         for session in self._sessions:
             yield self._run_on(session, pixels)
 
     @contextmanager
     def _lane(self) -> Iterator[Any]:
-        """Gives a session that nobody else uses meanwhile; the one of the CPU serves any number of callers."""
+        """Reserves a session; the CPU session serves any number of callers."""
         if not self.choice.on_gpu:
             yield self._sessions[0]
             return
@@ -88,7 +87,7 @@ class GraphRunner:
 
 
 class Session(GraphRunner):
-    """A backbone that runs, checked against the reference vectors of its card before its first use."""
+    """Runs a backbone; construction checks it against the reference vectors of its card."""
 
     def __init__(
         self, backbone: Backbone, outputs: Sequence[str], *, provider: str = "auto", batch_size: int | None = None
@@ -98,7 +97,7 @@ class Session(GraphRunner):
         self._check(backbone)
 
     def _check(self, backbone: Backbone) -> None:
-        """Refuses to go on where this machine gives other features than the card's reference vectors."""
+        """Raises an error if this machine computes other features than the reference vectors of the card."""
         reduced = self.choice.on_gpu and backbone.card.precision == "fp32"  # CUDA computes in TF32
         for given in self.run_on_each(backbone.reference_batch()):
             backbone.check_reference(given, tolerance="tf32" if reduced else None)

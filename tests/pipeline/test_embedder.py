@@ -115,7 +115,7 @@ def test_an_image_that_cannot_be_used_is_an_error_and_the_others_are_kept(
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no image")
     embedder = Embedder(small, store=tmp_path / "store")
-    with pytest.raises(ImageError, match=r"1 of 31 images cannot be used, such as .*bad.png"):
+    with pytest.raises(ImageError, match=r"1 of 31 images cannot be used, for example .*bad.png"):
         embedder.transform([*paths, bad])
     assert len(penult.open_store(tmp_path / "store").find_space("small-0")) == 30
 

@@ -218,7 +218,7 @@ def test_an_asked_gpu_that_is_not_there(room: Path) -> None:
     if not cuda_obstacle():
         pytest.skip("this machine has a GPU")
     told = _refused("extract", "photos", "--backbone", "small.onnx", "--provider", "cuda", cwd=room)
-    assert "CUDA was asked for and cannot be used" in told
+    assert "CUDA was requested and cannot be used" in told
 
 
 def test_an_image_that_is_no_backbone(room: Path) -> None:

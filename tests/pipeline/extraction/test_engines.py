@@ -25,9 +25,8 @@ from penult.errors import (
     StoreWriteError,
 )
 from penult.exporters.backbone import Backbone
-from penult.pipeline.cluster.actor import ActorConfig, WorkerActor
+from penult.pipeline.cluster.actor import ActorConfig, WorkerActor, library_versions, require_same_versions
 from penult.pipeline.cluster.connection import ActorResources, actor_capacity, actor_resources, require_capacity
-from penult.pipeline.cluster.nodes import library_versions, require_same_versions
 from penult.pipeline.extraction.engines import Engine, LocalEngine
 from penult.pipeline.extraction.extract import ExtractOptions, extract, open_spaces
 from penult.pipeline.extraction.recorder import Recorder
@@ -100,7 +99,7 @@ def test_a_cluster_that_asks_for_a_token_is_told_as_such(
     monkeypatch.setattr(ray, "init", refuse)
     monkeypatch.setattr("penult.pipeline.cluster.connection._require_reachable", lambda _: None)
     options = ExtractOptions(engine="ray", address="10.0.0.1:6379")
-    with pytest.raises(EngineError, match=r"lets nobody in: Failed to connect.*RAY_AUTH_MODE=token"):
+    with pytest.raises(EngineError, match=r"refuses the connection: Failed to connect.*RAY_AUTH_MODE=token"):
         extract(collection, tmp_path / "store", backbone=small_backbone, options=options)
 
 
@@ -133,9 +132,11 @@ def test_an_actor_asks_for_what_the_nodes_have(
 
 
 def test_a_cluster_without_room_says_so_before_it_waits() -> None:
-    with pytest.raises(EngineError, match=r"room for an actor with 8 CPUs; the largest has 4 CPUs.*--actors N"):
+    with pytest.raises(
+        EngineError, match=r"the resources for an actor with 8 CPUs; the largest has 4 CPUs.*--actors N"
+    ):
         require_capacity(ActorResources(8), [{"CPU": 4.0}, {"CPU": 2.0}], None)
-    with pytest.raises(EngineError, match=r"1 CPU, which an actor takes: none is left to decode"):
+    with pytest.raises(EngineError, match=r"1 CPU, which an actor takes: none is left for decoding"):
         require_capacity(ActorResources(1), [{"CPU": 1.0}], 3)
     require_capacity(ActorResources(1), [{"CPU": 2.0}], 3)
 
@@ -180,7 +181,7 @@ def test_a_store_that_keeps_nothing_is_an_error_and_no_endless_loop(
 ) -> None:
     pytest.importorskip("ray")
     monkeypatch.setattr(job_module, "start_engine", _losing(10**6))
-    with pytest.raises(StoreDamagedError, match=r"30 images such as .* have no rows"):
+    with pytest.raises(StoreDamagedError, match=r"30 images have no rows although these were committed, for example "):
         extract(collection, tmp_path / "store", backbone=small_backbone, options=ExtractOptions(engine="ray"))
     (job,) = open_store(tmp_path / "store").catalog.jobs.all()
     assert job.receipt is not None
@@ -230,9 +231,9 @@ def test_an_actor_commits_what_it_is_given_and_leaves_the_records_to_the_driver(
 
 
 def test_an_actor_refuses_another_penult_and_another_store(tmp_path: Path, small_backbone: Backbone) -> None:
-    with pytest.raises(EngineError, match="one version"):
+    with pytest.raises(EngineError, match="the same version"):
         WorkerActor(_duty(tmp_path / "store", small_backbone, version="0.0.1")).open()
-    with pytest.raises(EngineError, match="lacks the space"):
+    with pytest.raises(EngineError, match="has no space"):
         WorkerActor(_duty(tmp_path / "store", small_backbone, spaces={"penultimate": "0" * 16})).open()
     with pytest.raises(MissingFileError, match="no store"):
         WorkerActor(_duty(tmp_path / "store", small_backbone, store=str(tmp_path / "elsewhere"))).open()
@@ -267,5 +268,7 @@ def test_an_actor_that_may_not_write_says_on_which_node(
 
 def test_nodes_with_other_versions_are_told() -> None:
     require_same_versions(library_versions(), library_versions())
-    with pytest.raises(EngineError, match=r"One node has onnxruntime .*, and another onnxruntime 0.1 and Pillow 1.0"):
+    with pytest.raises(
+        EngineError, match=r"One node has onnxruntime .*, and another has onnxruntime 0.1 and Pillow 1.0"
+    ):
         require_same_versions(library_versions(), "onnxruntime 0.1 and Pillow 1.0")

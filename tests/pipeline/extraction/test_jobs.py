@@ -259,7 +259,7 @@ def test_a_store_for_reading_only_serves_a_job_that_finds_nothing_new(
     receipt = extract(collection, store, backbone=small_backbone)
     assert (receipt.found, receipt.reused, receipt.is_complete) == (30, 30, True)
     (collection / "red" / "more.png").write_bytes((collection / "red" / "0.png").read_bytes() + b"!")
-    with pytest.raises(StoreWriteError, match="There are new images, and the store cannot be written"):
+    with pytest.raises(StoreWriteError, match="There are new images, but the store is read-only"):
         extract(collection, store, backbone=small_backbone)
 
 
@@ -350,61 +350,61 @@ def test_a_job_file_says_all(
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "told"),
+    ("text", "told"),
     [
-        ('images = "p"\nworker = 2\n', 2, r"'worker'.*did you mean 'workers'"),
-        ('images = "p"\n\nworkers = "two"\n', 3, "workers is 'two'. Expected: a whole number"),
-        ('images = "p"\nworkers = true\n', 2, "workers is True"),
-        ('images = "p"\nworkers = 0\n', 2, "workers is 0"),
-        ('images = "p"\nmax_seconds = -1\n', 2, "max_seconds is -1"),
-        ('images = "p"\ndtype = "float8"\n', 2, "one of 'float16', 'float32'"),
-        ('images = "p"\nstrict = 1\n', 2, "true or false"),
-        ('images = "p"\nshard = "9/4"\n', 2, "shard is '9/4'"),
-        ("images = 3\n", 1, "images is 3"),
-        ("store = 's'\nimages = []\n", 2, "no images are named"),
-        ('images = "p"\nviews = "hflop"\n', 2, "No view is called 'hflop'"),
-        ('images = "p"\nprovider = "gpu"\n', 2, "provider is 'gpu'. Expected: one of auto, cpu, cuda"),
-        ('images = "p"\n\n[extract]\nworkers = 2\n', 3, "No option is called 'extract'"),
-        ('store = "s"\n[images]\na = 1\n', 2, "images is {'a': 1}"),
-        ('images = "p"\n[backbone]\nname = "a"\n', 2, "backbone is {'name': 'a'}"),
-        ('images = "p"\nnice = 20\n', 2, "nice is 20. Expected: a whole number from 0 to 19"),
-        ('images = "p"\nnice = true\n', 2, "nice is True"),
-        ('images = "p"\n[[backbone]]\nname = "a"\n[[backbone]]\nnam = "b"\n', 5, r"'nam'.*did you mean 'name'"),
-        ('images = "p"\n[[backbone]]\nname = "a"\n[[backbone]]\ntaps = ["b"]\n', 4, "no name"),
-        ('images = "p"\n[[backbone]]\nname = "a"\ntaps = [1]\n', 4, r"taps is \[1\]"),
+        ('images = "p"\nworker = 2\n', r"'worker'.*did you mean 'workers'"),
+        ('images = "p"\n\nworkers = "two"\n', "workers is 'two'. Expected: a whole number"),
+        ('images = "p"\nworkers = true\n', "workers is True"),
+        ('images = "p"\nworkers = 0\n', "workers is 0"),
+        ('images = "p"\nmax_seconds = -1\n', "max_seconds is -1"),
+        ('images = "p"\ndtype = "float8"\n', "one of 'float16', 'float32'"),
+        ('images = "p"\nstrict = 1\n', "true or false"),
+        ('images = "p"\nshard = "9/4"\n', "shard is '9/4'"),
+        ("images = 3\n", "images is 3"),
+        ("store = 's'\nimages = []\n", "no images are named"),
+        ('images = "p"\nviews = "hflop"\n', "No view is called 'hflop'"),
+        ('images = "p"\nprovider = "gpu"\n', "provider is 'gpu'. Expected: one of auto, cpu, cuda"),
+        ('images = "p"\n\n[extract]\nworkers = 2\n', "No option is called 'extract'"),
+        ('store = "s"\n[images]\na = 1\n', "images is {'a': 1}"),
+        ('images = "p"\n[backbone]\nname = "a"\n', "backbone is {'name': 'a'}"),
+        ('images = "p"\nnice = 20\n', "nice is 20. Expected: a whole number from 0 to 19"),
+        ('images = "p"\nnice = true\n', "nice is True"),
+        ('images = "p"\n[[backbone]]\nname = "a"\n[[backbone]]\nnam = "b"\n', r"'nam'.*did you mean 'name'"),
+        ('images = "p"\n[[backbone]]\nname = "a"\n[[backbone]]\ntaps = ["b"]\n', "no name"),
+        ('images = "p"\n[[backbone]]\nname = "a"\ntaps = [1]\n', r"taps is \[1\]"),
     ],
 )
-def test_what_is_wrong_in_a_job_file_is_told_with_its_line(tmp_path: Path, text: str, line: int, told: str) -> None:
+def test_an_error_in_a_job_file_names_the_file_and_the_key(tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "job.toml").write_text(text)
-    with pytest.raises((InputError, UnknownNameError), match=rf"^job\.toml, line {line}: .*{told}"):
+    with pytest.raises((InputError, UnknownNameError), match=rf"^job\.toml: .*{told}"):
         read_job_file(tmp_path / "job.toml")
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "told"),
+    ("text", "told"),
     [
-        ('store = "s"\nimages = "nowhere"\n', 2, "no folder or file"),
-        ('images = "photos"\nbackbone = "lite"\n', 2, "No backbone is called 'lite'"),
-        ('images = "photos"\n\nbackbone = "none.onnx"\n', 3, "no backbone file"),
-        ('images = "photos"\nbackbone = "small.onnx"\ntaps = "last"\n', 3, "called 'last'"),
-        ('images = "photos"\n[[backbone]]\nname = "small.onnx"\n[[backbone]]\nname = "x"\n', 5, "called 'x'"),
-        ('images = "photos"\n[[backbone]]\nname = "small.onnx"\ntaps = "last"\n', 4, "called 'last'"),
+        ('store = "s"\nimages = "nowhere"\n', "no folder or file"),
+        ('images = "photos"\nbackbone = "lite"\n', "No backbone is called 'lite'"),
+        ('images = "photos"\n\nbackbone = "none.onnx"\n', "no backbone file"),
+        ('images = "photos"\nbackbone = "small.onnx"\ntaps = "last"\n', "called 'last'"),
+        ('images = "photos"\n[[backbone]]\nname = "small.onnx"\n[[backbone]]\nname = "x"\n', "called 'x'"),
+        ('images = "photos"\n[[backbone]]\nname = "small.onnx"\ntaps = "last"\n', "called 'last'"),
     ],
 )
-def test_what_a_job_file_names_and_is_not_there_is_told_with_its_line(
-    collection: Path, tmp_path: Path, small_backbone: Backbone, text: str, line: int, told: str
+def test_a_missing_source_backbone_or_tap_of_a_job_file_is_an_early_error(
+    collection: Path, tmp_path: Path, small_backbone: Backbone, text: str, told: str
 ) -> None:
     small_backbone.save(tmp_path / "small.onnx")
     (tmp_path / "job.toml").write_text(text)
     done = CliRunner().invoke(app, ["extract", "--job", str(tmp_path / "job.toml")])
     assert isinstance(done.exception, MissingFileError | UnknownNameError)
-    assert re.match(rf"job\.toml, line {line}: .*{told}", str(done.exception))
+    assert re.match(rf"job\.toml: (images|backbone): .*{told}", str(done.exception))
     assert not (tmp_path / "penult-store").exists()
 
 
-def test_a_job_file_that_is_none(tmp_path: Path) -> None:
+def test_an_unusable_job_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text("images = \n")
-    with pytest.raises(InputError, match=r"no TOML: .*line 1"):
+    with pytest.raises(InputError, match=r"not TOML: .*line 1"):
         read_job_file(tmp_path / "job.toml")
     (tmp_path / "job.toml").write_text("workers = 2\n")
     with pytest.raises(InputError, match=r"job\.toml: no images are named"):
@@ -439,7 +439,7 @@ def test_the_command_line_runs_jobs_and_exits_as_a_scheduler_expects(
     assert "30 images are left for the next run" in again.stdout
 
 
-def test_a_job_file_may_give_way_to_others(
+def test_a_job_file_can_lower_the_priority_of_its_process(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_backbone.save(tmp_path / "small.onnx")
@@ -449,4 +449,4 @@ def test_a_job_file_may_give_way_to_others(
     for words in ([], ["--nice", "3"]):
         done = CliRunner().invoke(app, ["extract", "--job", str(tmp_path / "job.toml"), *words])
         assert done.exit_code == 0, done.output
-    assert given == [7, 3], "what stands on the command line counts"
+    assert given == [7, 3], "the command line overrides the file"

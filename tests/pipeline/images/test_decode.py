@@ -121,7 +121,7 @@ def _png_claiming(width: int, height: int) -> bytes:
         (_bytes(Image.fromarray(_noise(64, 64)))[:2000], "damaged"),
         (_png_claiming(MAX_PIXELS, 2), "too large"),
         (_png_claiming(20_000, 5_000), "too large"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n", "EPS image, a format that is not"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n", "EPS image, which is not supported"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

@@ -76,7 +76,7 @@ def test_a_heic_that_cannot_be_read_is_blamed_on_what_is_missing(monkeypatch: py
     with pytest.raises(ImageError, match="HEIC image is damaged"):
         decode(hostile, WHOLE)
     monkeypatch.setattr(decode_module, "find_spec", lambda name: None)
-    with pytest.raises(ImageError, match=r"after pip install 'penult\[heic\]'"):
+    with pytest.raises(ImageError, match=r"needs pip install 'penult\[heic\]'"):
         decode(hostile, WHOLE)
 
 
@@ -147,8 +147,8 @@ def test_whatever_stands_in_a_folder_comes_to_an_end(
     assert first.failed == len(reasons) == first.found - 32
     for name, words in {
         "bomb.jpg": "too large",
-        "device.jpg": "no regular file",
-        "pipe.jpg": "no regular file",
+        "device.jpg": "not a regular file",
+        "pipe.jpg": "not a regular file",
     }.items():
         assert words in reasons.get(name, words)
     again = extract(collection, store, backbone=small_backbone, options=ExtractOptions(retry_failed=True))

@@ -73,7 +73,7 @@ def test_a_file_and_its_head_say_the_same_of_every_image_in_the_order_of_the_lis
     assert np.mean(right) > 0.9
     failed = [one for one in by_file if one.error]
     assert [(Path(one.path).name, one.label, one.probabilities) for one in failed] == [("3.png", None, {})]
-    assert failed[0].error == "the file is no image that can be identified."
+    assert failed[0].error == "the file is not a recognised image."
 
 
 def test_known_images_are_not_opened_and_the_backbone_is_not_loaded(

@@ -175,7 +175,7 @@ def test_an_image_that_cannot_be_used_spoils_no_other(client: Client, images: li
     assert status == 200
     assert "label" in told["predictions"][0]
     assert [one.get("error") for one in told["predictions"][1:]] == [
-        "the file is no image that can be identified.",
+        "the file is not a recognised image.",
         "the file is empty.",
         "the image is too large: 101 x 50 pixels, and 5,000 is the most here.",
         told["predictions"][4]["error"],
@@ -188,7 +188,7 @@ def test_an_image_that_cannot_be_used_spoils_no_other(client: Client, images: li
         "it is no base64",
         'it is neither a base64 text nor {"name": …, "data": …}',
         'it is neither a base64 text nor {"name": …, "data": …}',
-        "the file is no image that can be identified.",
+        "the file is not a recognised image.",
     ]
 
 
