@@ -13,11 +13,9 @@ from PIL import Image
 from penult.errors import BackboneError
 from penult.exporters import Backbone, Card
 from penult.exporters.card import GraphPrecision
-from penult.exporters.export import export as export_source
-from penult.exporters.graph.tap_requests import parse_taps
+from penult.exporters.exporting import export as export_source
 from penult.exporters.proof import sample_photos
-from penult.exporters.sources.hints import Hints
-from penult.exporters.sources.source_network import ExportRequest
+from penult.exporters.requests import ExportRequest, Hints, parse_taps
 from penult.pipeline.images.decode import DRAFT_MARGIN, decode
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.runtime.session import Session
@@ -53,7 +51,7 @@ def export(
         hints=hints or Hints(),
     )
     return export_source(
-        source, request, decode=decode, photos=[Path(photo) for photo in photos], tell=(progress or Silent()).say
+        source, request, decode=decode, photos=[Path(photo) for photo in photos], on_progress=(progress or Silent()).say
     )
 
 
