@@ -1,4 +1,4 @@
-"""What holds whichever engine carries the job: Ray is needed only where it is asked for, and no lost shard passes."""
+"""Engines: Ray is only loaded on request, and lost shards are detected."""
 
 import errno
 import os
@@ -46,7 +46,7 @@ def test_a_local_job_loads_no_ray(collection: Path, tmp_path: Path, small_backbo
     assert subprocess.run([sys.executable, "-c", program, *arguments], check=False).returncode == 0
 
 
-def test_without_ray_its_engine_names_the_extra(
+def test_a_missing_ray_names_the_extra(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("penult.pipeline.extraction.engines.find_spec", lambda name: None)
@@ -54,7 +54,7 @@ def test_without_ray_its_engine_names_the_extra(
         extract(collection, tmp_path / "store", backbone=small_backbone, options=ExtractOptions(engine="ray"))
 
 
-def test_an_address_where_no_cluster_is_is_told_at_once(
+def test_an_address_without_a_cluster_is_an_immediate_error(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray")
@@ -67,7 +67,7 @@ def test_an_address_where_no_cluster_is_is_told_at_once(
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-def test_where_something_else_listens_than_ray_the_wait_is_bounded(
+def test_a_server_that_is_not_ray_is_detected_in_time(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch, answer: bytes
 ) -> None:
     pytest.importorskip("ray")
@@ -88,7 +88,7 @@ def test_where_something_else_listens_than_ray_the_wait_is_bounded(
 
 
 @pytest.mark.parametrize("named", ["AuthenticationError", "RuntimeError"])
-def test_a_cluster_that_asks_for_a_token_is_told_as_such(
+def test_a_cluster_that_needs_a_token_is_an_error_with_a_remedy(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch, named: str
 ) -> None:
     ray = pytest.importorskip("ray")
@@ -104,7 +104,7 @@ def test_a_cluster_that_asks_for_a_token_is_told_as_such(
 
 
 @pytest.mark.parametrize("others", [{"engine": "dask"}, {"address": "auto"}, {"actors": 2}, {"decoders": 2}])
-def test_engines_that_are_asked_wrongly(others: dict[str, Any]) -> None:
+def test_wrong_engine_options_are_errors(others: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(others))):
         ExtractOptions(**others)
 
@@ -124,14 +124,14 @@ def test_engines_that_are_asked_wrongly(others: dict[str, Any]) -> None:
         (ExtractOptions(engine="ray", decoders=40), [{"CPU": 4.0}, {"CPU": 4.0}], ActorResources(1), 1),
     ],
 )
-def test_an_actor_asks_for_what_the_nodes_have(
+def test_the_resources_of_an_actor_follow_the_nodes(
     options: ExtractOptions, nodes: list[dict[str, float]], demand: ActorResources, room: int
 ) -> None:
     assert actor_resources(options, nodes) == demand
     assert actor_capacity(demand, nodes, options.decoders) == room
 
 
-def test_a_cluster_without_room_says_so_before_it_waits() -> None:
+def test_a_cluster_that_is_too_small_is_an_early_error() -> None:
     with pytest.raises(
         EngineError, match=r"the resources for an actor with 8 CPUs; the largest has 4 CPUs.*--actors N"
     ):
@@ -142,7 +142,7 @@ def test_a_cluster_without_room_says_so_before_it_waits() -> None:
 
 
 def _losing(times: int) -> Callable[..., Engine]:
-    """Makes an engine whose shards are lost, so many times, once they are recorded."""
+    """Returns an engine that loses its recorded shards this many times."""
 
     def start(
         backbone: Backbone, store: Store, spaces: dict[str, Space], options: ExtractOptions, recorder: Recorder
@@ -163,7 +163,7 @@ def _losing(times: int) -> Callable[..., Engine]:
     return start
 
 
-def test_a_shard_that_is_lost_behind_a_job_s_back_is_made_again(
+def test_a_shard_that_disappears_during_a_job_is_extracted_again(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray")
@@ -176,7 +176,7 @@ def test_a_shard_that_is_lost_behind_a_job_s_back_is_made_again(
     assert len(open_store(tmp_path / "store").spaces()[0]) == 30
 
 
-def test_a_store_that_keeps_nothing_is_an_error_and_no_endless_loop(
+def test_a_store_that_loses_all_shards_is_an_error(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray")
@@ -188,7 +188,7 @@ def test_a_store_that_keeps_nothing_is_an_error_and_no_endless_loop(
     assert (job.receipt["is_complete"], job.receipt["stopped"]) == (False, "error")
 
 
-# An actor, without Ray: it is a plain class, called as Ray calls it.
+# An actor without Ray: a plain class, called like Ray does.
 
 
 def _duty(folder: Path, backbone: Backbone, **others: Any) -> ActorConfig:
@@ -207,7 +207,7 @@ def _duty(folder: Path, backbone: Backbone, **others: Any) -> ActorConfig:
     )
 
 
-def test_an_actor_commits_what_it_is_given_and_leaves_the_records_to_the_driver(
+def test_an_actor_commits_rows_and_leaves_the_records_to_the_driver(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     (collection / "red" / "torn.png").write_bytes(b"torn")
@@ -230,7 +230,7 @@ def test_an_actor_commits_what_it_is_given_and_leaves_the_records_to_the_driver(
     assert actor.process(files).tally.images == 0
 
 
-def test_an_actor_refuses_another_penult_and_another_store(tmp_path: Path, small_backbone: Backbone) -> None:
+def test_an_actor_with_another_version_or_store_is_an_error(tmp_path: Path, small_backbone: Backbone) -> None:
     with pytest.raises(EngineError, match="the same version"):
         WorkerActor(_duty(tmp_path / "store", small_backbone, version="0.0.1")).open()
     with pytest.raises(EngineError, match="has no space"):
@@ -239,7 +239,7 @@ def test_an_actor_refuses_another_penult_and_another_store(tmp_path: Path, small
         WorkerActor(_duty(tmp_path / "store", small_backbone, store=str(tmp_path / "elsewhere"))).open()
 
 
-def test_an_actor_whose_node_sees_no_images_stops_the_job_and_blames_none(
+def test_a_node_without_the_images_stops_the_job_and_fails_no_image(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     actor = WorkerActor(_duty(tmp_path / "store", small_backbone))
@@ -251,7 +251,7 @@ def test_an_actor_whose_node_sees_no_images_stops_the_job_and_blames_none(
     assert report.tally.failed == []
 
 
-def test_an_actor_that_may_not_write_says_on_which_node(
+def test_an_actor_that_cannot_write_names_its_node(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -266,7 +266,7 @@ def test_an_actor_that_may_not_write_says_on_which_node(
     assert actor.process(list(list_images(collection))).tally.new == 30
 
 
-def test_nodes_with_other_versions_are_told() -> None:
+def test_different_versions_on_nodes_are_an_error() -> None:
     require_same_versions(library_versions(), library_versions())
     with pytest.raises(
         EngineError, match=r"One node has onnxruntime .*, and another has onnxruntime 0.1 and Pillow 1.0"

@@ -1,4 +1,4 @@
-"""Jobs as a scheduler runs them: several on one store, in parts, for a time, from a file, and watched from outside."""
+"""Jobs under a scheduler: several on one store, in parts, with a time limit, from a file, with metrics."""
 
 import json
 import os
@@ -91,7 +91,7 @@ def test_two_jobs_at_once_share_the_work(collection: Path, tmp_path: Path, small
     assert _content(open_store(tmp_path / "store")) == _content(open_store(tmp_path / "alone"))
 
 
-def test_the_claims_of_a_killed_job_are_free(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_the_claims_of_a_killed_job_are_released(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
     small_backbone.save(tmp_path / "small.onnx")
     store = tmp_path / "store"
     with _start_slow_job(collection, store, tmp_path / "small.onnx") as job:
@@ -118,7 +118,7 @@ def _claimed(store: Path) -> int:
         return 0
 
 
-def test_a_claim_is_one_job_s_until_it_is_let_go(tmp_path: Path) -> None:
+def test_a_claim_belongs_to_one_job_until_it_is_released(tmp_path: Path) -> None:
     with Claims(tmp_path, "space") as one, Claims(tmp_path, "space") as other, Claims(tmp_path, "else") as third:
         assert one.take(["a", "b"]) == [True, True]
         assert other.take(["b", "c"]) == [False, True]
@@ -131,9 +131,7 @@ def test_a_claim_is_one_job_s_until_it_is_let_go(tmp_path: Path) -> None:
     assert _claimed(tmp_path) == 0
 
 
-def test_a_job_of_another_machine_that_stands_still_is_taken_for_dead(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_on_another_machine_that_stops_counts_as_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims_module, "SILENT_SECONDS", 0.5)
     monkeypatch.setattr(claims_module, "BEAT_SECONDS", 60.0)
     with Claims(tmp_path, "space") as one:
@@ -152,7 +150,7 @@ def test_a_job_of_another_machine_that_stands_still_is_taken_for_dead(
             assert other.take(["a"]) == [True]
 
 
-def test_without_a_file_of_claims_a_job_works_as_if_alone(tmp_path: Path) -> None:
+def test_a_job_works_alone_without_a_claims_file(tmp_path: Path) -> None:
     (tmp_path / "claims.sqlite").mkdir()
     with Claims(tmp_path, "space") as claims:
         assert claims.take(["a"]) == [True]
@@ -166,7 +164,9 @@ def test_without_a_file_of_claims_a_job_works_as_if_alone(tmp_path: Path) -> Non
             assert other.take(["a"]) == [False], "and it was made anew"
 
 
-def test_a_job_that_cannot_share_its_work_says_so(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_a_job_that_cannot_share_its_work_reports_it(
+    collection: Path, tmp_path: Path, small_backbone: Backbone
+) -> None:
     store = open_store(tmp_path / "store")
     (tmp_path / "store" / "claims.sqlite").mkdir()
     receipt = extract(collection, store, backbone=small_backbone)
@@ -178,7 +178,7 @@ def test_a_job_that_cannot_share_its_work_says_so(collection: Path, tmp_path: Pa
 # A part of the work.
 
 
-def test_the_shards_of_a_collection_are_the_collection(
+def test_the_parts_of_a_collection_are_disjoint_and_complete(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     whole, parts = open_store(tmp_path / "whole"), open_store(tmp_path / "parts")
@@ -192,7 +192,7 @@ def test_the_shards_of_a_collection_are_the_collection(
     assert _content(whole) == _content(parts)
 
 
-def test_a_shard_is_the_same_wherever_the_folder_lies() -> None:
+def test_a_part_does_not_depend_on_the_location_of_the_folder() -> None:
     here = [ImageFile(f"/mnt/a/photos/{number}.jpg", 1, 1) for number in range(2000)]
     there = [ImageFile(f"/home/b/photos/{number}.jpg", 1, 1) for number in range(2000)]
     shards = [files_of_shard(here, f"{number}/4", "/mnt/a/photos/table.csv") for number in (1, 2, 3, 4)]
@@ -204,7 +204,7 @@ def test_a_shard_is_the_same_wherever_the_folder_lies() -> None:
 
 
 @pytest.mark.parametrize("shard", ["0/4", "5/4", "1", "1/0", "a/b", "-1/4", ""])
-def test_a_shard_that_is_none(shard: str) -> None:
+def test_an_invalid_part_is_an_error(shard: str) -> None:
     with pytest.raises(InputError, match="such as 1/4"):
         ExtractOptions(shard=shard)
 
@@ -212,7 +212,7 @@ def test_a_shard_that_is_none(shard: str) -> None:
 # For a time.
 
 
-def test_a_job_whose_time_is_over_ends_whole_and_says_so(
+def test_a_job_at_its_time_limit_commits_and_reports_it(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool_module, "BATCH_FILES", 1)
@@ -237,7 +237,7 @@ def test_a_job_whose_time_is_over_ends_whole_and_says_so(
     assert (again.new, again.reused, again.is_complete) == (30 - receipt.new, receipt.new, True)
 
 
-def test_an_error_stands_in_the_receipt(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_the_receipt_records_an_error(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
     (collection / "red" / "torn.png").write_bytes(b"torn")
     store = open_store(tmp_path / "store")
     with pytest.raises(ValueError, match="torn"):
@@ -250,7 +250,7 @@ def test_an_error_stands_in_the_receipt(collection: Path, tmp_path: Path, small_
 # On a store that cannot be written.
 
 
-def test_a_store_for_reading_only_serves_a_job_that_finds_nothing_new(
+def test_a_read_only_store_is_enough_without_new_images(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     extract(collection, tmp_path / "store", backbone=small_backbone)
@@ -266,7 +266,7 @@ def test_a_store_for_reading_only_serves_a_job_that_finds_nothing_new(
 # In loads.
 
 
-def test_large_files_make_small_loads_so_that_no_worker_has_a_long_last_one() -> None:
+def test_large_files_make_small_batches() -> None:
     sizes = [10] * 20 + [3 << 20] * 3 + [9 << 20] * 2 + [-1] * 3
     files = [ImageFile(str(number), size, 1) for number, size in enumerate(sizes)]
     loads = list(pool_module.file_batches(files, 16))
@@ -314,7 +314,7 @@ def test_metrics_that_cannot_be_written_are_an_error(
 # From a file.
 
 
-def test_a_job_file_says_all(
+def test_a_job_file_sets_everything(
     collection: Path, tmp_path: Path, make_backbone: Callable[[int], Backbone], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_backbone(0).save(tmp_path / "zero.onnx")
@@ -413,7 +413,7 @@ def test_an_unusable_job_file_is_an_error(tmp_path: Path) -> None:
         read_job_file(tmp_path / "none.toml")
 
 
-def test_the_command_line_runs_jobs_and_exits_as_a_scheduler_expects(
+def test_the_command_line_runs_job_files_with_documented_exit_codes(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     small_backbone.save(tmp_path / "small.onnx")

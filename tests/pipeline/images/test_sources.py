@@ -1,4 +1,4 @@
-"""Images are the same samples wherever they lie: in a folder, in archives, elsewhere, or in memory."""
+"""Images are the same samples in folders, in archives, at URLs and in memory."""
 
 import functools
 import http.server
@@ -73,7 +73,7 @@ def _read(file: ImageFile) -> bytes:
 
 @pytest.fixture(params=["tar", "zip", "folder of archives", "glob", "memory", "http tar"])
 def other_place(request: pytest.FixtureRequest, collection: Path, tmp_path: Path) -> Iterator[str]:
-    """The collection once more, somewhere else."""
+    """A second copy of the collection in another folder."""
     if request.param == "tar":
         yield str(_tar(tmp_path / "c.tar", collection))
     elif request.param == "zip":
@@ -117,7 +117,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *values: object) -> None: ...
 
 
-def test_the_same_images_give_the_same_bits_wherever_they_lie(
+def test_every_source_gives_the_same_features_for_the_same_images(
     other_place: str, collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     plain, other = open_store(tmp_path / "plain"), open_store(tmp_path / "other")
@@ -148,7 +148,7 @@ def test_an_unchanged_archive_is_not_read_again(
     assert (again.new, again.reused) == (0, 30)
 
 
-def test_webdataset_tells_labels_beside_the_images(tmp_path: Path) -> None:
+def test_labels_of_webdataset_are_read(tmp_path: Path) -> None:
     _tar_of(
         tmp_path / "s-000.tar",
         [
@@ -175,7 +175,7 @@ def test_webdataset_tells_labels_beside_the_images(tmp_path: Path) -> None:
     }
 
 
-def test_shards_are_named_by_a_range_and_splits_by_folders(tmp_path: Path) -> None:
+def test_a_range_names_shards_and_folders_name_splits(tmp_path: Path) -> None:
     for number in (8, 9, 10, 11):
         members: list[tuple[str | tarfile.TarInfo, bytes]] = [(f"train/c/{number}.jpg", b"x"), ("val/c/v.jpg", b"y")]
         _tar_of(tmp_path / f"s-{number:02}.tar", members)
@@ -183,7 +183,7 @@ def test_shards_are_named_by_a_range_and_splits_by_folders(tmp_path: Path) -> No
     assert found == [("train", "c"), ("val", "c")] * 3
 
 
-def test_a_hostile_tar_leads_nowhere_and_takes_nothing(
+def test_a_hostile_tar_writes_nothing_and_needs_little_memory(
     tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
@@ -220,7 +220,7 @@ def test_a_hostile_tar_leads_nowhere_and_takes_nothing(
     assert {each for each in tmp_path.rglob("*") if tmp_path / "store" not in (each, *each.parents)} == before
 
 
-def test_a_damaged_tar_gives_what_is_whole_and_tells_the_rest(tmp_path: Path) -> None:
+def test_a_damaged_tar_gives_its_intact_images_and_reports_the_damage(tmp_path: Path) -> None:
     names = [f"{number}.png" for number in range(4)]
     path = _tar_of(tmp_path / "t.tar", [(name, _png(9)) for name in names])
     whole = path.read_bytes()
@@ -242,7 +242,7 @@ def test_a_damaged_tar_gives_what_is_whole_and_tells_the_rest(tmp_path: Path) ->
         _read(next(list_images(path)))
 
 
-def test_a_header_that_claims_gigabytes_takes_none(tmp_path: Path) -> None:
+def test_a_header_that_claims_gigabytes_takes_no_memory(tmp_path: Path) -> None:
     info = tarfile.TarInfo("././@LongLink")
     info.type, info.size = tarfile.GNUTYPE_LONGNAME, 1 << 33
     path = tmp_path / "t.tar"
@@ -252,7 +252,7 @@ def test_a_header_that_claims_gigabytes_takes_none(tmp_path: Path) -> None:
         _read(refused)
 
 
-def test_a_compressed_tar_says_what_to_do(tmp_path: Path) -> None:
+def test_a_compressed_tar_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "c.tar.gz", "w:gz") as tar:
         tar.addfile(tarfile.TarInfo("a.png"))
     with pytest.raises(InputError, match=r"compressed with gzip.*decompress it once"):
@@ -262,7 +262,7 @@ def test_a_compressed_tar_says_what_to_do(tmp_path: Path) -> None:
         _read(refused)
 
 
-def test_a_zip_that_swells_or_lies_costs_one_image(tmp_path: Path) -> None:
+def test_a_zip_bomb_or_a_false_header_fails_one_image(tmp_path: Path) -> None:
     path = tmp_path / "z.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb.png", bytes(5 << 20))
@@ -306,7 +306,7 @@ def test_a_tar_of_many_members_is_listed_in_little_memory(tmp_path: Path) -> Non
         tracemalloc.stop()
 
 
-def test_a_list_names_images_and_so_does_a_row_with_a_url(tmp_path: Path) -> None:
+def test_a_text_file_and_a_table_can_name_urls(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(_png(1))
     system = fsspec.filesystem("memory")
     system.pipe("/there/b.png", _png(2))
@@ -321,9 +321,7 @@ def test_a_list_names_images_and_so_does_a_row_with_a_url(tmp_path: Path) -> Non
     system.rm("/there", recursive=True)
 
 
-def test_remote_files_that_tell_no_version_are_fetched_again_and_nothing_else(
-    tmp_path: Path, small_backbone: Backbone
-) -> None:
+def test_only_remote_files_without_a_version_are_fetched_again(tmp_path: Path, small_backbone: Backbone) -> None:
     (tmp_path / "web" / "c").mkdir(parents=True)
     (tmp_path / "web" / "c" / "a.png").write_bytes(_png(1))
     with _served(tmp_path / "web") as address:
@@ -337,7 +335,7 @@ def test_remote_files_that_tell_no_version_are_fetched_again_and_nothing_else(
         list(list_images("nosuchscheme://x"))
 
 
-def test_a_web_server_that_says_nothing_costs_its_images(
+def test_a_silent_web_server_fails_only_its_images(
     tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote_module, "SILENT_SECONDS", 0.3)
@@ -352,7 +350,7 @@ def test_a_web_server_that_says_nothing_costs_its_images(
     assert re.match("the file cannot be read: .*Timeout", failure.reason)
 
 
-def test_arrays_are_samples_too(tmp_path: Path, small_backbone: Backbone) -> None:
+def test_arrays_are_samples(tmp_path: Path, small_backbone: Backbone) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 40, 50, 3), dtype=np.uint8)
     store = open_store(tmp_path / "store")
     assert extract([*pixels, pixels[0, ..., 0]], store, backbone=small_backbone).new == 5
@@ -375,7 +373,9 @@ def list_lmdb(url: str) -> Iterator[ImageFile]:
     yield ImageFile(f"{url}/0", 1, 1)
 
 
-def test_a_tar_is_trained_on_and_predicted(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_a_tar_is_a_source_for_training_and_prediction(
+    collection: Path, tmp_path: Path, small_backbone: Backbone
+) -> None:
     archive = _tar(tmp_path / "c.tar", collection)
     fitted = fit(archive, tmp_path / "store", backbone=small_backbone, output=tmp_path / "out")
     assert fitted.dataset.name == "c"
@@ -387,8 +387,8 @@ def test_a_tar_is_trained_on_and_predicted(collection: Path, tmp_path: Path, sma
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
 @pytest.mark.parametrize("suffix", ["tar", "zip"])
-def test_an_archive_that_is_a_pipe_or_a_device_is_not_opened(tmp_path: Path, suffix: str) -> None:
-    """One that is opened waits for a writer for ever, or is read without end."""
+def test_a_pipe_or_a_device_is_not_opened_as_an_archive(tmp_path: Path, suffix: str) -> None:
+    """Opening one would block, or reading it would never end."""
     folder = tmp_path / "photos"
     folder.mkdir()
     os.mkfifo(folder / f"pipe.{suffix}")
@@ -401,7 +401,7 @@ def test_an_archive_that_is_a_pipe_or_a_device_is_not_opened(tmp_path: Path, suf
         list(list_images(folder / f"pipe.{suffix}"))
 
 
-def test_a_row_with_an_impossible_url_is_a_row_of_the_ledger(
+def test_an_impossible_url_in_a_table_ends_in_the_ledger(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     good = collection / "red" / "1.png"
@@ -414,7 +414,7 @@ def test_a_row_with_an_impossible_url_is_a_row_of_the_ledger(
     assert any("no-such-scheme" in failure.reason for failure in store.catalog.ledger.failures())
 
 
-def test_a_range_of_too_many_names_and_no_name_at_all_are_refused(tmp_path: Path) -> None:
+def test_a_huge_range_and_an_empty_name_are_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"expands to 1,000,100,000,000 names"):
         list(list_images(tmp_path / "{0..999999}" / "{0..1000099}.jpg"))
     with pytest.raises(InputError, match="name of the images is empty"):
