@@ -31,7 +31,7 @@ __all__ = ["UNSURE", "Prediction", "Predictions", "check_options", "predict"]
 UNSURE = "unsure"
 """The label of an image whose confidence is below ``min_confidence``."""
 
-LOAD_FILES = 256
+BATCH_FILES = 256
 """The most files per load; the first loads are smaller, so that the first predictions come at once."""
 
 IN_FLIGHT = 2
@@ -195,4 +195,4 @@ def _loads(files: Iterator[ImageFile], first_load: int) -> Iterator[list[ImageFi
     size = first_load
     while load := list(islice(files, size)):
         yield load
-        size = max(first_load, min(2 * size, LOAD_FILES))
+        size = max(first_load, min(2 * size, BATCH_FILES))

@@ -119,7 +119,7 @@ def test_bfloat16_runs_only_on_a_cpu_that_supports_it(
 ) -> None:
     made = in_bfloat16(small_backbone)
     for provider in ("cpu", "cuda", "tensorrt"):
-        with pytest.raises(ProviderError, match=f"{provider} does not compute in it"):
+        with pytest.raises(ProviderError, match=f"{provider} does not support it"):
             Session(made, ["penultimate"], provider=provider)
     monkeypatch.setattr(providers, "bfloat16_obstacle", lambda: "this CPU has none")
     for provider in ("auto", "openvino"):
