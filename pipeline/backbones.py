@@ -13,16 +13,14 @@ from PIL import Image
 from penult.errors import BackboneError
 from penult.exporters import Backbone, Card
 from penult.exporters.card import GraphPrecision
-from penult.exporters.export import export as export_source
-from penult.exporters.graph.tap_requests import parse_taps
+from penult.exporters.exporting import export as export_source
 from penult.exporters.proof import sample_photos
-from penult.exporters.sources.hints import Hints
-from penult.exporters.sources.source_network import ExportRequest
+from penult.exporters.requests import ExportRequest, Hints, parse_taps
 from penult.pipeline.images.decode import DRAFT_MARGIN, decode
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.runtime.session import Session
 
-__all__ = ["drafted", "export"]
+__all__ = ["export", "with_draft_decoding"]
 
 
 def export(
@@ -53,14 +51,14 @@ def export(
         hints=hints or Hints(),
     )
     return export_source(
-        source, request, decode=decode, photos=[Path(photo) for photo in photos], tell=(progress or Silent()).say
+        source, request, decode=decode, photos=[Path(photo) for photo in photos], on_progress=(progress or Silent()).say
     )
 
 
 SUFFIX = "-draft"
 
 
-def drafted(backbone: Backbone, photos: Sequence[str | Path] = ()) -> Backbone:
+def with_draft_decoding(backbone: Backbone, photos: Sequence[str | Path] = ()) -> Backbone:
     """Returns the same network under a name and a fingerprint of its own, for which JPEGs are decoded reduced.
 
     How far its features lie from those of ``backbone`` is measured on ``photos`` and on two that penult brings, which

@@ -17,7 +17,7 @@ from penult.pipeline.evaluation.evaluation import Evaluation, evaluate
 from penult.pipeline.evaluation.intervals import Interval, paired_p_values
 from penult.pipeline.evaluation.measures import Measure, contributions_of, figure_of, format_measure, measure_for
 from penult.pipeline.heads.out_of_fold import HeadPlan
-from penult.pipeline.heads.registry import head_maker
+from penult.pipeline.heads.registry import recipe_maker
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.samples.rows import choose_rows
 from penult.pipeline.samples.targets import labelled
@@ -155,7 +155,7 @@ def compare(
     measure = measure_for(options.by, options.class_weight)
     heads = list(dict.fromkeys(heads))
     for head in heads:
-        head_maker(head)
+        recipe_maker(head)
     if not heads:
         raise InputError("no head is to be compared", expected=f"one at least, such as {QUICK_HEADS[0]}")
     opened = as_store(store)
@@ -183,7 +183,7 @@ def compare(
 
 def _try(cache: HeldOutCache, spaces: Sequence[Space], plan: HeadPlan, measure: Measure, cost: float | None) -> Try:
     result = cache.predictions(spaces, plan)
-    held = result.told
+    held = result.was_held_out
     names = tuple(map(str, cache.names))
     evaluation = evaluate(cache.train.keys[held], cache.codes[held], result.probabilities[held], names)
     return Try(

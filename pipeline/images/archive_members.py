@@ -15,10 +15,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
 from penult.errors import ImageError, InputError
-from penult.pipeline.images.image_file import ImageFile, Place, Refusal, counts, placed, splits_of_paths
+from penult.pipeline.images.image_file import ImageFile, Place, Unusable, is_visible, label_and_split, splits_of_paths
 
 
-class Storage(Protocol):
+class ArchiveFile(Protocol):
     """A file that can be read at any place."""
 
     @property
@@ -37,14 +37,14 @@ class Storage(Protocol):
 
 
 @dataclass(frozen=True)
-class LocalFile:
+class LocalArchive:
     """A file of this machine's."""
 
     path: str
     stamp: str
 
     @classmethod
-    def at(cls, path: Path) -> "LocalFile":
+    def at(cls, path: Path) -> "LocalArchive":
         """Looks at the file; raises InputError for a pipe or a device, which may never end."""
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
@@ -62,7 +62,7 @@ class LocalFile:
             return file.read(count)
 
 
-def stamp_number(*parts: object) -> int:
+def stamp_to_mtime(*parts: object) -> int:
     """Returns a number to stand for the time of change, made of all that tells one state of a file from another."""
     digest = hashlib.blake2b("\0".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
@@ -82,7 +82,7 @@ MOST_LABEL_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class ArchiveMember:
     """A file in an archive; ``refusal`` says why it cannot be used, where the archive itself tells."""
 
     size: int
@@ -90,30 +90,32 @@ class Member:
     refusal: str = ""
 
 
-def list_members(storage: Storage, place: Place, members: Mapping[str, Member]) -> Iterator[ImageFile]:
+def list_members(storage: ArchiveFile, place: Place, members: Mapping[str, ArchiveMember]) -> Iterator[ImageFile]:
     """Yields the images among ``members``, whose names are those in the archive.
 
     Where an image shares its name up to the first dot with files of other kinds, these are its label and further data,
     as WebDataset writes them. Otherwise its label and split are those of its folders.
     """
-    named = {clean: member for name, member in members.items() if all(map(counts, (clean := _clean(name)).split("/")))}
+    named = {
+        clean: member for name, member in members.items() if all(map(is_visible, (clean := _clean(name)).split("/")))
+    }
     companions: dict[str, list[str]] = {}
     for name in named:
         companions.setdefault(_stem(name), []).append(name)
-    told = {stem: _told_by(names, named, place) for stem, names in companions.items() if _has_companions(names)}
+    told = {stem: _companion_label(names, named, place) for stem, names in companions.items() if _has_companions(names)}
     splits = splits_of_paths(name.split("/") for name in named)
     for name, member in named.items():
         stem = _stem(name)
         if stem in told and not _is_image(name):
             continue
-        label, split = placed(name.split("/"), splits)
+        label, split = label_and_split(name.split("/"), splits)
         yield ImageFile(
             path=f"{storage.path}/{name}",
             size=member.size,
-            mtime_ns=stamp_number(storage.stamp, member.offset),
+            mtime_ns=stamp_to_mtime(storage.stamp, member.offset),
             label=told.get(stem) or label,
             split=split,
-            place=Refusal(member.refusal) if member.refusal else place,
+            place=Unusable(member.refusal) if member.refusal else place,
             offset=member.offset,
         )
 
@@ -136,7 +138,7 @@ def _has_companions(names: Sequence[str]) -> bool:
     return len(names) > 1 and 0 < sum(map(_is_image, names)) < len(names)
 
 
-def _told_by(names: Sequence[str], members: Mapping[str, Member], place: Place) -> str | None:
+def _companion_label(names: Sequence[str], members: Mapping[str, ArchiveMember], place: Place) -> str | None:
     """Returns the label that the first of the label files tells, if any does."""
     for suffix in LABEL_SUFFIXES:
         for name in names:

@@ -90,10 +90,10 @@ def decode(data: bytes, preprocessing: "Preprocessing") -> "NDArray[np.uint8]":
     """
     import numpy as np
 
-    return np.asarray(decoded_image(data, preprocessing))
+    return np.asarray(decode_to_image(data, preprocessing))
 
 
-def decoded_image(
+def decode_to_image(
     data: bytes | bytearray, preprocessing: "Preprocessing", turn: AbstractContextManager[object] = _large_turn
 ) -> Image.Image:
     """Returns the same as an image of Pillow; ``turn`` is held while an image is decoded that takes much memory."""
@@ -111,10 +111,10 @@ def decoded_image(
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"the image is too large: more than {MAX_PIXELS:,} pixels") from None
     except MemoryError:
-        raise ImageError(TOO_TIGHT) from None
+        raise ImageError(OUT_OF_MEMORY) from None
     except Exception as error:
         if "memory" in str(error).lower():  # as most libraries say it, below Pillow
-            raise ImageError(TOO_TIGHT) from None
+            raise ImageError(OUT_OF_MEMORY) from None
         raise ImageError(f"the image is damaged: {str(error) or type(error).__name__}") from error
 
 
@@ -175,7 +175,7 @@ def _prepared(image: Image.Image, preprocessing: "Preprocessing") -> Image.Image
     width, height = resized_size(size, preprocessing.resize)
     if width * height > MAX_RESIZED_PIXELS:
         return resize_and_crop(upright_rgb(image, decoding), preprocessing)
-    resized = resized_by_strips(
+    resized = resize_by_strips(
         image, turn, lambda strip: _as_rgb(strip, decoding), (width, height), FILTERS[preprocessing.interpolation]
     )
     return _centre(resized, preprocessing.crop)
@@ -283,7 +283,7 @@ _FROM_THE_END = frozenset(
 )
 
 
-def resized_by_strips(
+def resize_by_strips(
     image: Image.Image,
     turn: Image.Transpose | None,
     convert: Callable[[Image.Image], Image.Image],
@@ -309,7 +309,7 @@ def resized_by_strips(
     return narrow.resize(size, resample)
 
 
-TOO_TIGHT = (
+OUT_OF_MEMORY = (
     "the image needs more memory than it may have. What to do: where that is no fault of the image, allow more with "
     "--image-megabytes, and try it again with --retry-failed."
 )

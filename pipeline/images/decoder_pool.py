@@ -1,4 +1,4 @@
-"""Decoders: processes that decode images, so that one which crashes or hangs costs that image and not the job.
+"""DecoderPool: processes that decode images, so that one which crashes or hangs costs that image and not the job.
 
 Every image goes this way, whatever it claims to be: what makes a decoder crash cannot be told beforehand. A worker
 waits for its decoder, so both together keep one core busy. An image on its way costs two copies through a pipe.
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from penult.errors import ImageError
 from penult.exporters.card import Preprocessing
-from penult.pipeline.images.decode import TOO_TIGHT, DecodeLimits
+from penult.pipeline.images.decode import OUT_OF_MEMORY, DecodeLimits
 from penult.pipeline.images.decoder_process import GO, IMAGE, LARGE, PIXELS, REASON, SETUP, TOO_SLOW, receive, send
 
 PROGRAM = "from penult.pipeline.images.decoder_process import main; main()"
@@ -34,7 +34,7 @@ END_SECONDS = 2.0
 """How long a decoder may take to notice that it is not needed any more."""
 
 
-class Decoders:
+class DecoderPool:
     """As many decoders as are asked at once; each is started when it is first needed, and used again."""
 
     def __init__(self, preprocessing: Preprocessing, limits: DecodeLimits | None = None) -> None:
@@ -51,7 +51,7 @@ class Decoders:
         Safe to call from several threads.
 
         Raises:
-            DecodingStopped: `stop` was called meanwhile.
+            DecodingCancelledError: `stop` was called meanwhile.
         """
         try:
             return self._ask(data)
@@ -80,16 +80,16 @@ class Decoders:
         self._busy.add(decoder)
         try:
             if self._is_stopped:
-                raise DecodingStopped
+                raise DecodingCancelledError
             kind, answer, is_large = decoder.ask(data, self._large_turn)
         except BaseException as error:
             decoder.end()
             if self._is_stopped:
-                raise DecodingStopped from error
+                raise DecodingCancelledError from error
             raise
         finally:
             self._busy.discard(decoder)
-        if kind == REASON and not is_fresh and (is_large or answer == TOO_TIGHT.encode()):
+        if kind == REASON and not is_fresh and (is_large or answer == OUT_OF_MEMORY.encode()):
             decoder.end()  # what is left of other images in its memory must decide nothing, however that is told
             return self._ask(data, is_fresh=True)
         self._idle.append(decoder)
@@ -98,7 +98,7 @@ class Decoders:
         return np.frombuffer(answer, np.uint8).reshape(*self._preprocessing.crop, 3)
 
 
-class DecodingStopped(Exception):  # noqa: N818 - it is no error
+class DecodingCancelledError(Exception):
     """An image was left, because the job is to end."""
 
 

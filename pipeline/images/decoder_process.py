@@ -109,7 +109,7 @@ def _serve(source: IO[bytes], answers: IO[bytes]) -> None:
     from PIL import AvifImagePlugin, Image, PngImagePlugin
 
     from penult.errors import ImageError
-    from penult.pipeline.images.decode import TOO_TIGHT, decoded_image
+    from penult.pipeline.images.decode import OUT_OF_MEMORY, decode_to_image
 
     Image.preinit()
     PngImagePlugin.MAX_TEXT_CHUNK = _TEXT_BYTES
@@ -123,11 +123,11 @@ def _serve(source: IO[bytes], answers: IO[bytes]) -> None:
         _, data = receive(source)
         _watch(leave.seconds)
         try:
-            kind, answer = PIXELS, decoded_image(data, preprocessing, leave).tobytes()
+            kind, answer = PIXELS, decode_to_image(data, preprocessing, leave).tobytes()
         except ImageError as error:
             kind, answer = REASON, str(error).encode("utf-8", "backslashreplace")
         except MemoryError:
-            kind, answer = REASON, TOO_TIGHT.encode()
+            kind, answer = REASON, OUT_OF_MEMORY.encode()
         finally:
             faulthandler.cancel_dump_traceback_later()
         del data

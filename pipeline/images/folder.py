@@ -7,7 +7,15 @@ from pathlib import Path
 
 from penult.errors import InputError
 from penult.pipeline.images.archives import list_archive_file
-from penult.pipeline.images.image_file import SPLIT_NAMES, ImageFile, counts, is_archive, placed, refused, splits_among
+from penult.pipeline.images.image_file import (
+    SPLIT_NAMES,
+    ImageFile,
+    is_archive,
+    is_visible,
+    label_and_split,
+    splits_among,
+    unusable_file,
+)
 
 # By these names in it a store is known, which may stand among the images that it was made of.
 STORE_NAMES = frozenset({"store.json", "spaces", "backbones"})
@@ -23,7 +31,7 @@ def list_folder(root: Path) -> Iterator[ImageFile]:
         end = path.rfind(os.sep)
         if end + 1 != len(beside) or not path.startswith(beside):
             beside = path[: end + 1]
-            label, split = placed(path[start:].split(os.sep), splits)  # noqa: PTH206 - likewise
+            label, split = label_and_split(path[start:].split(os.sep), splits)  # noqa: PTH206 - likewise
         if is_archive(path):
             yield from expanded(path, label, split)
         else:  # a generator less for each of a million files
@@ -39,13 +47,13 @@ def expanded(path: str, label: str | None, split: str | None) -> Iterator[ImageF
         for file in list_archive_file(path):
             yield replace(file, label=file.label or label, split=file.split or split)
     except (InputError, OSError) as error:
-        yield refused(path, str(error))
+        yield unusable_file(path, str(error))
 
 
 def split_folders(root: Path) -> dict[str, str]:
     """Returns which of the folders directly in ``root`` are splits, and which split each is."""
     with os.scandir(root) as entries:
-        folders = [entry.name for entry in entries if _is_folder(entry) and counts(entry.name)]
+        folders = [entry.name for entry in entries if _is_folder(entry) and is_visible(entry.name)]
     # Only those that are called as splits are are looked into: a class may hold a million files.
     return splits_among({name: name.lower() in SPLIT_NAMES and _holds_folders(root / name) for name in folders})
 
@@ -82,7 +90,7 @@ def walk(root: str) -> Iterator[str]:
         if entries.keys() >= STORE_NAMES:
             continue
         within = ancestors | {here}
-        names = sorted(filter(counts, entries), reverse=True)
+        names = sorted(filter(is_visible, entries), reverse=True)
         waiting.extend((entries[name].path, within if _is_folder(entries[name]) else None) for name in names)
 
 

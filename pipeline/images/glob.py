@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from penult.errors import InputError
 from penult.pipeline.images.folder import expanded, walk
-from penult.pipeline.images.image_file import ImageFile, placed, splits_of_paths
+from penult.pipeline.images.image_file import ImageFile, label_and_split, splits_of_paths
 
 _RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
 
@@ -40,7 +40,7 @@ def list_pattern(pattern: str) -> Iterator[ImageFile]:
     parts = [path[len(root) :].split(os.sep) for path in paths]  # noqa: PTH206 - a Path each would take most of the time
     splits = splits_of_paths(parts)
     for path, names in zip(paths, parts, strict=True):
-        yield from expanded(path, *placed(names, splits))
+        yield from expanded(path, *label_and_split(names, splits))
 
 
 def spelled_out(pattern: str) -> Iterator[str]:

@@ -23,7 +23,7 @@ ARCHIVE_SUFFIXES = (*TAR_SUFFIXES, ".zip")
 LITTER = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx"})
 
 
-def counts(name: str) -> bool:
+def is_visible(name: str) -> bool:
     """Tells whether a file or folder of this name is one of the collection, and not hidden or litter."""
     return not name.startswith(".") and name.lower() not in LITTER
 
@@ -55,10 +55,10 @@ def splits_of_paths(paths: Iterable[Sequence[str]]) -> dict[str, str]:
     return splits_among(folders)
 
 
-def placed(parts: Sequence[str], splits: Mapping[str, str]) -> tuple[str | None, str | None]:
+def label_and_split(parts: Sequence[str], splits: Mapping[str, str]) -> tuple[str | None, str | None]:
     """Returns the label and the split of an image from the parts of its path.
 
-    >>> placed(("train", "cat", "7.jpg"), {"train": "train"})
+    >>> label_and_split(("train", "cat", "7.jpg"), {"train": "train"})
     ('cat', 'train')
     """
     split = splits.get(parts[0])
@@ -119,7 +119,7 @@ def is_remote(text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class Unusable:
     """Gives no bytes, but the reason why."""
 
     reason: str
@@ -129,6 +129,6 @@ class Refusal:
         raise ImageError(self.reason)
 
 
-def refused(path: str, reason: str, size: int = -1, mtime_ns: int = 0) -> ImageFile:
+def unusable_file(path: str, reason: str, size: int = -1, mtime_ns: int = 0) -> ImageFile:
     """Returns a file that cannot be used, for ``reason``."""
-    return ImageFile(path, size, mtime_ns, place=Refusal(reason))
+    return ImageFile(path, size, mtime_ns, place=Unusable(reason))

@@ -16,7 +16,7 @@ from penult.pipeline.images.archives import list_archive_file
 from penult.pipeline.images.image_file import ImageFile, is_archive
 from penult.store.keys import key_of
 
-__all__ = ["MAX_BYTES", "Held", "array_image", "read_again", "read_file"]
+__all__ = ["MAX_BYTES", "InMemory", "array_image", "read_again", "read_file"]
 
 
 # A file of more bytes than this is no photo, and reading it whole would cost the memory of thousands.
@@ -75,7 +75,7 @@ def _contents(archive: str, mtime_ns: int, size: int) -> Mapping[str, ImageFile]
 
 
 @dataclass(frozen=True)
-class Held:
+class InMemory:
     """Bytes that are in memory already."""
 
     data: bytes
@@ -100,4 +100,4 @@ def array_image(array: NDArray[Any]) -> ImageFile:
     height, width = array.shape[:2]
     head = f"P{5 if is_grey else 6} {width} {height} 255\n".encode()
     data = head + np.ascontiguousarray(array).tobytes()
-    return ImageFile(f"array:{key_of(data).hex()}", len(data), 0, place=Held(data))
+    return ImageFile(f"array:{key_of(data).hex()}", len(data), 0, place=InMemory(data))

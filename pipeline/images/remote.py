@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import IO, Any, cast
 
 from penult.errors import ImageError, InputError, MissingExtraError, MissingFileError
-from penult.pipeline.images.archive_members import stamp_number
+from penult.pipeline.images.archive_members import stamp_to_mtime
 from penult.pipeline.images.archives import list_archive
-from penult.pipeline.images.image_file import ImageFile, counts, is_archive, placed, splits_of_paths
+from penult.pipeline.images.image_file import ImageFile, is_archive, is_visible, label_and_split, splits_of_paths
 
 # Which extra of penult brings what a scheme needs.
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
@@ -46,7 +46,7 @@ class Remote:
 
 
 @dataclass(frozen=True)
-class RemoteFile:
+class RemoteArchive:
     """An archive elsewhere, of which parts are fetched."""
 
     system: Any
@@ -83,8 +83,8 @@ def list_remote(url: str) -> Iterator[ImageFile]:
     inner = {path: path.removeprefix(base).split("/") for path in found}
     splits = splits_of_paths(inner.values())
     for path, parts in inner.items():
-        if all(map(counts, parts[-1:] if path == root else parts)):
-            yield from _expanded(system, path, found[path], *placed(parts, {} if path == root else splits))
+        if all(map(is_visible, parts[-1:] if path == root else parts)):
+            yield from _expanded(system, path, found[path], *label_and_split(parts, {} if path == root else splits))
 
 
 def remote_image(url: str, label: str | None, split: str | None) -> ImageFile:
@@ -146,12 +146,12 @@ def _expanded(
     stamp = " ".join([str(info.get("size")), *versions]) if versions else str(time.time_ns())
     name = system.unstrip_protocol(path)
     if is_archive(path):
-        for file in list_archive(RemoteFile(system, name, stamp)):
+        for file in list_archive(RemoteArchive(system, name, stamp)):
             yield ImageFile(
                 file.path, file.size, file.mtime_ns, file.label or label, file.split or split, file.place, file.offset
             )
         return
-    yield ImageFile(name, info.get("size", -1), stamp_number(stamp), label, split, Remote(system))
+    yield ImageFile(name, info.get("size", -1), stamp_to_mtime(stamp), label, split, Remote(system))
 
 
 def _unreachable(error: Exception) -> OSError:

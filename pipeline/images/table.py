@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penult.errors import InputError
-from penult.pipeline.images.image_file import SPLIT_NAMES, ImageFile, is_remote, refused
+from penult.pipeline.images.image_file import SPLIT_NAMES, ImageFile, is_remote, unusable_file
 
 if TYPE_CHECKING:
     from penult.store.tables.sheets import Sheet
@@ -54,5 +54,5 @@ def _one(folder: Path, name: str, label: str | None, split: str | None) -> Image
         try:
             return remote_image(name, label, split)
         except InputError as error:  # a slip of the hand in one row of a million
-            return replace(refused(name, str(error)), label=label, split=split)
+            return replace(unusable_file(name, str(error)), label=label, split=split)
     return ImageFile.at(str(folder / name), label, split)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import IO, Any, cast
 
 from penult.errors import ImageError, InputError
-from penult.pipeline.images.archive_members import Member, Storage, list_members
-from penult.pipeline.images.image_file import ImageFile, refused
+from penult.pipeline.images.archive_members import ArchiveFile, ArchiveMember, list_members
+from penult.pipeline.images.image_file import ImageFile, unusable_file
 
 # How compressed files begin. To read one image of them would mean to unpack all before it.
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -20,7 +20,7 @@ MOST_HEADER_BYTES = 1 << 24
 class Tar:
     """Reads the members of one archive."""
 
-    storage: Storage
+    storage: ArchiveFile
 
     def read(self, file: ImageFile, most_bytes: int) -> bytes:
         """Returns the bytes of a member, which begin at its offset."""
@@ -32,7 +32,7 @@ class Tar:
         return data
 
 
-def list_tar(storage: Storage) -> Iterator[ImageFile]:
+def list_tar(storage: ArchiveFile) -> Iterator[ImageFile]:
     """Yields the images of a tar archive."""
     with storage.open() as file:
         start = file.read(8)
@@ -47,19 +47,19 @@ def list_tar(storage: Storage) -> Iterator[ImageFile]:
         members, damage = _members(cast("IO[bytes]", _Guarded(file)))
     yield from list_members(storage, Tar(storage), members)
     if damage:
-        yield refused(storage.path, damage)
+        yield unusable_file(storage.path, damage)
 
 
-def _members(file: IO[bytes]) -> tuple[dict[str, Member], str]:
+def _members(file: IO[bytes]) -> tuple[dict[str, ArchiveMember], str]:
     """Returns the files by name, of two of one name the later, and what is wrong with the archive."""
-    members: dict[str, Member] = {}
+    members: dict[str, ArchiveMember] = {}
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while (info := tar.next()) is not None:
                 cast("Any", tar).members.clear()  # or they would take a kilobyte each
                 if not info.isdir():
                     members.pop(info.name, None)
-                    members[info.name] = Member(info.size, info.offset_data, _refusal(info))
+                    members[info.name] = ArchiveMember(info.size, info.offset_data, _refusal(info))
             # tarfile takes a damaged header for the end, which is in truth a block of zeros, or nothing at all.
             file.seek(tar.offset)
             rest = file.read(tarfile.BLOCKSIZE)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from penult.errors import ImageError, InputError
-from penult.pipeline.images.archive_members import Member, Storage, list_members
+from penult.pipeline.images.archive_members import ArchiveFile, ArchiveMember, list_members
 from penult.pipeline.images.image_file import ImageFile
 
 # How many archives stay open at once: their directories take memory, and each takes one of the few open files.
@@ -25,7 +25,7 @@ _turn = threading.Lock()
 class Zip:
     """Reads the members of one archive; the offset of an image is its number in the archive's directory."""
 
-    storage: Storage
+    storage: ArchiveFile
 
     def read(self, file: ImageFile, most_bytes: int) -> bytes:
         """Returns the bytes of a member, unpacked no further than it may be large."""
@@ -42,14 +42,14 @@ class Zip:
         return data
 
 
-def list_zip(storage: Storage) -> Iterator[ImageFile]:
+def list_zip(storage: ArchiveFile) -> Iterator[ImageFile]:
     """Yields the images of a zip archive."""
     try:
         archive = _opened(storage)
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise InputError(f"{storage.path} cannot be read as a zip archive: {error}", expected="a whole one") from error
     members = {
-        info.filename: Member(info.file_size, number, _refusal(info))
+        info.filename: ArchiveMember(info.file_size, number, _refusal(info))
         for number, info in enumerate(archive.infolist())
         if not info.is_dir()
     }
@@ -65,7 +65,7 @@ def _refusal(info: zipfile.ZipInfo) -> str:
     return "it is encrypted" if info.flag_bits & 1 else ""
 
 
-def _opened(storage: Storage) -> zipfile.ZipFile:
+def _opened(storage: ArchiveFile) -> zipfile.ZipFile:
     name = (storage.path, storage.stamp)
     with _turn:
         archive = _open.pop(name, None) or _open_archive(storage)
@@ -75,7 +75,7 @@ def _opened(storage: Storage) -> zipfile.ZipFile:
         return archive
 
 
-def _open_archive(storage: Storage) -> zipfile.ZipFile:
+def _open_archive(storage: ArchiveFile) -> zipfile.ZipFile:
     file = storage.open()
     try:
         archive = zipfile.ZipFile(file)

@@ -35,7 +35,7 @@ TENSORRT_LIBRARIES = ("nvinfer_10.dll",) if sys.platform == "win32" else ("libnv
 
 
 @dataclass(frozen=True)
-class Choice:
+class ProviderChoice:
     """The provider that was taken and, in words, why not a better one (empty where it is the best).
 
     ``precision`` is that of a backbone's card: bf16 is what the provider computes in, others stand in the graph.
@@ -51,7 +51,7 @@ class Choice:
         return self.provider in ("cuda", "tensorrt")
 
 
-def choose_provider(asked: str = "auto", precision: Precision = "fp32") -> Choice:
+def choose_provider(asked: str = "auto", precision: Precision = "fp32") -> ProviderChoice:
     """Returns the provider to run on: the asked one, or the best that needs no preparation for ``auto``.
 
     ``precision`` is that of the backbone's card.
@@ -64,11 +64,13 @@ def choose_provider(asked: str = "auto", precision: Precision = "fp32") -> Choic
     if precision == "bf16":
         return _choose_for_bfloat16(asked)
     if asked == "cpu":
-        return Choice("cpu", precision=precision)
+        return ProviderChoice("cpu", precision=precision)
     if asked == "auto":
         # Tried, for the libraries of CUDA may be missing where a GPU is.
         found = cuda_obstacle() or _failure_of("cuda")
-        return Choice("cpu", found, precision) if found else Choice("cuda", _why_not_tensorrt(), precision)
+        return (
+            ProviderChoice("cpu", found, precision) if found else ProviderChoice("cuda", _why_not_tensorrt(), precision)
+        )
     found = obstacle(asked)
     if found:
         raise ProviderError(
@@ -76,10 +78,10 @@ def choose_provider(asked: str = "auto", precision: Precision = "fp32") -> Choic
             expected=NEEDS[asked],
             remedy="mend that, or leave --provider out to run on what there is",
         )
-    return Choice(cast("Literal['cuda', 'tensorrt', 'openvino']", asked), precision=precision)
+    return ProviderChoice(cast("Literal['cuda', 'tensorrt', 'openvino']", asked), precision=precision)
 
 
-def _choose_for_bfloat16(asked: str) -> Choice:
+def _choose_for_bfloat16(asked: str) -> ProviderChoice:
     """Returns OpenVINO, which alone computes in bfloat16, or says why that is not to be had."""
     found = f"{asked} does not compute in it" if asked not in ("auto", "openvino") else ""
     found = found or openvino_obstacle() or bfloat16_obstacle()
@@ -89,7 +91,7 @@ def _choose_for_bfloat16(asked: str) -> Choice:
             expected="OpenVINO, on a CPU that has bfloat16",
             remedy="run it there, or take the backbone that it was made of, whose features are a space of their own",
         )
-    return Choice("openvino", precision="bf16")
+    return ProviderChoice("openvino", precision="bf16")
 
 
 def _why_not_tensorrt() -> str:
@@ -202,7 +204,9 @@ def open_session(graph: bytes, provider: str, device: int = 0, precision: Precis
             expected="the CUDA and cuDNN libraries that this onnxruntime-gpu was built for",
             remedy="pip install 'onnxruntime-gpu[cuda,cudnn]', or run with --provider cpu",
         )
-    refuse_strays(session, {EXECUTION_PROVIDERS[name] for name in (provider, "cuda") if provider != "cpu"} or {wanted})
+    require_no_fallback(
+        session, {EXECUTION_PROVIDERS[name] for name in (provider, "cuda") if provider != "cpu"} or {wanted}
+    )
     return session
 
 
@@ -244,7 +248,7 @@ def provider_list(provider: str, device: int, precision: Precision = "fp32") -> 
     return [(EXECUTION_PROVIDERS["cpu"], {})]
 
 
-def refuse_strays(session: Any, allowed: set[str]) -> None:
+def require_no_fallback(session: Any, allowed: set[str]) -> None:
     """Raises ProviderError where some of a network's work was given to another provider than the allowed ones."""
     if not hasattr(session, "get_provider_graph_assignment_info"):  # ONNX Runtime before 1.24 does not tell
         return

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.exporters.backbone import Backbone
-from penult.pipeline.runtime.cores import worker_count
-from penult.pipeline.runtime.providers import Choice, choose_provider, count_gpus, failure, open_session
+from penult.pipeline.runtime.providers import ProviderChoice, choose_provider, count_gpus, failure, open_session
 
-__all__ = ["BATCH_SIZES", "Runner", "Session", "worker_count"]
+__all__ = ["BATCH_SIZES", "GraphRunner", "Session"]
 
 # How many images a run takes. On a CPU larger batches only leave the caches; on a GPU smaller ones leave it idle.
 BATCH_SIZES = {"cpu": 4, "openvino": 1, "cuda": 64, "tensorrt": 64}
@@ -21,7 +20,7 @@ BATCH_SIZES = {"cpu": 4, "openvino": 1, "cuda": 64, "tensorrt": 64}
 LANES_PER_GPU = 2
 
 
-class Runner:
+class GraphRunner:
     """A graph from pixels to named outputs, loaded and ready; `run` may be called from several threads at once.
 
     On the CPU each call computes on one thread alone, so that as many callers as cores keep every core busy and a row's
@@ -30,7 +29,9 @@ class Runner:
     has two lanes, and a batch takes the next free one.
     """
 
-    def __init__(self, graph: bytes, outputs: Sequence[str], choice: Choice, *, batch_size: int | None = None) -> None:
+    def __init__(
+        self, graph: bytes, outputs: Sequence[str], choice: ProviderChoice, *, batch_size: int | None = None
+    ) -> None:
         self.outputs = tuple(outputs)
         self.choice = choice
         self.batch_size = batch_size or BATCH_SIZES[choice.provider]
@@ -86,7 +87,7 @@ class Runner:
         return [matrix[:count] for matrix in matrices]
 
 
-class Session(Runner):
+class Session(GraphRunner):
     """A backbone that runs, checked against the reference vectors of its card before its first use."""
 
     def __init__(

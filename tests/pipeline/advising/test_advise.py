@@ -24,7 +24,7 @@ from penult.pipeline.cli.app import app
 from penult.pipeline.comparing.compare import compare
 from penult.pipeline.fit import fit
 from penult.pipeline.heads.numerics.basis import Basis
-from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut, fitted_parts, hold_out
+from penult.pipeline.heads.out_of_fold import HeadPlan, OutOfFold, predict_out_of_fold, training_parts
 from penult.pipeline.progress import Silent
 from penult.store import SpaceSpec, Store, key_of, open_store
 from penult.store.tables.table import Table
@@ -109,14 +109,14 @@ def test_a_flat_curve_has_no_gain_and_a_short_one_no_extrapolation() -> None:
 
 def test_parts_are_stratified_and_contain_the_smaller_ones() -> None:
     codes = np.repeat([0, 1, 2], [60, 30, 10])
-    parts = [fitted_parts(codes, None, HeadPlan(share=share)) for share in SHARES]
+    parts = [training_parts(codes, None, HeadPlan(share=share)) for share in SHARES]
     for fold in range(5):
         nested = [set(part[fold].tolist()) for part in parts]
         assert all(small < large for small, large in pairwise(nested))
         assert np.bincount(codes[parts[2][fold]]).tolist() == [19, 10, 3]
         assert np.bincount(codes[parts[0][fold]])[2] == 2, "a class of one row could not be chosen by"
     groups = np.repeat(np.arange(20), 5).astype(str)
-    (part, *_) = fitted_parts(codes, groups, HeadPlan(share=0.5))
+    (part, *_) = training_parts(codes, groups, HeadPlan(share=0.5))
     split = [group for group in set(groups[part]) if (groups[part] == group).sum() < 5]
     assert len(split) <= 3, "at most one group of each class is cut"
 
@@ -126,8 +126,10 @@ def test_the_basis_of_all_rows_changes_no_prediction() -> None:
     X = (X[:, X.std(axis=0) > 1] + np.random.default_rng(0).normal(size=(len(X), 1))).astype(np.float32)
     for share in (0.2, 1.0):
         plan = HeadPlan(params={"C": 0.01}, share=share)
-        own = hold_out(X, y, None, plan).probabilities
-        np.testing.assert_allclose(hold_out(X, y, None, plan, basis=Basis.of(X)).probabilities, own, atol=2e-3)
+        own = predict_out_of_fold(X, y, None, plan).probabilities
+        np.testing.assert_allclose(
+            predict_out_of_fold(X, y, None, plan, basis=Basis.of(X)).probabilities, own, atol=2e-3
+        )
 
 
 def test_better_features_are_found_and_the_command_trains_on_them(warm_store: Store) -> None:
@@ -162,11 +164,11 @@ def test_advice_ignores_the_test_split_and_a_second_call_fits_no_part(
 ) -> None:
     fitted: list[HeadPlan] = []
 
-    def counted(X: Any, codes: Any, groups: Any, plan: HeadPlan, **known: Any) -> HeldOut:
+    def counted(X: Any, codes: Any, groups: Any, plan: HeadPlan, **known: Any) -> OutOfFold:
         fitted.append(plan)
-        return hold_out(X, codes, groups, plan, **known)
+        return predict_out_of_fold(X, codes, groups, plan, **known)
 
-    monkeypatch.setattr("penult.pipeline.comparing.held_out.hold_out", counted)
+    monkeypatch.setattr("penult.pipeline.comparing.held_out.predict_out_of_fold", counted)
     before = advise(store, dataset="numbers", features="stage1").to_json()
     assert [plan.share for plan in fitted if plan.head == "logistic"] == list(SHARES)
     n_fitted = len(fitted)

@@ -3,14 +3,14 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, get_args
 
 import click
 import pytest
 
 import penult
 from penult import defaults
-from penult.exporters.sources.hints import FAMILIES
+from penult.exporters.requests import FAMILIES
 from penult.pipeline.cli.app import VERBS, app
 from penult.pipeline.demo.demo import run_demo
 from penult.pipeline.doctor.diagnosis import diagnose
@@ -95,7 +95,7 @@ def test_the_choices_are_those_that_the_library_takes() -> None:
     assert set(defaults.PIXEL_FAMILIES) == set(FAMILIES)
     assert set(defaults.RESIZE_FILTERS) == set(FILTERS)
     assert set(defaults.PROVIDERS) == set(PROVIDERS)
-    assert set(defaults.MEASURES) == set(Measure.__args__)
+    assert set(defaults.MEASURES) == set(get_args(Measure))
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)

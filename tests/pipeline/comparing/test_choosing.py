@@ -131,7 +131,7 @@ def test_only_a_part_of_many_images_is_held_out(store: Store, monkeypatch: pytes
 
 
 def test_a_comparison_is_limited_by_the_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penult.pipeline.comparing.held_out.memory_bytes", lambda: 2 * 4 * 4 * 64 * 150)
+    monkeypatch.setattr("penult.pipeline.comparing.held_out.usable_memory_bytes", lambda: 2 * 4 * 4 * 64 * 150)
     found = compare(store, dataset="things", heads=["lda"])
     assert found.best.evaluation.n <= 150
     assert "as many as fit into memory" in found.notes[-1]

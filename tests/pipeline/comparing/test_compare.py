@@ -14,7 +14,7 @@ from penult.errors import InputError, UnknownNameError
 from penult.pipeline.cli.app import app
 from penult.pipeline.comparing.compare import CompareOptions, compare
 from penult.pipeline.evaluation.intervals import adjusted_p_values, paired_p_values
-from penult.pipeline.heads.out_of_fold import HeldOut, hold_out
+from penult.pipeline.heads.out_of_fold import OutOfFold, predict_out_of_fold
 from penult.store import SpaceSpec, Store, key_of, open_store
 from penult.store.tables.table import Table
 
@@ -73,18 +73,18 @@ def test_a_second_run_computes_nothing_and_an_interrupted_one_continues(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fitted: list[object] = []
-    name = "penult.pipeline.comparing.held_out.hold_out"
+    name = "penult.pipeline.comparing.held_out.predict_out_of_fold"
 
-    def counted(*args: Any, **values: Any) -> HeldOut:
+    def counted(*args: Any, **values: Any) -> OutOfFold:
         if len(fitted) == 2:
             raise KeyboardInterrupt
         fitted.append(args)
-        return hold_out(*args, **values)
+        return predict_out_of_fold(*args, **values)
 
     monkeypatch.setattr(name, counted)
     with pytest.raises(KeyboardInterrupt):
         compare(store, dataset="numbers", heads=["ridge"])
-    monkeypatch.setattr(name, hold_out)
+    monkeypatch.setattr(name, predict_out_of_fold)
     assert compare(store, dataset="numbers", heads=["ridge"]).computed == 1
     again = compare(store, dataset="numbers", heads=["ridge"])
     assert again.computed == 0

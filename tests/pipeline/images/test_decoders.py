@@ -21,7 +21,7 @@ from penult.pipeline.images import decode as decode_module
 from penult.pipeline.images import decode as strips
 from penult.pipeline.images import decoder_pool as decoders_module
 from penult.pipeline.images.decode import FILTERS, UPRIGHT, DecodeLimits, decode
-from penult.pipeline.images.decoder_pool import Decoders
+from penult.pipeline.images.decoder_pool import DecoderPool
 from penult.store import open_store
 
 PLAIN = Preprocessing(resize=36, crop=(32, 32), interpolation="bilinear")
@@ -30,7 +30,7 @@ PLAIN = Preprocessing(resize=36, crop=(32, 32), interpolation="bilinear")
 FAULTY = """
 import ctypes, os, signal, time
 import penult.pipeline.images.decode as module
-decoded = module.decoded_image
+decoded = module.decode_to_image
 def faulty(data, *others):
     if data.startswith(b"crash"): ctypes.string_at(1)
     if data.startswith(b"abort"): os.abort()
@@ -48,7 +48,7 @@ def faulty(data, *others):
         open(bytes(data[4:]), "w").close(); os.kill(os.getpid(), signal.SIGKILL)
     if data.startswith(b"wrong"): raise KeyboardInterrupt
     return decoded(data, *others)
-module.decoded_image = faulty
+module.decode_to_image = faulty
 """
 
 
@@ -58,8 +58,8 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def decoders() -> Iterator[Decoders]:
-    made = Decoders(PLAIN, DecodeLimits(seconds=3, megabytes=256))
+def decoders() -> Iterator[DecoderPool]:
+    made = DecoderPool(PLAIN, DecodeLimits(seconds=3, megabytes=256))
     yield made
     made.close()
 
@@ -70,7 +70,7 @@ def _png(seed: int, side: int = 40) -> bytes:
     return stream.getvalue()
 
 
-def test_a_decoder_gives_what_decoding_here_gives(decoders: Decoders) -> None:
+def test_a_decoder_gives_what_decoding_here_gives(decoders: DecoderPool) -> None:
     for seed in range(5):
         np.testing.assert_array_equal(decoders.decode(_png(seed)), decode(_png(seed), PLAIN))
     for bad in (b"", b"no image", _png(0)[:1000]):
@@ -92,7 +92,7 @@ def test_a_decoder_gives_what_decoding_here_gives(decoders: Decoders) -> None:
         (b"grow", "more memory than it may have"),
     ],
 )
-def test_what_a_faulty_library_does_is_the_reason_of_one_image(decoders: Decoders, data: bytes, reason: str) -> None:
+def test_what_a_faulty_library_does_is_the_reason_of_one_image(decoders: DecoderPool, data: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
         decoders.decode(data)
     np.testing.assert_array_equal(decoders.decode(_png(1)), decode(_png(1), PLAIN))
@@ -100,7 +100,7 @@ def test_what_a_faulty_library_does_is_the_reason_of_one_image(decoders: Decoder
 
 @pytest.mark.usefixtures("faulty")
 def test_a_decoder_that_hangs_is_ended_in_time() -> None:
-    made = Decoders(PLAIN, DecodeLimits(seconds=0.5))
+    made = DecoderPool(PLAIN, DecodeLimits(seconds=0.5))
     began = time.monotonic()
     with pytest.raises(ImageError, match=r"not decoded within 0\.5 seconds.*--retry-failed"):
         made.decode(b"loop")
@@ -109,14 +109,14 @@ def test_a_decoder_that_hangs_is_ended_in_time() -> None:
 
 
 @pytest.mark.usefixtures("faulty")
-def test_a_decoder_that_was_killed_by_others_is_no_fault_of_the_image(decoders: Decoders, tmp_path: Path) -> None:
+def test_a_decoder_that_was_killed_by_others_is_no_fault_of_the_image(decoders: DecoderPool, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no image"):  # the verdict of the second decoder
         decoders.decode(b"once" + bytes(tmp_path / "met"))
     assert (tmp_path / "met").exists()
 
 
 @pytest.mark.usefixtures("faulty")
-def test_what_libraries_print_is_no_answer(decoders: Decoders) -> None:
+def test_what_libraries_print_is_no_answer(decoders: DecoderPool) -> None:
     np.testing.assert_array_equal(decoders.decode(b"print" + _png(2)), decode(_png(2), PLAIN))
 
 
@@ -124,7 +124,7 @@ def test_what_libraries_print_is_no_answer(decoders: Decoders) -> None:
 def test_an_image_has_the_memory_that_it_may_have_and_no_more() -> None:
     stream = io.BytesIO()
     Image.new("RGBA", (5000, 5000)).save(stream, "PNG")
-    narrow, wide = Decoders(PLAIN, DecodeLimits(megabytes=64)), Decoders(PLAIN)
+    narrow, wide = DecoderPool(PLAIN, DecodeLimits(megabytes=64)), DecoderPool(PLAIN)
     with pytest.raises(ImageError, match="more memory than it may have"):
         narrow.decode(stream.getvalue())
     assert wide.decode(stream.getvalue()).shape == (32, 32, 3)
@@ -134,7 +134,7 @@ def test_an_image_has_the_memory_that_it_may_have_and_no_more() -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system tells no limit of memory")
 @pytest.mark.usefixtures("faulty")
-def test_what_an_image_leaves_behind_takes_no_memory_from_the_next(decoders: Decoders) -> None:
+def test_what_an_image_leaves_behind_takes_no_memory_from_the_next(decoders: DecoderPool) -> None:
     stream = io.BytesIO()
     Image.new("L", (9000, 6000)).save(stream, "PNG")
     decoders.decode(b"keep" + _png(1))
@@ -142,7 +142,7 @@ def test_what_an_image_leaves_behind_takes_no_memory_from_the_next(decoders: Dec
 
 
 @pytest.mark.usefixtures("faulty")
-def test_a_large_image_that_fails_is_tried_where_nothing_was_before(decoders: Decoders) -> None:
+def test_a_large_image_that_fails_is_tried_where_nothing_was_before(decoders: DecoderPool) -> None:
     """A library that gets no memory may blame the image for it."""
     decoders.decode(b"stay" + _png(1))
     np.testing.assert_array_equal(decoders.decode(b"blame" + _png(2)), decode(_png(2), PLAIN))
@@ -163,13 +163,13 @@ def test_what_libraries_say_of_memory_is_no_fault_of_the_image(monkeypatch: pyte
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system tells no limit of memory")
 def test_the_bytes_of_a_large_file_are_in_a_decoder_once() -> None:
     data = _png(3) + bytes(100 << 20)
-    made = Decoders(PLAIN, DecodeLimits(megabytes=150))
+    made = DecoderPool(PLAIN, DecodeLimits(megabytes=150))
     np.testing.assert_array_equal(made.decode(data), decode(_png(3), PLAIN))
     made.close()
 
 
 @pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
-def test_a_long_text_in_a_png_is_ignored_and_a_bomb_is_refused(decoders: Decoders, kind: bytes) -> None:
+def test_a_long_text_in_a_png_is_ignored_and_a_bomb_is_refused(decoders: DecoderPool, kind: bytes) -> None:
     data = _png(4)
     start = data.index(b"IHDR") + 4 + 13 + 4  # behind the first chunk
 
@@ -203,8 +203,8 @@ def test_no_decoder_outlives_its_job(tmp_path: Path) -> None:
     code = (
         "import os, signal\n"
         "from penult.exporters.card import Preprocessing\n"
-        "from penult.pipeline.images.decoder_pool import Decoders\n"
-        "made = Decoders(Preprocessing(resize=36, crop=(32, 32)))\n"
+        "from penult.pipeline.images.decoder_pool import DecoderPool\n"
+        "made = DecoderPool(Preprocessing(resize=36, crop=(32, 32)))\n"
         "try: made.decode(b'')\n"
         "except ValueError: pass\n"
         "print(made._idle[0]._process.pid, flush=True)\n"
@@ -240,7 +240,7 @@ def test_strips_give_what_the_whole_gives(
     upright = convert(image if turn is None else image.transpose(turn))
     size = (31, 53) if upright.height > upright.width else (53, 31)
     for name in ("bicubic", "nearest"):
-        found = strips.resized_by_strips(image, turn, convert, size, FILTERS[name])
+        found = strips.resize_by_strips(image, turn, convert, size, FILTERS[name])
         np.testing.assert_array_equal(np.asarray(found), np.asarray(upright.resize(size, FILTERS[name])))
 
 

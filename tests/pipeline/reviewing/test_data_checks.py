@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 
 from penult.errors import InputError
 from penult.pipeline.cli.app import app
-from penult.pipeline.heads.estimators.lda import ShrunkenDiscriminant, left_out_chances
+from penult.pipeline.heads.estimators.lda import ShrunkenDiscriminant, leave_one_out_probabilities
 from penult.pipeline.heads.recipe import Recipe
 from penult.pipeline.progress import Silent
 from penult.pipeline.reviewing import data_checks
@@ -167,7 +167,7 @@ def test_a_dataset_without_training_images_raises_an_error(tmp_path: Path, rows:
 def test_leave_one_out_probabilities_match_refitted_discriminants() -> None:
     features, labels = load_digits(n_class=3, return_X_y=True)
     X, y = features[:90, 10:30].astype(np.float32), labels[:90]
-    found = left_out_chances(X, y)
+    found = leave_one_out_probabilities(X, y)
     shrinkage = ShrunkenDiscriminant().fit(X, y).shrinkage_
     alone = [
         ShrunkenDiscriminant(shrinkage).fit(np.delete(X, i, 0), np.delete(y, i)).predict_proba(X[i : i + 1])[0]

@@ -14,7 +14,7 @@ import penult
 from penult.pipeline.cli.app import app
 from penult.pipeline.extraction.extract import find_images
 from penult.pipeline.fit import save_dataset
-from penult.pipeline.heads.estimators.lda import left_out_chances
+from penult.pipeline.heads.estimators.lda import leave_one_out_probabilities
 from penult.pipeline.images.image_file import ImageFile
 from penult.pipeline.progress import Silent
 from penult.pipeline.reviewing.labels import find_label_issues, select_to_label
@@ -219,7 +219,7 @@ def test_label_issues_are_found_with_30_percent_wrong_labels() -> None:
     wrong = rng.choice(400, 120, replace=False)
     codes = truth.copy()
     codes[wrong] = (codes[wrong] + rng.integers(1, 3, 120)) % 3
-    doubted = {doubt.row for doubt in find_label_issues(left_out_chances(features, codes), codes)}
+    doubted = {doubt.row for doubt in find_label_issues(leave_one_out_probabilities(features, codes), codes)}
     assert len(doubted & set(wrong.tolist())) > 0.8 * len(wrong)
     assert len(doubted & set(wrong.tolist())) > 0.8 * len(doubted)
 
