@@ -25,8 +25,8 @@ from penult.exporters import load_backbone
 from penult.exporters.card import Preprocessing
 from penult.pipeline.extraction.options import ExtractOptions
 from penult.pipeline.extraction.worker import (
-    DecodedFile,
     BatchReader,
+    DecodedFile,
     Outcome,
     Presence,
     Stopped,
