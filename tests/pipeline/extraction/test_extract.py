@@ -276,7 +276,7 @@ def test_wrong_reference_features_stop_the_job_before_the_first_row(
 ) -> None:
     right, other = make_backbone(0), make_backbone(1)
     wrong = Backbone(right.model(right.outputs), replace(right.card, reference=other.card.reference))
-    with pytest.raises(ValueError, match="computes other features"):
+    with pytest.raises(ValueError, match="computes different features"):
         extract(collection, tmp_path / "store", backbone=wrong)
     assert len(open_store(tmp_path / "store").spaces()[0]) == 0
 

@@ -385,7 +385,7 @@ def test_an_error_in_a_job_file_names_the_file_and_the_key(tmp_path: Path, text:
     [
         ('store = "s"\nimages = "nowhere"\n', "no folder or file"),
         ('images = "photos"\nbackbone = "lite"\n', "No backbone is called 'lite'"),
-        ('images = "photos"\n\nbackbone = "none.onnx"\n', "no backbone file"),
+        ('images = "photos"\n\nbackbone = "none.onnx"\n', "none.onnx does not exist"),
         ('images = "photos"\nbackbone = "small.onnx"\ntaps = "last"\n', "called 'last'"),
         ('images = "photos"\n[[backbone]]\nname = "small.onnx"\n[[backbone]]\nname = "x"\n', "called 'x'"),
         ('images = "photos"\n[[backbone]]\nname = "small.onnx"\ntaps = "last"\n', "called 'last'"),

@@ -110,7 +110,7 @@ def test_a_backbone_in_bfloat16_is_another_one(small_backbone: Backbone, tmp_pat
     (card,) = [entry for entry in changed.metadata_props if entry.key == "penult.card"]
     card.value = card.value.replace('"bf16"', '"fp32"')
     onnx.save(changed, tmp_path / "changed.onnx")
-    with pytest.raises(BackboneError, match="was changed after it was made"):
+    with pytest.raises(BackboneError, match="was changed after its export"):
         Backbone.load(tmp_path / "changed.onnx")
 
 

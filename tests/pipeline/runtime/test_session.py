@@ -103,7 +103,7 @@ def test_each_gpu_is_checked_against_the_card(
         return [values * np.float32(2.0 if self.device == 1 else 1.0) for values in rows]
 
     monkeypatch.setattr(FakeGpu, "run", run)
-    with pytest.raises(BackboneError, match="computes other features"):
+    with pytest.raises(BackboneError, match="computes different features"):
         Session(small_backbone, ["penultimate"])
 
 
