@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import distributions
 from typing import Any
 
-from penult.pipeline.runtime.cores import allowed_cores, usable_cores
+from penult.cores import allowed_cores, usable_cores
 from penult.pipeline.runtime.providers import PROVIDERS, obstacle
 
 LIBRARIES = (

@@ -6,13 +6,13 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 
+from penult.cores import worker_count
 from penult.exporters import Backbone
 from penult.pipeline.extraction.interrupts import WORKERS
 from penult.pipeline.extraction.options import ExtractOptions
 from penult.pipeline.extraction.worker import Outcome, Presence, Stopped, Worker
 from penult.pipeline.images.decode import DecodeLimits
 from penult.pipeline.images.image_file import ImageFile
-from penult.pipeline.runtime.cores import worker_count
 from penult.pipeline.runtime.session import Session
 from penult.store import Space
 

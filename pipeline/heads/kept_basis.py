@@ -13,10 +13,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from penult.cores import usable_cores
 from penult.errors import PenultError
 from penult.files import replace_file
 from penult.pipeline.heads.numerics.basis import Basis, Moments, moments_of
-from penult.pipeline.heads.numerics.blocks import calm_blas, usable_cores
+from penult.pipeline.heads.numerics.blocks import calm_blas
+from penult.store.keys import key_scalars
 
 __all__ = ["Statistics", "StatisticsShelf"]
 
@@ -94,12 +96,12 @@ class StatisticsShelf:
         return found.basis
 
     def _change(self, keys: NDArray[np.uint8], features: NDArray[np.floating], gather: Gather) -> "Change | None":
-        wanted = _words(keys)
+        wanted = key_scalars(keys)
         for path in self._newest_first():
             kept = _read(path)
             if kept is None or kept.basis.rank < features.shape[1]:
                 continue
-            had = _words(kept.keys)
+            had = key_scalars(kept.keys)
             added, removed = ~np.isin(wanted, had), ~np.isin(had, wanted)
             if added.sum() + removed.sum() > MOST_CHANGED * len(keys):
                 continue
@@ -173,7 +175,3 @@ def _sum(arrays: dict[str, NDArray[Any]]) -> str:
 
 def _digest(keys: NDArray[np.uint8]) -> str:
     return sha256(np.ascontiguousarray(keys).data).hexdigest()[:16]
-
-
-def _words(keys: NDArray[np.uint8]) -> NDArray[np.void]:
-    return np.ascontiguousarray(keys).view("V16").ravel()

@@ -8,6 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import SVC
 
+from penult.cores import usable_cores
 from penult.pipeline.heads.estimators.boosted import BoostedTrees
 from penult.pipeline.heads.estimators.centroid import NearestMean
 from penult.pipeline.heads.estimators.lda import ShrunkenDiscriminant
@@ -15,7 +16,6 @@ from penult.pipeline.heads.estimators.linear_svm import LinearMachine
 from penult.pipeline.heads.estimators.ridge import RidgePath
 from penult.pipeline.heads.logistic.path import LogisticPath
 from penult.pipeline.heads.names import cannot_weight
-from penult.pipeline.heads.numerics.blocks import usable_cores
 from penult.pipeline.heads.recipe import HeadOptions, Recipe
 
 

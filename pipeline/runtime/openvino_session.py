@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from penult.cores import worker_count
 from penult.errors import ProviderError
 from penult.exporters.card import Precision
-from penult.pipeline.runtime.cores import worker_count
 
 DEVICE = "CPU"
 

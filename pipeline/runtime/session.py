@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from penult.cores import worker_count
 from penult.exporters.backbone import Backbone
-from penult.pipeline.runtime.cores import worker_count
 from penult.pipeline.runtime.providers import Choice, choose_provider, count_gpus, open_session, run_error
 
 __all__ = ["BATCH_SIZES", "Runner", "Session", "worker_count"]

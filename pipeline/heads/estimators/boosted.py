@@ -10,8 +10,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from penult.cores import usable_cores
 from penult.errors import HeadError
-from penult.pipeline.heads.numerics.blocks import calm_blas, usable_cores
+from penult.pipeline.heads.numerics.blocks import calm_blas
 from penult.pipeline.heads.numerics.folds import assign_folds, number_folds
 
 __all__ = ["BoostedNumbers", "BoostedTrees", "Growth"]

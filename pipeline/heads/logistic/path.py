@@ -6,10 +6,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from penult.cores import usable_cores
 from penult.errors import HeadError
 from penult.pipeline.heads.logistic.penalised import Penalised, Solution
 from penult.pipeline.heads.numerics.basis import Basis
-from penult.pipeline.heads.numerics.blocks import calm_blas, usable_cores
+from penult.pipeline.heads.numerics.blocks import calm_blas
 from penult.pipeline.heads.numerics.folds import assign_folds, sample
 from penult.pipeline.heads.numerics.linear import LinearHead, class_weights
 

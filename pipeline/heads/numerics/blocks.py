@@ -1,6 +1,5 @@
 """Passes over all rows of a feature matrix in blocks that fit a cache, on as many threads as are worth it."""
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["BLOCK", "Matrix", "calm_blas", "map_stretches", "standardised", "usable_cores"]
+__all__ = ["BLOCK", "Matrix", "calm_blas", "map_stretches", "standardised"]
 
 Matrix = NDArray[np.floating]
 Result = TypeVar("Result")
@@ -22,13 +21,6 @@ BLOCK = 2048
 
 STRETCHES = 16
 """Parts that a pass is cut into whatever the cores, so that sums round alike on one core and on many."""
-
-
-def usable_cores() -> int:
-    """Returns how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager

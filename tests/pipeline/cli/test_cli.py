@@ -109,7 +109,7 @@ def test_bad_images_end_in_exit_code_3_once(room: Path) -> None:
     assert penult("extract", "photos", "--backbone", "small.onnx", cwd=room).returncode == 0
     listed = json.loads(penult("store", "failures", "--json", cwd=room).stdout)
     assert listed["path"] == str(room / "photos" / "red" / "torn.jpg")
-    assert "no image" in listed["reason"]
+    assert "not an image" in listed["reason"]
 
 
 def test_every_verb_has_help_and_names_its_options(room: Path) -> None:

@@ -117,7 +117,7 @@ def test_bad_images_stand_in_the_ledger_and_stop_nothing(
     assert "empty" in reasons["empty.jpg"]
     assert "damaged" in reasons["torn.png"]
     assert "cannot be read" in reasons["dangling.png"]
-    assert "no image" in reasons["notes.txt"]
+    assert "not an image" in reasons["notes.txt"]
 
     again = extract(collection, store, backbone=small_backbone)
     assert _counts(again) == (30 + bad, 0, 30, bad)
@@ -246,7 +246,7 @@ def test_strict_stops_at_the_first_bad_image_and_keeps_what_is_done(
 ) -> None:
     (collection / "red" / "torn.png").write_bytes(b"torn")
     store = open_store(tmp_path / "store")
-    with pytest.raises(ImageError, match=r"torn\.png: .* no image"):
+    with pytest.raises(ImageError, match=r"torn\.png: .* not an image"):
         extract(collection, store, backbone=small_backbone, options=ExtractOptions(strict=True))
     assert len(store.spaces()[0]) > 0
     with pytest.raises(ImageError, match=r"torn\.png"):

@@ -76,7 +76,7 @@ def test_a_heic_that_cannot_be_read_is_blamed_on_what_is_missing(monkeypatch: py
     with pytest.raises(ImageError, match="HEIC image is damaged"):
         decode(hostile, WHOLE)
     monkeypatch.setattr(decode_module, "find_spec", lambda name: None)
-    with pytest.raises(ImageError, match=r"after pip install 'penult\[heic\]'"):
+    with pytest.raises(ImageError, match=r"needs pip install 'penult\[heic\]'"):
         decode(hostile, WHOLE)
 
 

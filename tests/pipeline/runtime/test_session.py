@@ -10,9 +10,9 @@ import pytest
 
 import penult.pipeline.runtime.providers as providers_module
 import penult.pipeline.runtime.session as session_module
+from penult.cores import allowed_cores, usable_cores, worker_count
 from penult.errors import BackboneError, InputError, ProviderError
 from penult.exporters.backbone import Backbone
-from penult.pipeline.runtime.cores import allowed_cores, usable_cores, worker_count
 from penult.pipeline.runtime.providers import (
     Choice,
     check_placement,
@@ -211,7 +211,7 @@ def test_a_provider_is_tried_by_running_on_it(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_workers_follow_the_quota_of_a_container(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from penult.pipeline.runtime import cores
+    from penult import cores
 
     quota = tmp_path / "cpu.max"
     monkeypatch.setattr(cores, "QUOTA", quota)
