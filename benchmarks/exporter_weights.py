@@ -9,8 +9,8 @@ def draw_torch(network: Any, side: int, path: Path) -> Path:
     """Writes a state dict with no silent branch, and no layer's values far from 1."""
     import torch
 
-    from penult.exporters.sources.drawn_norms import batch_of, settle_torch
-    from penult.exporters.sources.hints import FAMILIES
+    from penult.exporters.requests import FAMILIES
+    from penult.exporters.sources.norm_calibration import calibrate_torch, calibration_batch
 
     chance = torch.Generator().manual_seed(3)
 
@@ -26,7 +26,7 @@ def draw_torch(network: Any, side: int, path: Path) -> Path:
     for name in list(state):
         state[name] = drawn(name, state[name])
     network.load_state_dict(state)
-    settle_torch(network, batch_of((side, side), FAMILIES["torch"]))
+    calibrate_torch(network, calibration_batch((side, side), FAMILIES["torch"]))
     torch.save(network.state_dict(), path)
     return path
 
@@ -54,21 +54,21 @@ def draw_keras(name: str, folder: Path) -> Path:
     import keras
     import numpy as np
 
-    from penult.exporters.sources.addresses import Address
-    from penult.exporters.sources.drawn_norms import batch_of, settle_keras
-    from penult.exporters.sources.keras.applications import built
-    from penult.exporters.sources.keras.pixels import MODES, mode_of
-    from penult.exporters.sources.source_network import ExportRequest
+    from penult.exporters.requests import ExportRequest
+    from penult.exporters.sources.base import Address
+    from penult.exporters.sources.keras.applications import build_application
+    from penult.exporters.sources.keras.network import MODES, preprocessing_mode
+    from penult.exporters.sources.norm_calibration import calibrate_keras, calibration_batch
 
     keras.utils.set_random_seed(0)
     address = Address(name, is_random=True)
-    model, _ = built(address, ExportRequest())
+    model, _ = build_application(address, ExportRequest())
     chance = np.random.default_rng(3)
     for weight in model.weights:
         if len(weight.shape) == 1:
             middle = 0.0 if any(word in weight.path for word in ("bias", "beta", "mean")) else 1.0
             weight.assign((middle + chance.uniform(-0.5, 0.5, weight.shape)).astype("float32"))
-    settle_keras(model, batch_of(model.inputs[0].shape[1:3], MODES[mode_of(name)]))
+    calibrate_keras(model, calibration_batch(model.inputs[0].shape[1:3], MODES[preprocessing_mode(name)]))
     path = folder / "drawn.weights.h5"
     model.save_weights(path)
     return path

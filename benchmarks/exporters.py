@@ -119,9 +119,9 @@ def resident_bytes(pid: int) -> int:
 def one(source: str) -> dict[str, Any]:
     """Exports one network twice from a file of random weights."""
     from penult.errors import PenultError
-    from penult.exporters.export import export, export_network
-    from penult.exporters.sources.finding import find_source
-    from penult.exporters.sources.source_network import ExportRequest
+    from penult.exporters.exporting import export, export_network
+    from penult.exporters.requests import ExportRequest
+    from penult.exporters.sources.lookup import find_source
     from penult.pipeline.images.decode import decode
 
     prefix, _, name = source.partition(":")

@@ -108,9 +108,9 @@ def write_network(network: str, folder: Path, photos: list[Path]) -> None:
     weights = folder / "weights.pth"
     torch.save(settle(model, photos).state_dict(), weights)
 
-    from penult.exporters.export import export_network
-    from penult.exporters.sources.finding import find_source
-    from penult.exporters.sources.source_network import ExportRequest
+    from penult.exporters.exporting import export_network
+    from penult.exporters.requests import ExportRequest
+    from penult.exporters.sources.lookup import find_source
     from penult.pipeline.images.decode import decode
 
     request = ExportRequest(taps=())

@@ -53,7 +53,7 @@ def train_within(folder: Path, head: str, limit_bytes: int) -> dict[str, Any]:
     import penult
     from penult.pipeline.heads import training_matrix as matrices
 
-    matrices.memory_bytes = lambda: limit_bytes
+    matrices.usable_memory_bytes = lambda: limit_bytes
     resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
     peak, is_over = [0], threading.Event()
 

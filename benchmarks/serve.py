@@ -26,12 +26,12 @@ from urllib.parse import urlsplit
 
 import onnxruntime
 
+from penult.cores import worker_count
 from penult.pipeline.demo.drawings import draw_collection
 from penult.pipeline.fit import fit
 from penult.pipeline.images.listing import list_images
 from penult.pipeline.models.model import Model
 from penult.pipeline.models.predict import predict
-from penult.pipeline.runtime.session import worker_count
 
 CLIENTS = (1, 2, 4, 16, 64)
 EDGE = "penult-load-test"

@@ -1,9 +1,6 @@
 """The backbone: one ONNX file from uint8 pixels to named feature vectors, with its card inside."""
 
-import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -17,11 +14,12 @@ from google.protobuf.message import DecodeError
 
 from penult.errors import BackboneError, MissingFileError, UnknownNameError
 from penult.exporters.card import Card, Tap
+from penult.exporters.dataclass_json import dataclass_from_json
 from penult.exporters.fingerprint import fingerprint_of
-from penult.exporters.graph.pruning import pruned
-from penult.exporters.plain import from_plain
+from penult.exporters.graph.graph_writer import prune
 from penult.exporters.reference import Tolerance, compare, reference_batch
-from penult.exporters.soundness import check_sound
+from penult.exporters.validation import check_model
+from penult.files import replace_file
 
 __all__ = ["Backbone", "in_bfloat16"]
 
@@ -41,7 +39,7 @@ class Backbone:
         self._model = onnx.ModelProto()
         self._model.CopyFrom(model)
         self.card = card
-        check_sound(self._model, card)
+        check_model(self._model, card)
         self.fingerprint = fingerprint_of(self._model, card)
         self._write_card()
 
@@ -109,7 +107,7 @@ class Backbone:
     @classmethod
     def _checked(cls, model: onnx.ModelProto, texts: Mapping[str, str], origin: str) -> Self:
         try:
-            card = from_plain(Card, json.loads(texts["penult.card"]), "card")
+            card = dataclass_from_json(Card, json.loads(texts["penult.card"]), "card")
         except (ValueError, RecursionError) as reason:
             raise BackboneError(f"The card in {origin} cannot be read: {reason}") from reason
         backbone = cls(model, card)
@@ -122,20 +120,8 @@ class Backbone:
         return backbone
 
     def save(self, path: str | Path) -> None:
-        """Writes the file whole or not at all, durably."""
-        path = Path(path)
-        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(self.to_bytes())
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(draft).chmod(0o644)
-            Path(draft).replace(path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                Path(draft).unlink()
-            raise
+        """Writes the file atomically and durably: a reader sees the old file or the whole new one."""
+        replace_file(Path(path), self.to_bytes())
 
     @property
     def name(self) -> str:
@@ -169,7 +155,7 @@ class Backbone:
                 raise UnknownNameError.among(f"output of {self.name}", name, self.outputs)
         if not outputs or len(set(outputs)) != len(outputs):
             raise BackboneError(f"The outputs asked are {list(outputs)}", expected="one or more, each once")
-        cut = pruned(self._model, outputs)
+        cut = prune(self._model, outputs)
         onnx.helper.set_model_props(cut, {"penult.backbone": self.name, "penult.view_of": self.fingerprint})
         return cut
 

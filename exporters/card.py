@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
 from penult.errors import BackboneError
-from penult.exporters.plain import from_plain
+from penult.exporters.dataclass_json import dataclass_from_json
 
 __all__ = [
     "INPUT",
@@ -158,4 +158,4 @@ class Card:
     @classmethod
     def from_json(cls, data: object) -> Self:
         """Reads a card, and says what is wrong with one that a stranger wrote."""
-        return from_plain(cls, data, "card")
+        return dataclass_from_json(cls, data, "card")

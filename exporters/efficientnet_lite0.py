@@ -20,9 +20,8 @@ from penult.errors import BackboneError, MissingFileError
 from penult.exporters.backbone import Backbone
 from penult.exporters.card import INPUT, LOGITS, Card, Normalisation, Preprocessing, Tap
 from penult.exporters.classes import imagenet_classes
-from penult.exporters.graph.flops import flops_up_to
+from penult.exporters.graph.graph_view import flops_up_to, shapes_of
 from penult.exporters.graph.graph_writer import GraphWriter, float_value
-from penult.exporters.graph.shapes import shapes_of
 from penult.exporters.torch_pickle import read_tensors
 
 __all__ = ["NAME", "WEIGHTS_SHA256", "build", "build_from", "weights_path"]

@@ -15,13 +15,13 @@ import numpy.typing as npt
 from penult.errors import ExportMismatchError, ImageError, MissingFileError
 from penult.exporters.backbone import Backbone
 from penult.exporters.card import INPUT, Precision, Tap
+from penult.exporters.cpu_session import CpuSession
 from penult.exporters.reference import reference_batch
-from penult.exporters.running import Runner
-from penult.exporters.sources.source_network import Decode, SourceNetwork
+from penult.exporters.sources.base import DecodeImage, SourceNetwork
 
-__all__ = ["Tell", "in_silence", "prove", "sample_photos"]
+__all__ = ["OnProgress", "no_progress", "prove", "sample_photos"]
 
-Tell: TypeAlias = Callable[[str], None]
+OnProgress: TypeAlias = Callable[[str], None]
 """Takes a line about what is being done now."""
 
 _PHOTOS = ("china.jpg", "flower.jpg")
@@ -33,7 +33,7 @@ _BATCH_ERROR = {"fp32": 1e-4, "fp16": 2e-2}
 Rows = Mapping[str, npt.NDArray[Any]]
 
 
-def in_silence(_: str) -> None:
+def no_progress(_: str) -> None:
     """Tells nobody."""
 
 
@@ -42,9 +42,9 @@ def prove(
     network: SourceNetwork,
     wanted: Sequence[Tap],
     *,
-    decode: Decode,
+    decode: DecodeImage,
     photos: Sequence[Path] = (),
-    tell: Tell = in_silence,
+    on_progress: OnProgress = no_progress,
 ) -> dict[str, Any]:
     """Compares the outputs ``wanted`` (taps as the source names them, and the logits likewise).
 
@@ -53,8 +53,8 @@ def prove(
     with tempfile.TemporaryDirectory(prefix="penult-") as folder:
         paths = [*sample_photos(), *_drawn_images(Path(folder), backbone.input_size), *photos]
         pixels = np.stack([_decoded(path, backbone, decode) for path in paths])
-        tell(f"proving it on {len(paths)} images: through the backbone, together and one by one")
-        runner = Runner(backbone.to_bytes(), backbone.name)
+        on_progress(f"proving it on {len(paths)} images: through the backbone, together and one by one")
+        runner = CpuSession(backbone.to_bytes(), backbone.name)
         ours = _in_batches(runner, backbone, pixels)
         figures: dict[str, Any] = {
             "images": len(paths),
@@ -62,7 +62,7 @@ def prove(
         }
         if network.run is None:
             return figures | {"against": None}
-        tell(f"proving it on {len(paths)} images: through {network.run_with}")
+        on_progress(f"proving it on {len(paths)} images: through {network.run_with}")
         theirs = network.run(paths, wanted)
     precision: Precision = "fp16" if "fp16" in (backbone.card.precision, network.run_precision) else "fp32"
     compared = _compared(ours, theirs, [path.name for path in paths], precision)
@@ -70,7 +70,7 @@ def prove(
     return figures | {"against": network.run_with, "outputs": compared, "unproven": unproven}
 
 
-def _decoded(path: Path, backbone: Backbone, decode: Decode) -> npt.NDArray[np.uint8]:
+def _decoded(path: Path, backbone: Backbone, decode: DecodeImage) -> npt.NDArray[np.uint8]:
     try:
         return decode(path.read_bytes(), backbone.card.preprocessing)
     except ImageError as reason:
@@ -81,7 +81,7 @@ def _decoded(path: Path, backbone: Backbone, decode: Decode) -> npt.NDArray[np.u
         ) from reason
 
 
-def _in_batches(runner: Runner, backbone: Backbone, pixels: npt.NDArray[np.uint8]) -> Rows:
+def _in_batches(runner: CpuSession, backbone: Backbone, pixels: npt.NDArray[np.uint8]) -> Rows:
     parts = [
         runner.run(backbone.outputs, {INPUT: pixels[start : start + _BATCH]}) for start in range(0, len(pixels), _BATCH)
     ]
@@ -127,7 +127,7 @@ def _distances(given: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]) 
     return np.where(same, 0.0, errors), np.where(same, 1.0, cosines)
 
 
-def _batch_error(runner: Runner, backbone: Backbone, pixels: npt.NDArray[np.uint8], together: Rows) -> float:
+def _batch_error(runner: CpuSession, backbone: Backbone, pixels: npt.NDArray[np.uint8], together: Rows) -> float:
     """Gives the largest error between a batch and its images one by one: a batch that is not really free shows here."""
     largest = 0.0
     for index in range(len(pixels)):

@@ -99,9 +99,9 @@ class _LineTask:
         total = "" if self._total is None or finished else f" of {self._total:,}"
         left = ""
         if self._total and rate and not finished:
-            left = f", {spell_seconds((self._total - self._done) / rate)} left"
+            left = f", {format_seconds((self._total - self._done) / rate)} left"
         note = f", {self._note}" if self._note else ""
-        took = f" in {spell_seconds(seconds)}" if finished else ""
+        took = f" in {format_seconds(seconds)}" if finished else ""
         return f"{self._label}: {self._done:,}{total} {self._unit}{took}, {rate:,.1f}/s{left}{note}"
 
 
@@ -168,10 +168,10 @@ def progress_for(stream: TextIO) -> Progress:
     return Bars() if stream.isatty() else Lines(stream)
 
 
-def spell_seconds(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """Returns a duration as text.
 
-    >>> spell_seconds(3.21), spell_seconds(75), spell_seconds(7320)
+    >>> format_seconds(3.21), format_seconds(75), format_seconds(7320)
     ('3.2 s', '1 min 15 s', '2 h 2 min')
     """
     if seconds < 60:

@@ -13,7 +13,7 @@ from xxhash import xxh3_128_hexdigest
 
 from penult.errors import MissingFileError, StoreFormatError
 from penult.store.files.local import LocalPath
-from penult.store.files.protocol import Place
+from penult.store.files.protocol import StoragePath
 
 MAJOR, MINOR = 1, 0
 STORE_FORMAT = "penult-store"
@@ -115,7 +115,7 @@ def _require_free(folder: LocalPath | None, create: bool) -> None:
         )
 
 
-def require_no_link(path: Place) -> None:
+def require_no_link(path: StoragePath) -> None:
     """Raises an error for a symbolic link inside a store, which could point outside it or form a loop."""
     if path.is_symlink():
         raise StoreFormatError(
@@ -125,7 +125,7 @@ def require_no_link(path: Place) -> None:
         )
 
 
-def put_json(path: Place, kind: str, content: Mapping[str, Any]) -> bool:
+def put_json(path: StoragePath, kind: str, content: Mapping[str, Any]) -> bool:
     """Writes a description unless there is one already; returns whether it did."""
     return path.write_if_absent(described(kind, content))
 
@@ -136,7 +136,7 @@ def described(kind: str, content: Mapping[str, Any]) -> bytes:
     return json.dumps({**whole, "xxh3": _checksum(whole)}, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
-def read_json(path: Place, kind: str) -> tuple[dict[str, Any], str]:
+def read_json(path: StoragePath, kind: str) -> tuple[dict[str, Any], str]:
     """Reads and checks a description; returns it and the reason why its subject is read-only ("" if it is writable)."""
     content, is_sound = _read(path)
     if content.get("format") != kind:
@@ -159,7 +159,7 @@ def read_json(path: Place, kind: str) -> tuple[dict[str, Any], str]:
     return content, ""
 
 
-def _read(path: Place) -> tuple[dict[str, Any], bool]:
+def _read(path: StoragePath) -> tuple[dict[str, Any], bool]:
     """Returns the content of a description, and whether its checksum matches."""
     try:
         content = json.loads(path.read_start(SIZE_LIMIT))

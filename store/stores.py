@@ -7,7 +7,7 @@ from urllib.parse import quote
 from penult.errors import InputError, StoreDamagedError, StoreFormatError, UnknownNameError
 from penult.store.catalog import Catalog
 from penult.store.files.local import LocalPath, temporary_name, write_new
-from penult.store.files.protocol import Place
+from penult.store.files.protocol import StoragePath
 from penult.store.spaces.space import Space
 from penult.store.spaces.space_folder import PARTS, SpaceFolder
 from penult.store.spec import SpaceSpec
@@ -24,9 +24,9 @@ class Store:
     ``path`` is its folder; for a store in object storage it is the local folder for copies.
     """
 
-    def __init__(self, path: Path, refusal: str = "", *, root: Place | None = None) -> None:
+    def __init__(self, path: Path, refusal: str = "", *, root: StoragePath | None = None) -> None:
         self.path = Path(path)
-        self._root: Place = LocalPath(path) if root is None else root
+        self._root: StoragePath = LocalPath(path) if root is None else root
         self._refusal = refusal
         self._catalog: Catalog | None = None
 
@@ -66,7 +66,7 @@ class Store:
             put_json(folder / SPACE_FILE, SPACE_FORMAT, {"space": spec.to_json()})
         return self._open_space(folder)
 
-    def _open_space(self, path: Place) -> Space:
+    def _open_space(self, path: StoragePath) -> Space:
         for part in ("", *PARTS):
             require_no_link(path / part)
         content, refusal = read_json(path / SPACE_FILE, SPACE_FORMAT)
@@ -101,8 +101,8 @@ class Store:
             and (space.spec.tap, space.spec.view) == (tap, view)
         ]
         if not found:
-            asked = ":".join([backbone, tap] if view == "identity" else [backbone, tap, view])
-            raise UnknownNameError.among("space", asked, [space.spec.name for space in spaces])
+            name = ":".join([backbone, tap] if view == "identity" else [backbone, tap, view])
+            raise UnknownNameError.among("space", name, [space.spec.name for space in spaces])
         if len(found) > 1:
             raise InputError(
                 f"{len(found)} spaces are called {backbone}:{tap}",

@@ -1,1 +1,1 @@
-"""A network's graph is read, cut, mended and written: what every source has in common."""
+"""Reads, converts and writes ONNX graphs; every source uses these modules."""

@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 
 from penult.exporters.graph.graph_view import GraphView, attribute, network_inputs
 
-__all__ = ["with_channels_first"]
+__all__ = ["to_channels_first"]
 
 _TO_FIRST, _TO_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 _SINGLE = {
@@ -24,12 +24,12 @@ _SINGLE = {
 _SEVERAL = {"Add", "Div", "Max", "Mean", "Min", "Mul", "Pow", "Sub", "Sum"}
 
 
-def with_channels_first(model: onnx.ModelProto) -> onnx.ModelProto:
+def to_channels_first(model: onnx.ModelProto) -> onnx.ModelProto:
     """Gives the model changed: it takes (N, 3, H, W) and computes the same; feature maps keep their names, turned."""
-    return _Turning(model).done()
+    return _LayoutConverter(model).done()
 
 
-class _Turning:
+class _LayoutConverter:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
         self.view = GraphView(model)
@@ -152,7 +152,7 @@ class _Turning:
     def _numbers(self, name: str) -> npt.NDArray[Any] | None:
         if name in self.view.weights:
             return np.asarray(numpy_helper.to_array(self.view.weights[name]))
-        maker = self.view.makers.get(name)
+        maker = self.view.producers.get(name)
         value = attribute(maker, "value") if maker is not None and maker.op_type == "Constant" else None
         return np.asarray(numpy_helper.to_array(value)) if isinstance(value, onnx.TensorProto) else None
 

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import onnx
 
 from penult.errors import BackboneError
-from penult.exporters.graph.flops import flops_up_to
-from penult.exporters.graph.graph_view import GraphView
+from penult.exporters.graph.graph_view import GraphView, flops_up_to
 
-__all__ = ["Classifier", "find_classifier", "passed"]
+__all__ = ["ClassifierTensors", "find_classifier", "skip_nodes"]
 
 _RESHAPING = {"Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Dropout", "Cast", "Transpose"}
 _SCORING = {"Softmax", "LogSoftmax", "Sigmoid"}
@@ -23,14 +22,14 @@ _CLASS_COUNTS = {1000, 1001, 11821, 21841, 21843}
 
 
 @dataclass(frozen=True)
-class Classifier:
+class ClassifierTensors:
     """``scores`` before the softmax, and ``features``, what the classifier takes; both are names of values."""
 
     scores: str
     features: str
 
 
-def find_classifier(view: GraphView, classes: int | None = None) -> Classifier | None:
+def find_classifier(view: GraphView, classes: int | None = None) -> ClassifierTensors | None:
     """Gives the classifier that the most work leads to, or None where no output is a classifier's.
 
     ``classes`` is how many classes there are, where that is known.
@@ -41,10 +40,10 @@ def find_classifier(view: GraphView, classes: int | None = None) -> Classifier |
     return max(found, key=lambda each: flops_up_to(view.graph, each.features, view.shapes) or 0)
 
 
-def passed(view: GraphView, value: str, kinds: set[str]) -> tuple[str, set[str]]:
+def skip_nodes(view: GraphView, value: str, kinds: set[str]) -> tuple[str, set[str]]:
     """Goes up from ``value`` through nodes of these kinds; gives where that ends, and the kinds that were met."""
     met = set()
-    while (node := view.makers.get(value)) is not None and node.op_type in kinds:
+    while (node := view.producers.get(value)) is not None and node.op_type in kinds:
         data = view.data_inputs(node)
         if len(data) != 1:
             break
@@ -53,23 +52,23 @@ def passed(view: GraphView, value: str, kinds: set[str]) -> tuple[str, set[str]]
     return value, met
 
 
-def _of_output(view: GraphView, output: str, classes: int | None) -> Classifier | None:
-    scores, met = passed(view, output, _RESHAPING | _SCORING)
-    weighing, between = passed(view, scores, _RESHAPING | _POOLING | _SHIFTING)
-    node = view.makers.get(weighing)
+def _of_output(view: GraphView, output: str, classes: int | None) -> ClassifierTensors | None:
+    scores, met = skip_nodes(view, output, _RESHAPING | _SCORING)
+    weighing, between = skip_nodes(view, scores, _RESHAPING | _POOLING | _SHIFTING)
+    node = view.producers.get(weighing)
     if node is not None and node.op_type == "Add" and len(view.data_inputs(node)) == 2:
         features = {_under_head(view, name) for name in view.data_inputs(node)}
         common = features.pop() if len(features) == 1 else None
-        return Classifier(scores, common) if common is not None else None
+        return ClassifierTensors(scores, common) if common is not None else None
     if node is None or len(view.data_inputs(node)) != 1:
         return None
     if node.op_type in ("Gemm", "MatMul"):
-        return None if "BatchNormalization" in between else Classifier(scores, _features(view, node))
+        return None if "BatchNormalization" in between else ClassifierTensors(scores, _features(view, node))
     if node.op_type != "Conv" or "BatchNormalization" in between:
         return None
     counts = _CLASS_COUNTS if classes is None else {classes}
     if met & _SCORING or view.width(weighing) in counts:
-        return Classifier(scores, _features(view, node))
+        return ClassifierTensors(scores, _features(view, node))
     return None
 
 
@@ -78,10 +77,10 @@ def _under_head(view: GraphView, scores: str) -> str | None:
 
     Each may have a BatchNorm of its own before it; what both take is the features.
     """
-    node = view.makers.get(passed(view, scores, _RESHAPING | _SHIFTING)[0])
+    node = view.producers.get(skip_nodes(view, scores, _RESHAPING | _SHIFTING)[0])
     if node is None or node.op_type not in ("Gemm", "MatMul") or len(view.data_inputs(node)) != 1:
         return None
-    normed = view.makers.get(value := _features(view, node))
+    normed = view.producers.get(value := _features(view, node))
     return _features(view, normed) if normed is not None and normed.op_type == "BatchNormalization" else value
 
 
@@ -89,7 +88,7 @@ def _features(view: GraphView, node: onnx.NodeProto) -> str:
     """Gives what a classifier takes, from before what only passes numbers on unchanged."""
     value = view.data_inputs(node)[0]
     while True:
-        maker = view.makers.get(value)
+        maker = view.producers.get(value)
         if maker is None or maker.op_type not in _RESHAPING or len(view.data_inputs(maker)) != 1:
             return value
         before = view.data_inputs(maker)[0]

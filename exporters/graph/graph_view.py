@@ -1,17 +1,79 @@
-"""Reads a graph as a network: who makes a value, who takes it, how large it is, and what depends on the pixels."""
+"""Answers questions about a graph: shapes, producers of values, data dependence and FLOPs."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from typing import TypeAlias
 
 import onnx
 from onnx import numpy_helper
+from onnx.helper import get_attribute_value
 
-from penult.exporters.graph.shapes import Shape, shapes_of
+from penult.errors import BackboneError
 
-__all__ = ["GraphView", "attribute", "network_inputs"]
+__all__ = ["GraphView", "Shape", "attribute", "flops_up_to", "network_inputs", "shapes_of", "without_large_weights"]
 
+Shape: TypeAlias = tuple[int | None, ...]
+_LARGEST_VALUE = 1 << 28  # numbers of one value for one image; 1 GiB as float32
+_SMALL_COUNT = 512  # weights that may say something about shapes are never longer
 # What these give depends on the sizes of an image alone, and all images have one size.
 _OF_SIZES = {"Shape", "Size"}
+
+
+def without_large_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Gives the model with its large weights turned into inputs, so that checks need no copy of the numbers."""
+    bare = onnx.ModelProto(ir_version=model.ir_version)
+    bare.opset_import.extend(model.opset_import)
+    bare.functions.extend(model.functions)
+    bare.graph.name = model.graph.name
+    bare.graph.node.extend(model.graph.node)
+    bare.graph.input.extend(model.graph.input)
+    bare.graph.output.extend(model.graph.output)
+    bare.graph.value_info.extend(model.graph.value_info)
+    given = {value.name for value in model.graph.input}
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) <= _SMALL_COUNT:
+            bare.graph.initializer.append(tensor)
+        elif tensor.name not in given:
+            bare.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return bare
+
+
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Gives the model with the shapes of all its values, or says why they cannot be."""
+    try:
+        return onnx.shape_inference.infer_shapes(
+            without_large_weights(model), check_type=True, strict_mode=True, data_prop=True
+        )
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as reason:
+        raise BackboneError(
+            f"The graph's shapes contradict one another: {str(reason).splitlines()[0]}",
+            expected="a graph that ONNX's own shape inference accepts",
+        ) from reason
+
+
+def shapes_of(model: onnx.ModelProto) -> dict[str, Shape]:
+    """Gives the shape of every value; None stands for a side that depends on the batch or is not known."""
+    graph = _inferred(model).graph
+    shapes: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        kind = value.type.tensor_type
+        if value.type.HasField("tensor_type") and kind.HasField("shape"):
+            sides = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
+            shapes.setdefault(value.name, sides)
+    stored = {tensor.name for tensor in model.graph.initializer}
+    for name, shape in shapes.items():
+        if len(shape) >= 3 and name not in stored and any(side is not None and side < 1 for side in shape[1:]):
+            raise BackboneError(  # a division by zero would end the process, inside of ONNX Runtime
+                f"The graph's value {name!r} has the shape {shape}: nothing is left of the image",
+                expected="images that are large enough for the network's strides",
+                remedy="take a larger size",
+            )
+        if math.prod(side or 1 for side in shape) > _LARGEST_VALUE:
+            raise BackboneError(
+                f"The graph's value {name!r} has shape {shape}", expected=f"at most {_LARGEST_VALUE} numbers"
+            )
+    return shapes
 
 
 def network_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
@@ -34,7 +96,7 @@ class GraphView:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
         self.graph = model.graph
-        self.makers = {output: node for node in self.graph.node for output in node.output if output}
+        self.producers = {output: node for node in self.graph.node for output in node.output if output}
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:
@@ -42,7 +104,7 @@ class GraphView:
         return shapes_of(self.model)
 
     @cached_property
-    def varying(self) -> set[str]:
+    def data_dependent(self) -> set[str]:
         """The values that depend on the pixels."""
         found = {value.name for value in network_inputs(self.graph)}
         for node in self.graph.node:
@@ -57,7 +119,7 @@ class GraphView:
 
     def data_inputs(self, node: onnx.NodeProto) -> list[str]:
         """Gives the inputs of ``node`` that depend on the pixels."""
-        return [name for name in node.input if name in self.varying]
+        return [name for name in node.input if name in self.data_dependent]
 
     def sides(self, value: str) -> tuple[int, int] | None:
         """Gives the (height, width) of a feature map in NCHW order, or None for any other value."""
@@ -74,13 +136,70 @@ class GraphView:
         tensor = self.weights.get(value)
         return None if tensor is None else [int(number) for number in numpy_helper.to_array(tensor).ravel()]
 
-    def behind(self, values: Iterable[str]) -> list[onnx.NodeProto]:
+    def nodes_for(self, values: Iterable[str]) -> list[onnx.NodeProto]:
         """Gives the nodes that the values need and that depend on the pixels, in order."""
         needed = set(values)
         kept = []
         for node in reversed(self.graph.node):
-            made = [name for name in node.output if name in needed and name in self.varying]
+            made = [name for name in node.output if name in needed and name in self.data_dependent]
             if made:
                 kept.append(node)
                 needed.update(self.data_inputs(node))
         return kept[::-1]
+
+
+def flops_up_to(graph: onnx.GraphProto, value: str, shapes: Mapping[str, Shape]) -> int | None:
+    """Gives the operations for one image, or None where a shape that matters is not known."""
+    producers = {output: node for node in graph.node for output in node.output if output}
+    waiting, seen, total = [value], {value}, 0
+    counted: set[int] = set()
+    while waiting:
+        node = producers.get(waiting.pop())
+        if node is None or id(node) in counted:
+            continue
+        counted.add(id(node))
+        work = _work(node, shapes)
+        if work is None:
+            return None
+        total += work
+        fresh = [name for name in node.input if name and name not in seen]
+        seen.update(fresh)
+        waiting.extend(fresh)
+    return total
+
+
+def _work(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int | None:
+    count = _COUNTED.get(node.op_type)
+    return count(node, shapes) if count else 0
+
+
+def _conv(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int | None:
+    # Each output number takes one filter; a transposed convolution spends one filter on each input number.
+    made = node.output[0] if node.op_type == "Conv" else node.input[0]
+    numbers, weights = _numbers(shapes.get(made)), shapes.get(node.input[1])
+    if numbers is None or weights is None or None in weights[1:]:
+        return None
+    return 2 * numbers * math.prod(side or 1 for side in weights[1:])
+
+
+def _gemm(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int | None:
+    numbers, left = _numbers(shapes.get(node.output[0])), shapes.get(node.input[0])
+    transposed = any(a.name == "transA" and get_attribute_value(a) for a in node.attribute)
+    if numbers is None or not left or left[0 if transposed else -1] is None:
+        return None
+    return 2 * numbers * (left[0 if transposed else -1] or 0)
+
+
+def _numbers(shape: Shape | None) -> int | None:
+    """Counts the numbers that a value holds for one image: its first side is the batch."""
+    if shape is None or None in shape[1:]:
+        return None
+    return math.prod(side or 1 for side in shape[1:])
+
+
+_COUNTED: dict[str, Callable[[onnx.NodeProto, Mapping[str, Shape]], int | None]] = {
+    "Conv": _conv,
+    "ConvTranspose": _conv,
+    "Gemm": _gemm,
+    "MatMul": _gemm,
+}

@@ -1,6 +1,6 @@
-"""Writes an ONNX graph node by node, where a network is built here and not read from a file."""
+"""Writes ONNX graphs node by node, prunes them to some outputs, and renames their values."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["IR_VERSION", "OPSET", "GraphWriter", "float_value"]
+__all__ = ["IR_VERSION", "OPSET", "GraphWriter", "float_value", "prune", "rename_values"]
 
 OPSET = 17
 IR_VERSION = 8
@@ -56,3 +56,54 @@ class GraphWriter:
 def float_value(name: str, *sides: int | str | None) -> onnx.ValueInfoProto:
     """Declares a float32 value; a side that is a text is dynamic."""
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, list(sides))
+
+
+def prune(model: onnx.ModelProto, outputs: Iterable[str]) -> onnx.ModelProto:
+    """Gives a new model with only these outputs, in this order, and the nodes and weights behind them."""
+    wanted = list(outputs)
+    graph = model.graph
+    kept, needed = [], set(wanted)
+    for node in reversed(graph.node):
+        if any(name in needed for name in node.output if name):
+            kept.append(node)
+            needed.update(_read_by(node))
+    known = {value.name: value for value in graph.output}
+    cut = onnx.ModelProto(ir_version=model.ir_version, producer_name=model.producer_name)
+    cut.opset_import.extend(model.opset_import)
+    cut.graph.name = graph.name
+    cut.graph.node.extend(reversed(kept))
+    cut.graph.initializer.extend(tensor for tensor in graph.initializer if tensor.name in needed)
+    cut.graph.input.extend(graph.input)
+    cut.graph.output.extend(known[name] for name in wanted)
+    cut.graph.value_info.extend(value for value in graph.value_info if value.name in needed)
+    return cut
+
+
+def _read_by(node: onnx.NodeProto) -> set[str]:
+    """Gives the values that a node reads, also from inside its subgraphs."""
+    names = {name for name in node.input if name}
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                names |= _read_by(inner)
+            names.update(output.name for output in graph.output)
+    return names
+
+
+def rename_values(model: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProto:
+    """Gives a copy in which each value of ``names`` is called what it maps to."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    _rename(copy.graph, names)
+    return copy
+
+
+def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                _rename(inner, names)
+    for named in (*graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        named.name = names.get(named.name, named.name)

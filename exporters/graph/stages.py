@@ -56,7 +56,7 @@ def _named(view: GraphView, end: str, values: list[str], parts: frozenset[str] |
     for value in reversed(values[: values.index(end) + 1]):
         if value in parts:
             return value
-        if view.makers[value].op_type not in _POINTWISE | _NORMALISING:
+        if view.producers[value].op_type not in _POINTWISE | _NORMALISING:
             break
     return end
 
@@ -67,7 +67,7 @@ def _passed_by_all(view: GraphView, source: str, features: str) -> list[str]:
     Those are the values that, when they are made, are the only ones still needed later; of a map with zeros around it,
     the map itself.
     """
-    nodes = view.behind([features])
+    nodes = view.nodes_for([features])
     uses: dict[str, int] = {features: 1}
     for node in nodes:
         for name in set(view.data_inputs(node)):
@@ -94,14 +94,14 @@ def _same_aspect(sides: tuple[int, int], size: tuple[int, int]) -> bool:
 def _pooled_into(view: GraphView, features: str) -> str:
     """Gives the feature map whose average is ``features``, or ``features`` itself."""
     value = features
-    while (node := view.makers.get(value)) is not None and node.op_type in {
+    while (node := view.producers.get(value)) is not None and node.op_type in {
         "Flatten",
         "Reshape",
         "Squeeze",
         "Identity",
     }:
         value = view.data_inputs(node)[0]
-    node = view.makers.get(value)
+    node = view.producers.get(value)
     return view.data_inputs(node)[0] if node is not None and node.op_type in _AVERAGING else features
 
 
@@ -119,7 +119,7 @@ def _narrows_next(view: GraphView, value: str) -> bool:
 
 def _before_depthwise(view: GraphView, value: str) -> str:
     """Gives what a depthwise convolution takes to give ``value``: its own output is the inside of a separable one."""
-    node = view.makers.get(value)
+    node = view.producers.get(value)
     if node is None or node.op_type != "Conv" or attribute(node, "group", 1) != view.width(value):
         return value
     before = view.data_inputs(node)[0]
@@ -129,7 +129,7 @@ def _before_depthwise(view: GraphView, value: str) -> str:
 def _before_widening(view: GraphView, values: list[str]) -> str:
     """Gives the narrower value that a 1x1 convolution widened into the last one, or the last one."""
     for value in reversed(values):
-        node = view.makers[value]
+        node = view.producers[value]
         if node.op_type == "Conv" and attribute(node, "kernel_shape", [1, 1]) == [1, 1]:
             before = _before_depthwise(view, view.data_inputs(node)[0])
             narrower = (view.width(before) or 0) < (view.width(values[-1]) or 0)

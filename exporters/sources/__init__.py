@@ -1,1 +1,4 @@
-"""Where networks come from, a module or a few for each framework."""
+"""Sources of pretrained networks: one sub-package per framework.
+
+``lookup`` finds the source of a prefix; ``base`` defines what every source returns.
+"""

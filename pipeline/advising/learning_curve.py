@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from penult.errors import InputError
 from penult.pipeline.comparing.held_out import HeldOutCache
 from penult.pipeline.evaluation.intervals import Interval, wilson
-from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut, fitted_parts
-from penult.pipeline.heads.scoring import said_of
+from penult.pipeline.heads.out_of_fold import HeadPlan, OutOfFold, training_parts
+from penult.pipeline.heads.scoring import predict_in_blocks
 from penult.store import Space
 from penult.store.features import gather
 
@@ -71,7 +71,7 @@ class LearningCurve:
     points: tuple[CurvePoint, ...]
     tested: int
     fitted: float
-    whole: HeldOut = field(repr=False)
+    whole: OutOfFold = field(repr=False)
 
 
 def learning_curve(
@@ -93,10 +93,10 @@ def learning_curve(
     codes, groups = cache.codes, cache.train.groups
     X = cache.features(spaces)
     recipe = recipe_of(plan.head, HeadOptions(len(codes), len(cache.names), X.shape[1], plan.seed), plan.params)
-    descends = "start" in recipe.takes  # other heads need a basis of exactly the rows that they are fitted on
+    descends = "start" in recipe.fit_arguments  # other heads need a basis of exactly the rows that they are fitted on
     basis = _basis(cache, spaces, X) if descends else None
     fitted = recipe.fit(X, codes, groups=groups, seed=plan.seed, basis=basis)
-    correct = said_of(fitted.estimator.predict_proba, X).argmax(axis=1) == codes
+    correct = predict_in_blocks(fitted.estimator.predict_proba, X).argmax(axis=1) == codes
     if descends:  # the parts are too small for threads
         plan = replace(plan, params={"n_jobs": 1, **plan.params, "C": fitted.params["C_"]})
     points = []
@@ -104,16 +104,18 @@ def learning_curve(
         whole = cache.predictions(spaces, part, basis=basis)
         points.append(_point(whole, codes, n_images))
         advance()
-    return LearningCurve(plan.head, plan.params, tuple(points), int(whole.told.sum()), float(correct.mean()), whole)
+    return LearningCurve(
+        plan.head, plan.params, tuple(points), int(whole.was_held_out.sum()), float(correct.mean()), whole
+    )
 
 
 def _basis(cache: HeldOutCache, spaces: Sequence[Space], X: NDArray[np.float32]) -> "Basis | None":
     """Returns the eigenbasis of the rows, which training caches; None if it does not have full rank."""
-    from penult.pipeline.heads.kept_basis import StatisticsShelf
+    from penult.pipeline.heads.basis_cache import BasisCache
 
     if len(X) <= X.shape[1]:
         return None
-    shelf = StatisticsShelf(cache.store.path, [space.spec.id for space in spaces])
+    shelf = BasisCache(cache.store.path, [space.spec.id for space in spaces])
     basis = shelf.basis(cache.train.keys, X, lambda keys: gather(spaces, keys), exact=True)
     return basis if basis.rank == X.shape[1] else None
 
@@ -122,14 +124,14 @@ def _parts(codes: NDArray[np.intp], groups: NDArray[Any] | None, plan: HeadPlan)
     """Yields a plan for each part that is large enough, with the mean number of images that the head is fitted on."""
     for share in SHARES if len(codes) >= LEAST_IMAGES else SHARES[-1:]:
         part = replace(plan, share=share)
-        folds = fitted_parts(codes, groups, part)
+        folds = training_parts(codes, groups, part)
         n_units = min((len(rows if groups is None else set(groups[rows])) for rows in folds), default=0)
         if share == 1 or n_units >= LEAST_PER_CLASS * (int(codes.max()) + 1):
             yield part, round(sum(map(len, folds)) / max(1, len(folds)))
 
 
-def _point(result: HeldOut, codes: NDArray[np.intp], n_images: int) -> CurvePoint:
-    held = result.told
+def _point(result: OutOfFold, codes: NDArray[np.intp], n_images: int) -> CurvePoint:
+    held = result.was_held_out
     n_correct = int((result.probabilities[held].argmax(axis=1) == codes[held]).sum())
     accuracy = wilson(n_correct, int(held.sum()))
     return CurvePoint(n_images, accuracy.value, accuracy.low, accuracy.high)

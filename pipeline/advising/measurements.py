@@ -52,7 +52,7 @@ class Headroom:
 def headroom_of(cache: HeldOutCache, curve: LearningCurve) -> Headroom:
     """Returns the mistakes at the end of a learning curve, and how many of their labels are doubtful."""
     held = curve.whole
-    correct = held.probabilities[held.told].argmax(axis=1) == cache.codes[held.told]
+    correct = held.probabilities[held.was_held_out].argmax(axis=1) == cache.codes[held.was_held_out]
     return Headroom(
         fitted=curve.fitted,
         held_out=wilson(int(correct.sum()), len(correct)),

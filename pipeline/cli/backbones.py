@@ -82,10 +82,12 @@ def draft(backbone: str, output: Path | None, photos: Path | None, as_json: bool
     It decodes them at a reduced scale. Its features differ a little from those of BACKBONE, so they form their own
     space. This verb measures the difference and records it on the card.
     """
-    from penult.pipeline.backbones import drafted
+    from penult.pipeline.backbones import with_draft_decoding
     from penult.pipeline.images.listing import list_images
 
-    made = drafted(penult.load_backbone(backbone), [file.path for file in list_images(photos)] if photos else [])
+    made = with_draft_decoding(
+        penult.load_backbone(backbone), [file.path for file in list_images(photos)] if photos else []
+    )
     path = output or Path(f"{made.name}.onnx")
     made.save(path)
     if as_json:

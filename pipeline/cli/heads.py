@@ -119,7 +119,7 @@ def kinds(as_json: bool) -> None:
     registry = importlib.import_module("penult.pipeline.heads.registry")
     kinds_of = {
         task: {
-            name: (registry.head_maker(name, task).__doc__ or "").strip().partition("\n")[0]
+            name: (registry.recipe_maker(name, task).__doc__ or "").strip().partition("\n")[0]
             for name in registry.head_names(task)
         }
         for task in registry.GROUPS

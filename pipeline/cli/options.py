@@ -152,14 +152,14 @@ def extract_options(verb: Verb) -> Verb:
             type=click.FloatRange(0, min_open=True),
             default=ExtractOptions.image_seconds,
             show_default=True,
-            help="Skip an image if decoding it takes longer than this.",
+            help="Count an image as failed if decoding it takes longer than this.",
         ),
         click.option(
             "--image-megabytes",
             type=click.IntRange(1),
             default=ExtractOptions.image_megabytes,
             show_default=True,
-            help="Skip an image if decoding it takes more memory than this.",
+            help="Count an image as failed if decoding it takes more memory than this.",
         ),
     )
     return with_options(verb, options)

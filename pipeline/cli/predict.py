@@ -85,7 +85,7 @@ def _print_all(found: "Predictions", output: Path | None, sort_into: Path | None
             if writer:
                 writer.write(prediction)
             if sorter:
-                sorter.take(prediction)
+                sorter.add(prediction)
     if failed:
         click.echo(f"{failed:,} images could not be used.", err=True)
     return failed

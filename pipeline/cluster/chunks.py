@@ -27,10 +27,10 @@ class Chunk:
 
 
 class Chunks:
-    """Cuts loads into chunks as they are asked for."""
+    """Cuts batches into chunks as they are asked for."""
 
-    def __init__(self, loads: Generator[list[ImageFile]]) -> None:
-        self._loads = loads
+    def __init__(self, batches: Generator[list[ImageFile]]) -> None:
+        self._batches = batches
         self._again: deque[Chunk] = deque()
         self._begun: list[ImageFile] = []
         self._is_over = False
@@ -56,17 +56,17 @@ class Chunks:
             return self._again.popleft() if is_alone else None
         files, self._begun = self._begun, []
         while len(files) < size and not self._is_over and not self.is_waiting:
-            files += self._next_load()
+            files += self._next_batch()
         return Chunk(files) if files else None
 
-    def _next_load(self) -> list[ImageFile]:
-        load = next(self._loads, None)
-        self._is_over, self.is_waiting = load is None, load == []
-        return load or []
+    def _next_batch(self) -> list[ImageFile]:
+        batch = next(self._batches, None)
+        self._is_over, self.is_waiting = batch is None, batch == []
+        return batch or []
 
     def resume(self) -> None:
         """Asks again for what other jobs had in hand; it still waits if there is nothing of it now."""
-        self._begun += self._next_load()
+        self._begun += self._next_batch()
 
     def take_back(self, chunk: Chunk) -> list[ImageFile]:
         """Has a chunk done again whose actor was lost, and returns the files that are given up."""

@@ -24,7 +24,7 @@ HTTP2_HEAD_BYTES = 9
 
 
 @dataclass(frozen=True)
-class Demand:
+class ActorResources:
     """What one actor asks for: so many cores, which are its workers, and perhaps a GPU."""
 
     cpus: int
@@ -40,7 +40,7 @@ class Demand:
         return min(by_cores, int(resources.get("GPU", 0) // self.gpus)) if self.gpus else by_cores
 
 
-def room_for(demand: Demand, nodes: Sequence[Mapping[str, float]], decoders: int | None) -> int:
+def actor_capacity(demand: ActorResources, nodes: Sequence[Mapping[str, float]], decoders: int | None) -> int:
     """Returns how many actors the nodes have room for, besides the ``decoders`` of each.
 
     Raises:
@@ -59,9 +59,9 @@ def room_for(demand: Demand, nodes: Sequence[Mapping[str, float]], decoders: int
     return min(room, max(cores // (demand.cpus + decoders), 1))
 
 
-def require_room(demand: Demand, nodes: Sequence[Mapping[str, float]], decoders: int | None) -> None:
+def require_capacity(demand: ActorResources, nodes: Sequence[Mapping[str, float]], decoders: int | None) -> None:
     """Raises EngineError where no node has ever room for an actor, and none that the cluster could start is known."""
-    if room_for(demand, nodes, decoders) < 1:
+    if actor_capacity(demand, nodes, decoders) < 1:
         largest = max((int(node.get("CPU", 0)) for node in nodes), default=0)
         raise EngineError(
             f"No node has room for an actor with {demand}; the largest has {largest} CPUs",
@@ -70,7 +70,7 @@ def require_room(demand: Demand, nodes: Sequence[Mapping[str, float]], decoders:
         )
 
 
-def demand_of(options: ExtractOptions, nodes: Sequence[Mapping[str, float]]) -> Demand:
+def actor_resources(options: ExtractOptions, nodes: Sequence[Mapping[str, float]]) -> ActorResources:
     """Returns what each actor is to ask for: a GPU where the cluster has any, unless the CPU was asked for.
 
     Unless the workers are given, an actor of a GPU gets its share of the cores beside it, and another one as many as
@@ -80,9 +80,9 @@ def demand_of(options: ExtractOptions, nodes: Sequence[Mapping[str, float]]) -> 
     with_gpus = [node for node in nodes if node.get("GPU", 0) >= 1]
     if options.provider in ("cuda", "tensorrt") or (options.provider == "auto" and with_gpus):
         shares = [int(node.get("CPU", 0) // node["GPU"]) for node in with_gpus]
-        return Demand(workers or max(1, min(shares, default=CORES_PER_ACTOR)), 1)
+        return ActorResources(workers or max(1, min(shares, default=CORES_PER_ACTOR)), 1)
     cores = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
-    return Demand(workers or min([CORES_PER_ACTOR, *cores]))
+    return ActorResources(workers or min([CORES_PER_ACTOR, *cores]))
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Decoding on any node of a Ray cluster, for actors that only run the backbone, such as those of few GPUs.
 
-An actor's workers have their loads read and decoded by tasks of Ray, wherever a core is free, and get the pixels
+An actor's workers have their batches read and decoded by tasks of Ray, wherever a core is free, and get the pixels
 through its object store. Each has one task under way, so that never more is decoded than is soon run.
 """
 
@@ -9,23 +9,32 @@ from functools import cache
 from typing import Any
 
 from penult.exporters.card import Preprocessing
-from penult.pipeline.cluster.nodes import equipment, require_equal, require_in_sight, telling_where
-from penult.pipeline.extraction.worker import DecodedFile, Eyes, Outcome, Presence, Stopped, Worker, absent, never
+from penult.pipeline.cluster.nodes import library_versions, naming_the_node, require_image_folder, require_same_versions
+from penult.pipeline.extraction.worker import (
+    DecodedFile,
+    ImageReader,
+    Outcome,
+    Presence,
+    Stopped,
+    Worker,
+    drop_present,
+    never,
+)
 from penult.pipeline.images.decode import DecodeLimits
 from penult.pipeline.images.image_file import ImageFile
 from penult.pipeline.images.views import IDENTITY
-from penult.pipeline.runtime.session import Runner
+from penult.pipeline.runtime.session import GraphRunner
 
 RETRIES = 1
 """How often Ray does a task again whose process or node was lost; after that the actor's chunk is done again."""
 
 
-class SeatedWorker(Worker):
+class RemoteDecodingWorker(Worker):
     """A worker that has others read and decode."""
 
     def __init__(
         self,
-        session: Runner,
+        session: GraphRunner,
         preprocessing: Preprocessing,
         dtype: str,
         limits: DecodeLimits | None = None,
@@ -34,10 +43,10 @@ class SeatedWorker(Worker):
         import ray
 
         super().__init__(session, preprocessing, dtype, limits, views)
-        self._task = ray.remote(look_there).options(num_cpus=1, max_retries=RETRIES)
-        self._sight = ray.put((preprocessing, limits or DecodeLimits(), equipment()))
+        self._task = ray.remote(read_and_decode_task).options(num_cpus=1, max_retries=RETRIES)
+        self._sight = ray.put((preprocessing, limits or DecodeLimits(), library_versions()))
 
-    def look(
+    def read_and_decode(
         self, files: Sequence[ImageFile], is_present: Presence, is_stopped: Stopped = never
     ) -> tuple[Outcome, list[DecodedFile]]:
         """Returns what came to its end by reading and decoding, and the pixels of all others; a task is whole."""
@@ -48,18 +57,18 @@ class SeatedWorker(Worker):
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
         # Those that decode know no store: what is there already is left out here, before it is run.
-        return outcome, absent(decoded, is_present, outcome)
+        return outcome, drop_present(decoded, is_present, outcome)
 
 
-def look_there(sight: tuple[Preprocessing, DecodeLimits, str], files: Sequence[ImageFile]) -> Any:
+def read_and_decode_task(sight: tuple[Preprocessing, DecodeLimits, str], files: Sequence[ImageFile]) -> Any:
     """Reads and decodes files in a process of some node."""
     *how, expected = sight
-    with telling_where():
-        require_equal(expected, equipment())
-        require_in_sight(files)
-        return _eyes(*how).look(files, lambda keys: [False] * len(keys))
+    with naming_the_node():
+        require_same_versions(expected, library_versions())
+        require_image_folder(files)
+        return _reader_for(*how).read_and_decode(files, lambda keys: [False] * len(keys))
 
 
 @cache
-def _eyes(preprocessing: Preprocessing, limits: DecodeLimits) -> Eyes:
-    return Eyes(preprocessing, limits)
+def _reader_for(preprocessing: Preprocessing, limits: DecodeLimits) -> ImageReader:
+    return ImageReader(preprocessing, limits)

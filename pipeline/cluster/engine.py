@@ -14,22 +14,22 @@ from typing import Any, Self
 
 from penult.errors import EngineError
 from penult.exporters import Backbone
-from penult.pipeline.cluster.actor import CrewActor, Ready, Report, duty_of
+from penult.pipeline.cluster.actor import ActorInfo, ChunkResult, WorkerActor, actor_config
 from penult.pipeline.cluster.chunks import TRIES, Chunk, Chunks
-from penult.pipeline.cluster.connection import connected, demand_of, nodes, require_room, room_for
-from penult.pipeline.cluster.nodes import require_equal
+from penult.pipeline.cluster.connection import actor_capacity, actor_resources, connected, nodes, require_capacity
+from penult.pipeline.cluster.nodes import require_same_versions
 from penult.pipeline.extraction.engines import WAIT_SECONDS
-from penult.pipeline.extraction.interrupts import Stop
+from penult.pipeline.extraction.interrupts import StopSignal
 from penult.pipeline.extraction.options import ExtractOptions
 from penult.pipeline.extraction.recorder import Recorder
-from penult.pipeline.extraction.worker_pool import LOAD_FILES, in_loads
+from penult.pipeline.extraction.worker_pool import BATCH_FILES, file_batches
 from penult.pipeline.extraction.writer import (
     FIRST_COMMIT_SECONDS,
     LAST_COMMIT_SECONDS,
     SHARD_ROWS,
     SHARED_COMMIT_SECONDS,
     Commit,
-    Recent,
+    RecentKeys,
     Tally,
 )
 from penult.pipeline.images.image_file import ImageFile
@@ -52,7 +52,7 @@ LOSSES_IN_A_ROW = 24
 
 
 @dataclass(eq=False)
-class Member:
+class ActorHandle:
     """An actor, and what it has in hand."""
 
     actor: Any
@@ -70,7 +70,7 @@ class Member:
     def size(self, workers: int, most_seconds: float) -> int:
         """Returns how many files its next chunk is to have: few at first, then as many as fit between two commits."""
         if not self.files_per_second:
-            return workers * LOAD_FILES
+            return workers * BATCH_FILES
         return math.ceil(self.files_per_second * min(self.interval_seconds, most_seconds))
 
 
@@ -85,9 +85,9 @@ class RayEngine:
         self._options, self._recorder, self._receipt = options, recorder, recorder.receipt
         self._job = (store.address, (backbone.name, backbone.fingerprint))
         self._spaces = {name: space.spec.id for name, space in spaces.items()}
-        self._members: list[Member] = []
+        self._members: list[ActorHandle] = []
         self._most_seconds = LAST_COMMIT_SECONDS
-        self._recent = Recent(0)
+        self._recent = RecentKeys(0)
         self._target = self._starts_lost = self._losses = 0
         self._staff_due = self._waiting_since = 0.0
         self._equipment = ""
@@ -99,12 +99,12 @@ class RayEngine:
         self._stack.enter_context(connected(self._options.address))
         with ExitStack() as undo:
             undo.push(self._stack)
-            self._demand = demand_of(self._options, nodes())
+            self._demand = actor_resources(self._options, nodes())
             if not self._options.actors:
-                require_room(self._demand, nodes(), self._options.decoders)
-            duty = duty_of(*self._job, self._spaces, self._options, self._demand.cpus)
+                require_capacity(self._demand, nodes(), self._options.decoders)
+            duty = actor_config(*self._job, self._spaces, self._options, self._demand.cpus)
             # What an actor keeps is lost with it, and a new one knows no less: so Ray is not asked to restart any.
-            self._class = ray.remote(CrewActor).options(
+            self._class = ray.remote(WorkerActor).options(
                 num_cpus=self._demand.cpus, num_gpus=self._demand.gpus, max_concurrency=CHUNKS_PER_ACTOR + 1
             )
             self._duty = ray.put(duty)
@@ -119,29 +119,29 @@ class RayEngine:
                 _end(member)
             self._recorder.finish()
 
-    def cut(self, files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:
-        """Yields loads that chunks are made of."""
-        return in_loads(files, LOAD_FILES)
+    def into_batches(self, files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:
+        """Yields batches that chunks are made of."""
+        return file_batches(files, BATCH_FILES)
 
-    def hasten(self) -> None:
+    def commit_soon(self) -> None:
         """Makes chunks small, so that what others wait for is committed soon."""
         self._most_seconds = SHARED_COMMIT_SECONDS
 
-    def carry(self, loads: Generator[list[ImageFile]], stop: Stop) -> None:
-        """Hands the loads out until all have come to their end."""
-        chunks, is_told = Chunks(loads), False
-        with closing(loads):
+    def process(self, batches: Generator[list[ImageFile]], stop: StopSignal) -> None:
+        """Hands the batches out until all have come to their end."""
+        chunks, is_told = Chunks(batches), False
+        with closing(batches):
             while True:
-                if not stop.is_asked and not chunks.is_idle:
+                if not stop.is_set and not chunks.is_idle:
                     self._waiting_since = 0.0
                     self._staff()
                     self._hand_out(chunks)
-                elif stop.is_asked and not is_told:
+                elif stop.is_set and not is_told:
                     is_told = True
                     for member in self._members:
                         member.actor.stop.remote()
                 if not any(member.in_hand for member in self._members):
-                    if stop.is_asked or chunks.is_over:
+                    if stop.is_set or chunks.is_over:
                         return
                     if chunks.is_waiting:
                         self._make_room()
@@ -158,13 +158,13 @@ class RayEngine:
         """Starts as many actors as the cluster has room for, or as were asked for, and in place of each lost one."""
         if time.monotonic() >= self._staff_due:
             self._staff_due = time.monotonic() + STAFF_SECONDS
-            room = room_for(self._demand, nodes(), self._options.decoders)
+            room = actor_capacity(self._demand, nodes(), self._options.decoders)
             self._target = self._options.actors or max(room, self._target, 1)
         busy = sum(1 for member in self._members if member.in_hand)
-        useful = busy + math.ceil(max(self._left(), 0) / LOAD_FILES)
+        useful = busy + math.ceil(max(self._left(), 0) / BATCH_FILES)
         while len(self._members) < min(self._target, max(useful, 1)):
             actor = self._class.remote(self._duty)
-            self._members.append(Member(actor, actor.open.remote()))
+            self._members.append(ActorHandle(actor, actor.open.remote()))
 
     def _make_room(self) -> None:
         """Ends the actors while all that is left is in the hands of other jobs, for these may need their place."""
@@ -186,9 +186,9 @@ class RayEngine:
                 chunk = chunks.next(max(size, 1), is_alone=not member.in_hand)
                 if chunk is None:
                     return
-                member.in_hand[member.actor.carry.remote(chunk.files)] = chunk
+                member.in_hand[member.actor.process.remote(chunk.files)] = chunk
         if not ready:
-            self._recorder.tell(0, note=f"waiting for an actor with {self._demand}")
+            self._recorder.show(0, note=f"waiting for an actor with {self._demand}")
 
     def _listen(self, chunks: Chunks) -> None:
         """Waits for the next answers, and takes them."""
@@ -218,7 +218,7 @@ class RayEngine:
             else:
                 self._welcome(member, told)
 
-    def _welcome(self, member: Member, ready: Ready) -> None:
+    def _welcome(self, member: ActorHandle, ready: ActorInfo) -> None:
         receipt = self._receipt
         if receipt.provider and receipt.provider != ready.provider:
             raise EngineError(
@@ -226,8 +226,8 @@ class RayEngine:
                 expected="one provider on all, since their features differ in the last bits",
                 remedy="say --provider cpu, or have --provider cuda tell what is missing",
             )
-        require_equal(self._equipment or ready.equipment, ready.equipment)
-        self._equipment = ready.equipment
+        require_same_versions(self._equipment or ready.library_versions, ready.library_versions)
+        self._equipment = ready.library_versions
         receipt.provider, receipt.why_not_better, receipt.workers = ready.provider, ready.why_not_better, ready.workers
         member.is_ready, self._starts_lost = True, 0
         count = sum(1 for each in self._members if each.is_ready)
@@ -235,7 +235,7 @@ class RayEngine:
             receipt.actors = count
             self._recent.keep(CHUNKS_PER_ACTOR * count)
 
-    def _take(self, member: Member, chunk: Chunk, report: Report) -> None:
+    def _take(self, member: ActorHandle, chunk: Chunk, report: ChunkResult) -> None:
         self._losses = 0
         member.files_per_second = len(chunk.files) / max(report.seconds, 1e-3)
         member.interval_seconds = min(2 * member.interval_seconds, LAST_COMMIT_SECONDS)
@@ -246,7 +246,7 @@ class RayEngine:
             self._recorder.record(commit)
         self._recorder.count(report.tally)
 
-    def _lose(self, member: Member, chunks: Chunks, reason: str) -> None:
+    def _lose(self, member: ActorHandle, chunks: Chunks, reason: str) -> None:
         """Has the chunks of a lost actor done again, and records the images that are given up."""
         self._members.remove(member)
         _end(member)
@@ -272,7 +272,7 @@ class RayEngine:
         self._recorder.count(Tally(failed=[(file.path, reason)]))
 
 
-def _end(member: Member) -> None:
+def _end(member: ActorHandle) -> None:
     import ray
 
     with suppress(Exception):  # whatever has become of it, it is not needed any more

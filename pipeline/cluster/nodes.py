@@ -10,14 +10,14 @@ from penult.errors import EngineError, PenultError
 from penult.pipeline.images.image_file import ImageFile
 
 
-def equipment() -> str:
+def library_versions() -> str:
     """Tells what decodes and runs here, for the last bits of a feature depend on it."""
     import onnxruntime
 
     return f"onnxruntime {onnxruntime.__version__} and Pillow {version('pillow')}"
 
 
-def require_equal(expected: str, found: str) -> None:
+def require_same_versions(expected: str, found: str) -> None:
     """Raises EngineError where nodes would make features that differ in the last bits."""
     if expected != found:
         raise EngineError(
@@ -27,7 +27,7 @@ def require_equal(expected: str, found: str) -> None:
         )
 
 
-def require_in_sight(files: Sequence[ImageFile]) -> None:
+def require_image_folder(files: Sequence[ImageFile]) -> None:
     """Raises EngineError where this node has no such folder as the first of the files lies in, if it is a plain file.
 
     Without that, all that is handed to the node would end in the ledger.
@@ -42,7 +42,7 @@ def require_in_sight(files: Sequence[ImageFile]) -> None:
 
 
 @contextmanager
-def telling_where() -> Iterator[None]:
+def naming_the_node() -> Iterator[None]:
     """Adds to what goes wrong on which node it does."""
     try:
         yield

@@ -97,5 +97,5 @@ def abstention_of(
     part, notes = limit_rows(train, sum(space.spec.width for space in spaces), MOST_ROWS)
     cache = HeldOutCache(store, part)
     held = cache.predictions(spaces, plan)
-    chosen = choose_abstention(held.probabilities[held.told], cache.codes[held.told], wanted)
+    chosen = choose_abstention(held.probabilities[held.was_held_out], cache.codes[held.was_held_out], wanted)
     return chosen, (*notes, chosen.sentence)

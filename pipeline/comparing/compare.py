@@ -17,7 +17,7 @@ from penult.pipeline.evaluation.evaluation import Evaluation, evaluate
 from penult.pipeline.evaluation.intervals import Interval, paired_p_values
 from penult.pipeline.evaluation.measures import Measure, contributions_of, figure_of, format_measure, measure_for
 from penult.pipeline.heads.out_of_fold import HeadPlan
-from penult.pipeline.heads.registry import head_maker
+from penult.pipeline.heads.registry import recipe_maker
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.samples.rows import choose_rows
 from penult.pipeline.samples.targets import labelled
@@ -107,11 +107,12 @@ class Compared:
         """The result in one sentence."""
         best, n = self.best, self.best.evaluation.n
         value = format_measure(best.figure.value, self.measure)
-        result = (
-            f"{best.head} on {best.features}: {MEASURES[self.measure]} {value} on {n:,} held-out images"
-            if self.measure != "accuracy"
-            else f"{best.head} on {best.features}: {value} of {n:,} held-out images correct"
+        figure = (
+            f"{value} of {n:,} held-out images correct"
+            if self.measure == "accuracy"
+            else f"a {MEASURES[self.measure]} of {value} on {n:,} held-out images"
         )
+        result = f"{best.head} on {best.features}: {figure}"
         if len(self.tries) == 1:
             return f"{result}; there is nothing to compare it with."
         if self.has_winner:
@@ -154,7 +155,7 @@ def compare(
     measure = measure_for(options.by, options.class_weight)
     heads = list(dict.fromkeys(heads))
     for head in heads:
-        head_maker(head)
+        recipe_maker(head)
     if not heads:
         raise InputError("no head is to be compared", expected=f"one at least, such as {QUICK_HEADS[0]}")
     opened = as_store(store)
@@ -182,7 +183,7 @@ def compare(
 
 def _try(cache: HeldOutCache, spaces: Sequence[Space], plan: HeadPlan, measure: Measure, cost: float | None) -> Try:
     result = cache.predictions(spaces, plan)
-    held = result.told
+    held = result.was_held_out
     names = tuple(map(str, cache.names))
     evaluation = evaluate(cache.train.keys[held], cache.codes[held], result.probabilities[held], names)
     return Try(

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from penult.files import replace_file
 from penult.pipeline.heads.numerics.folds import sample
-from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut, hold_out
-from penult.pipeline.heads.training_matrix import memory_bytes
+from penult.pipeline.heads.out_of_fold import HeadPlan, OutOfFold, predict_out_of_fold
+from penult.pipeline.heads.training_matrix import usable_memory_bytes
 from penult.pipeline.samples.rows import Samples
 from penult.store import Space, Store
 from penult.store.features import gather
@@ -55,7 +55,7 @@ class HeldOutCache:
         self._rows = _digest(train)
         self._features: tuple[Sequence[Space], NDArray[np.float32]] | None = None
 
-    def predictions(self, spaces: Sequence[Space], plan: HeadPlan, *, basis: "Basis | None" = None) -> HeldOut:
+    def predictions(self, spaces: Sequence[Space], plan: HeadPlan, *, basis: "Basis | None" = None) -> OutOfFold:
         """Returns the held-out predictions of a head on these spaces, from the cache if they are there.
 
         Features are read only if they are needed. Predictions of an estimator object are not cached, because its name
@@ -64,7 +64,7 @@ class HeldOutCache:
         path = self._path(spaces, plan) if isinstance(plan.head, str) else None
         result = None if path is None else self._read(path)
         if result is None:
-            result = hold_out(self.features(spaces), self.codes, self.train.groups, plan, basis=basis)
+            result = predict_out_of_fold(self.features(spaces), self.codes, self.train.groups, plan, basis=basis)
             self.computed += 1
             if path is not None:
                 self._write(path, result)
@@ -88,7 +88,7 @@ class HeldOutCache:
         name = sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()[:32]
         return self.folder / f"{name}.npz"
 
-    def _read(self, path: Path) -> HeldOut | None:
+    def _read(self, path: Path) -> OutOfFold | None:
         try:  # from memory, because NumPy does not close a damaged file
             with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 probabilities: NDArray[np.float32] = file["probabilities"]
@@ -96,9 +96,9 @@ class HeldOutCache:
         except (OSError, ValueError, KeyError, BadZipFile):
             return None
         is_whole = probabilities.shape == (len(self.train), len(self.names))
-        return HeldOut(probabilities, seconds) if is_whole else None
+        return OutOfFold(probabilities, seconds) if is_whole else None
 
-    def _write(self, path: Path, result: HeldOut) -> None:
+    def _write(self, path: Path, result: OutOfFold) -> None:
         """Writes a result. A read-only store is no reason not to compare."""
         image = BytesIO()
         np.savez(image, probabilities=result.probabilities, seconds=np.float64(result.seconds))
@@ -119,7 +119,7 @@ def limit_rows(train: Samples, width: int, most: int | None = None) -> tuple[Sam
 
     The same samples give the same part. The second value are notes for the user.
     """
-    memory = memory_bytes()
+    memory = usable_memory_bytes()
     fitting = len(train) if memory is None else int(MEMORY_SHARE * memory / (COPIES * 4 * width))
     bound = min(fitting, len(train) if most is None else most)
     if bound >= len(train):

@@ -5,12 +5,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from penult.cores import worker_count
 from penult.errors import InputError
 from penult.exporters import Backbone, load_backbone
-from penult.pipeline.doctor.installation import Installation, look_at_installation
+from penult.pipeline.doctor.installation import Installation, inspect_installation
 from penult.pipeline.doctor.rates import decode_rate, disk_rate, read_decodable, sample_images, session_rate
 from penult.pipeline.images.listing import list_images
-from penult.pipeline.runtime.session import Session, worker_count
+from penult.pipeline.runtime.session import Session
 from penult.store.store_folder import url_of
 
 IMAGES = 64
@@ -60,7 +61,7 @@ def diagnose(
     preprocessing = network.card.preprocessing
     files = sample_images() if images is None else list(islice(list_images(images), IMAGES))
     data = read_decodable(files, preprocessing)
-    installation = look_at_installation()  # before the measuring, which is a load of its own
+    installation = inspect_installation()  # before the measuring, which is a load of its own
     threads = worker_count()
     session = Session(network, ["penultimate"], provider=provider)
     decoding = decode_rate(data, preprocessing, threads, seconds)

@@ -58,7 +58,7 @@ class Installation:
         return asdict(self)
 
 
-def look_at_installation() -> Installation:
+def inspect_installation() -> Installation:
     """Looks at what is installed; a provider is tried by running a small graph on it."""
     libraries = installed_versions()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0

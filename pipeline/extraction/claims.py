@@ -79,7 +79,7 @@ class Claims:
 
         return self._change(claim, [True] * len(paths))
 
-    def let_go(self, paths: Iterable[str]) -> None:
+    def release(self, paths: Iterable[str]) -> None:
         """Frees the claims on images that are committed, or that stand in the ledger."""
         rows = [(self._image(path), self._job) for path in paths]
         if rows:

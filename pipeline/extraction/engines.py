@@ -1,4 +1,4 @@
-"""Engines: who carries a job's loads to their end. The local one is a crew in this very process."""
+"""Engines: who carries a job's batches to their end. The local one is a crew in this very process."""
 
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -10,11 +10,11 @@ from typing import Protocol, Self
 
 from penult.errors import MissingExtraError
 from penult.exporters import Backbone
-from penult.pipeline.extraction.interrupts import Stop
+from penult.pipeline.extraction.interrupts import StopSignal
 from penult.pipeline.extraction.options import ExtractOptions
 from penult.pipeline.extraction.recorder import Recorder
 from penult.pipeline.extraction.worker import Outcome
-from penult.pipeline.extraction.worker_pool import Crew
+from penult.pipeline.extraction.worker_pool import WorkerPool
 from penult.pipeline.extraction.writer import Writer
 from penult.pipeline.images.image_file import ImageFile
 from penult.store import Space, Store
@@ -33,15 +33,15 @@ CLAIM_FILES = 64
 
 
 class Engine(Protocol):
-    """Carries loads to rows in the spaces, and tells a recorder of their files; entered as a context.
+    """Carries batches to rows in the spaces, and tells a recorder of their files; entered as a context.
 
     ``claim_files`` is how many files to claim at once.
     """
 
     claim_files: int
 
-    def cut(self, files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:
-        """Yields files in loads of the size that suits it."""
+    def into_batches(self, files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:
+        """Yields files in batches of the size that suits it."""
 
     def __enter__(self) -> Self:
         """Makes ready to carry."""
@@ -51,13 +51,13 @@ class Engine(Protocol):
     ) -> None:
         """Commits what was done, and ends."""
 
-    def carry(self, loads: Generator[list[ImageFile]], stop: Stop) -> None:
-        """Carries all loads, or as many as there are until it is to stop.
+    def process(self, batches: Generator[list[ImageFile]], stop: StopSignal) -> None:
+        """Carries all batches, or as many as there are until it is to stop.
 
-        An empty load means that what is left is in the hands of other jobs.
+        An empty batch means that what is left is in the hands of other jobs.
         """
 
-    def hasten(self) -> None:
+    def commit_soon(self) -> None:
         """Sees to it that others do not wait long for what is not committed yet."""
 
 
@@ -67,11 +67,11 @@ class LocalEngine:
     def __init__(
         self, backbone: Backbone, _store: Store, spaces: dict[str, Space], options: ExtractOptions, recorder: Recorder
     ) -> None:
-        self._crew, self._recorder = Crew(backbone, spaces, options), recorder
-        self._writer = Writer(spaces, overlap=self._crew.overlap)
-        self.claim_files = max(CLAIM_FILES, self._crew.load_files)
-        receipt, choice = recorder.receipt, self._crew.choice
-        receipt.provider, receipt.why_not_better, receipt.workers = choice.provider, choice.why, self._crew.workers
+        self._pool, self._recorder = WorkerPool(backbone, spaces, options), recorder
+        self._writer = Writer(spaces, overlap=self._pool.overlap)
+        self.claim_files = max(CLAIM_FILES, self._pool.batch_files)
+        receipt, choice = recorder.receipt, self._pool.choice
+        receipt.provider, receipt.why_not_better, receipt.workers = choice.provider, choice.why, self._pool.workers
 
     def __enter__(self) -> Self:
         return self
@@ -79,17 +79,17 @@ class LocalEngine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._crew.close()
+        self._pool.close()
         self._commit()
         self._recorder.finish()
 
-    def cut(self, files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:
-        """Yields the loads of the crew."""
-        return self._crew.cut(files)
+    def into_batches(self, files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:
+        """Yields the batches of the crew."""
+        return self._pool.into_batches(files)
 
-    def carry(self, loads: Generator[list[ImageFile]], stop: Stop) -> None:
-        """Carries the loads with the threads of this process."""
-        for outcome in self._crew.carry(self._paced(loads), self._writer.is_present, lambda: stop.is_asked):
+    def process(self, batches: Generator[list[ImageFile]], stop: StopSignal) -> None:
+        """Carries the batches with the threads of this process."""
+        for outcome in self._pool.process(self._paced(batches), self._writer.is_present, lambda: stop.is_set):
             self._take(outcome)
 
     def _take(self, outcome: Outcome) -> None:
@@ -97,20 +97,20 @@ class LocalEngine:
         if self._writer.is_due:
             self._commit()
 
-    def _paced(self, loads: Generator[list[ImageFile]]) -> Generator[list[ImageFile]]:
-        with closing(loads):
-            for load in loads:
-                yield load
-                if not load:
+    def _paced(self, batches: Generator[list[ImageFile]]) -> Generator[list[ImageFile]]:
+        with closing(batches):
+            for batch in batches:
+                yield batch
+                if not batch:
                     self._commit()  # others may be waiting as well, and for this
                     time.sleep(WAIT_SECONDS)
 
     def _commit(self) -> None:
         self._recorder.record(self._writer.commit())
 
-    def hasten(self) -> None:
+    def commit_soon(self) -> None:
         """Commits soon."""
-        self._writer.hasten()
+        self._writer.commit_soon()
 
 
 def require_engine(name: str) -> None:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from penult.errors import InputError
 from penult.exporters import Backbone, load_backbone
-from penult.pipeline.extraction.job import Job, paused_collector
+from penult.pipeline.extraction.job import ExtractionJob, paused_collector
 from penult.pipeline.extraction.options import ExtractOptions
 from penult.pipeline.extraction.receipt import Receipt
-from penult.pipeline.extraction.recorder import forget_gone
+from penult.pipeline.extraction.recorder import forget_deleted_files
 from penult.pipeline.images.image_file import ImageFile
 from penult.pipeline.images.listing import list_images, list_sources
 from penult.pipeline.images.sharding import files_of_shard
@@ -60,10 +60,10 @@ def extract(
     receipt = Receipt(found=len(files), spaces=[space.spec.id for space in spaces.values()])
     try:
         with progress.task("Extracting", total=len(files)) as task:
-            Job(opened, spaces, options, receipt, task).run(network, files)
+            ExtractionJob(opened, spaces, options, receipt, task).run(network, files)
         is_whole = receipt.is_complete and options.limit is None and options.shard is None
         if is_whole and number is not None and isinstance(images, str | Path) and Path(images).is_dir():
-            forget_gone(catalog, Path(images), files)
+            forget_deleted_files(catalog, Path(images), files)
     except BaseException as error:
         receipt.stopped = "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
         raise

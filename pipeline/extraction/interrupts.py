@@ -14,7 +14,7 @@ WORKERS = "penult-worker"
 """How threads are called that may be left, with an image of which nothing comes, when the program ends."""
 
 
-class Stop:
+class StopSignal:
     """Whether the work is to stop at the next place where it is whole, and why: ``interrupted`` or ``max_seconds``."""
 
     def __init__(self, max_seconds: float | None = None) -> None:
@@ -22,7 +22,7 @@ class Stop:
         self.reason = ""
 
     @property
-    def is_asked(self) -> bool:
+    def is_set(self) -> bool:
         """Whether to stop; once true, it stays so."""
         if not self.reason and self._deadline is not None and time.monotonic() >= self._deadline:
             self.reason = "max_seconds"
@@ -34,12 +34,12 @@ class Stop:
 
 
 @contextmanager
-def stop_when_interrupted(max_seconds: float | None = None) -> Iterator[Stop]:
-    """Turns SIGINT and SIGTERM into `Stop.is_asked` while the block runs, and raises KeyboardInterrupt after it.
+def stop_on_signals(max_seconds: float | None = None) -> Iterator[StopSignal]:
+    """Turns SIGINT and SIGTERM into `StopSignal.is_set` while the block runs, and raises KeyboardInterrupt after it.
 
     Outside the main thread, where Python allows no signal handlers, signals change nothing.
     """
-    stop = Stop(max_seconds)
+    stop = StopSignal(max_seconds)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

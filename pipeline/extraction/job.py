@@ -11,11 +11,11 @@ from penult.errors import StoreDamagedError, StoreWriteError
 from penult.exporters import Backbone
 from penult.pipeline.extraction.claims import Claims
 from penult.pipeline.extraction.engines import Engine, require_engine, start_engine
-from penult.pipeline.extraction.interrupts import Stop, stop_when_interrupted
+from penult.pipeline.extraction.interrupts import StopSignal, stop_on_signals
 from penult.pipeline.extraction.options import ExtractOptions
 from penult.pipeline.extraction.receipt import Receipt
 from penult.pipeline.extraction.recorder import Recorder
-from penult.pipeline.extraction.writer import Tally, missing_somewhere
+from penult.pipeline.extraction.writer import Tally, missing_in_any
 from penult.pipeline.images.image_file import ImageFile
 from penult.pipeline.progress import Task
 from penult.store import Space, Store
@@ -42,7 +42,7 @@ def paused_collector() -> Iterator[None]:
 ROUNDS = 3
 
 
-class Job:
+class ExtractionJob:
     """One run, from one thread; the receipt is filled and the task advanced as it goes."""
 
     def __init__(
@@ -55,15 +55,15 @@ class Job:
         """Brings every file to an end; the engine is started only if there is work for it."""
         require_engine(self._options.engine)
         self._receipt.engine = self._options.engine
-        with stop_when_interrupted(self._options.max_seconds) as stop:
+        with stop_on_signals(self._options.max_seconds) as stop:
             try:
-                self._recorder.tell(0)
+                self._recorder.show(0)
                 unknown = self._unknown(files, stop)
                 first = list(islice(unknown, 1))
                 if first:
                     self._require_writable()
                     self._work(backbone, chain(first, unknown), stop)
-                self._receipt.is_complete = not stop.is_asked or self._receipt.done == len(files)
+                self._receipt.is_complete = not stop.is_set or self._receipt.done == len(files)
                 if self._options.engine != "local" and self._receipt.is_complete:
                     self._confirm(backbone, files, stop)
             finally:
@@ -80,11 +80,11 @@ class Job:
                 remedy="ask its owner for the right to write, or copy the store",
             )
 
-    def _unknown(self, files: Sequence[ImageFile], stop: Stop) -> Iterator[ImageFile]:
+    def _unknown(self, files: Sequence[ImageFile], stop: StopSignal) -> Iterator[ImageFile]:
         """Yields the files that must be opened, and counts those whose end is known already."""
         for block in _blocks(files):
             for file in self._look_up(block):
-                if stop.is_asked:
+                if stop.is_set:
                     return
                 yield file
 
@@ -93,7 +93,7 @@ class Job:
         """Returns those of the files whose end is not known, and counts the others."""
         catalog, spaces = self._store.catalog, list(self._spaces.values())
         keys = [None] * len(files) if self._options.rehash else catalog.files.known(files)
-        missing = iter(missing_somewhere(spaces, [key for key in keys if key is not None]))
+        missing = iter(missing_in_any(spaces, [key for key in keys if key is not None]))
         retry = self._options.retry_failed or self._options.rehash
         reasons = [None] * len(files) if retry else catalog.ledger.known(files)
         unknown = []
@@ -105,31 +105,31 @@ class Job:
                 self._receipt.failed += 1
             else:
                 unknown.append(file)
-        self._recorder.tell(len(files) - len(unknown))
+        self._recorder.show(len(files) - len(unknown))
         return unknown
 
-    def _work(self, backbone: Backbone, files: Iterator[ImageFile], stop: Stop) -> None:
+    def _work(self, backbone: Backbone, files: Iterator[ImageFile], stop: StopSignal) -> None:
         scope = ",".join(sorted(space.spec.id for space in self._spaces.values()))
         with Claims(self._store.path, scope) as claims:
-            self._recorder.settled = claims.let_go
+            self._recorder.settled = claims.release
             with start_engine(backbone, self._store, self._spaces, self._options, self._recorder) as engine:
-                engine.carry(self._loads(files, claims, stop, engine), stop)
+                engine.process(self._batches(files, claims, stop, engine), stop)
         self._receipt.note = claims.note
 
-    def _loads(
-        self, files: Iterator[ImageFile], claims: Claims, stop: Stop, engine: Engine
+    def _batches(
+        self, files: Iterator[ImageFile], claims: Claims, stop: StopSignal, engine: Engine
     ) -> Generator[list[ImageFile]]:
-        """Yields loads of files that no other job works on; an empty one where there is only waiting for others."""
+        """Yields batches of files that no other job works on; an empty one where there is only waiting for others."""
         held: list[ImageFile] = []
         while chunk := list(islice(files, engine.claim_files)):
             mine, theirs = self._claim(chunk, claims, engine)
-            yield from engine.cut(mine)
+            yield from engine.into_batches(mine)
             held += theirs
-        while held and not stop.is_asked:
+        while held and not stop.is_set:
             still: list[ImageFile] = []
             for block in _blocks(held):
                 mine, theirs = self._claim(self._look_up(block), claims, engine)
-                yield from engine.cut(mine)
+                yield from engine.into_batches(mine)
                 still += theirs
             held = still
             if held:
@@ -142,18 +142,18 @@ class Job:
         granted = claims.take([file.path for file in files])
         mine = [file for file, is_mine in zip(files, granted, strict=True) if is_mine]
         if claims.has_company:
-            engine.hasten()
+            engine.commit_soon()
         # Another job may have committed some of them since they were looked up, and let go of them.
         unknown = self._look_up(mine)
-        claims.let_go({file.path for file in mine}.difference(file.path for file in unknown))
+        claims.release({file.path for file in mine}.difference(file.path for file in unknown))
         return unknown, [file for file, is_mine in zip(files, granted, strict=True) if not is_mine]
 
-    def _confirm(self, backbone: Backbone, files: Sequence[ImageFile], stop: Stop) -> None:
+    def _confirm(self, backbone: Backbone, files: Sequence[ImageFile], stop: StopSignal) -> None:
         """Sees with its own eyes that every image has its rows, whatever others said that they have committed."""
         rounds = 0
         while lacking := self._count_keys(files):
             self._receipt.is_complete = False
-            if stop.is_asked:
+            if stop.is_set:
                 return
             if rounds == ROUNDS:
                 raise _lost(lacking)
@@ -161,7 +161,7 @@ class Job:
             back = min(self._receipt.new, len(lacking))
             self._recorder.count(Tally(new=-back, reused=back - len(lacking)))
             self._work(backbone, iter(lacking), stop)
-            self._receipt.is_complete = not stop.is_asked
+            self._receipt.is_complete = not stop.is_set
 
     @paused_collector()
     def _count_keys(self, files: Sequence[ImageFile]) -> list[ImageFile]:
@@ -171,7 +171,7 @@ class Job:
         for block in _blocks(files):
             keys, reasons = catalog.files.known(block), catalog.ledger.known(block)
             known = [key for key in keys if key is not None]
-            missing = iter(missing_somewhere(spaces, known))
+            missing = iter(missing_in_any(spaces, known))
             blocks.append(key_array(known))
             for file, key, reason in zip(block, keys, reasons, strict=True):
                 is_failed = reason is not None or file.path in self._recorder.failed

@@ -49,7 +49,7 @@ class JobFile:
 
 
 @contextmanager
-def telling_line(where: str) -> Iterator[None]:
+def naming_the_line(where: str) -> Iterator[None]:
     """Tells of what goes wrong in which line of a job's file it was asked for."""
     try:
         yield
@@ -192,7 +192,7 @@ def extract_job(job: str | Path | JobFile, *, progress: Progress | None = None) 
     # A backbone or a tap that is not there is an error now, and not after the hours that the others take.
     networks = [(_loaded(request), request.taps) for request in asked.backbones]
     files: list[ImageFile] = []
-    with telling_line(asked.images_where):
+    with naming_the_line(asked.images_where):
         for source in asked.images:
             files += find_images(source, progress, shard=asked.options.shard)
     store = open_store(asked.store)
@@ -207,9 +207,9 @@ def extract_job(job: str | Path | JobFile, *, progress: Progress | None = None) 
 
 
 def _loaded(request: BackboneRequest) -> Backbone:
-    with telling_line(request.where):
+    with naming_the_line(request.where):
         network = load_backbone(request.name)
-    with telling_line(request.taps_where):
+    with naming_the_line(request.taps_where):
         for tap in request.taps:
             network.tap(tap)
     return network

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from penult.errors import InputError
-from penult.pipeline.progress import spell_seconds
+from penult.pipeline.progress import format_seconds
 
 
 @dataclass
@@ -63,10 +63,10 @@ class Receipt:
         total = sum(self.stage_seconds.values())
         return {stage: seconds / total for stage, seconds in self.stage_seconds.items()} if total else {}
 
-    def spell_shares(self) -> str:
+    def format_shares(self) -> str:
         """Spells the shares, the largest first.
 
-        >>> Receipt(stage_seconds={"read": 0.5, "decode": 6.0, "session": 3.5}).spell_shares()
+        >>> Receipt(stage_seconds={"read": 0.5, "decode": 6.0, "session": 3.5}).format_shares()
         'decode 60 %, session 35 %, read 5 %'
         """
         ordered = sorted(self.shares.items(), key=lambda share: -share[1])
@@ -81,7 +81,7 @@ class Receipt:
         }
 
     def __str__(self) -> str:
-        took = f"in {spell_seconds(self.seconds)}"
+        took = f"in {format_seconds(self.seconds)}"
         digits = 0 if self.images_per_second >= 10 else 1
         rate = f", {self.images_per_second:,.{digits}f} images/s on {self.provider}" if self.new else ""
         images, rows = "image" if self.found == 1 else "images", "row" if self.rows == 1 else "rows"
@@ -90,7 +90,7 @@ class Receipt:
             f"{self.rows:,} {rows} committed {took}{rate}"
         )
         if self.new:
-            text += f"\nbusy with: {self.spell_shares()}"
+            text += f"\nbusy with: {self.format_shares()}"
         if self.actors:
             lost = f"; {self.lost_actors:,} were lost, and their work was done again" if self.lost_actors else ""
             text += f"\nactors: {self.actors:,} with {self.workers} workers each{lost}"
@@ -108,21 +108,21 @@ class Receipt:
 INTERVAL_SECONDS = 10.0
 
 
-class Metrics:
+class MetricsFile:
     """Writes a job's figures into a file, each time whole; ``None`` for the path writes nothing."""
 
     def __init__(self, path: str | Path | None) -> None:
         self._path = None if path is None else Path(path)
         self._due = 0.0
 
-    def tell(self, receipt: Receipt, *, is_over: bool = False) -> None:
+    def write(self, receipt: Receipt, *, is_over: bool = False) -> None:
         """Writes the figures if the last ones are old, or if the job is over."""
         if self._path is None or (time.monotonic() < self._due and not is_over):
             return
         self._due = time.monotonic() + INTERVAL_SECONDS
         draft = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
-            draft.write_text(metrics_text(receipt, is_over=is_over), encoding="utf-8")
+            draft.write_text(openmetrics_text(receipt, is_over=is_over), encoding="utf-8")
             draft.replace(self._path)
         except OSError as error:
             draft.unlink(missing_ok=True)
@@ -132,10 +132,10 @@ class Metrics:
             ) from error
 
 
-def metrics_text(receipt: Receipt, *, is_over: bool) -> str:
+def openmetrics_text(receipt: Receipt, *, is_over: bool) -> str:
     """Returns the figures in the OpenMetrics text format.
 
-    >>> print(metrics_text(Receipt(found=3, new=2, failed=1), is_over=True).splitlines()[5])
+    >>> print(openmetrics_text(Receipt(found=3, new=2, failed=1), is_over=True).splitlines()[5])
     penult_extract_images_total{outcome="new"} 2
     """
     outcomes = {"new": receipt.new, "reused": receipt.reused, "failed": receipt.failed}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from penult.errors import ImageError, StoreDamagedError
 from penult.pipeline.extraction.options import ExtractOptions
-from penult.pipeline.extraction.receipt import Metrics, Receipt
+from penult.pipeline.extraction.receipt import MetricsFile, Receipt
 from penult.pipeline.extraction.writer import Commit, Tally
 from penult.pipeline.images.image_file import ImageFile
 from penult.pipeline.progress import Task
@@ -33,7 +33,7 @@ class Recorder:
         self.receipt, self._task = receipt, task
         self.settled: Callable[[Sequence[str]], object] = lambda paths: None
         self.failed: set[str] = set()
-        self._metrics = Metrics(options.metrics)
+        self._metrics = MetricsFile(options.metrics)
         self._commits = 0
 
     def count(self, tally: Tally) -> None:
@@ -47,7 +47,7 @@ class Recorder:
             self._busy(stage, seconds)
         for path, reason in tally.failed:
             self.refuse_if_strict(path, reason)
-        self.tell(tally.images)
+        self.show(tally.images)
 
     def record(self, commit: Commit) -> None:
         """Enters the files of rows that are durable, and the failures, and lets go of all of them."""
@@ -85,20 +85,20 @@ class Recorder:
         if self._options.strict:
             raise ImageError(f"{path}: {reason}", remedy="mend or remove it, or leave --strict out")
 
-    def tell(self, count: int, *, note: str = "") -> None:
+    def show(self, count: int, *, note: str = "") -> None:
         """Shows ``count`` more images as done, and the receipt so far, or another ``note``."""
         receipt = self.receipt
         counts = f"{receipt.new:,} new, {receipt.reused:,} reused, {receipt.failed:,} failed"
-        shares = receipt.spell_shares()
+        shares = receipt.format_shares()
         self._task.advance(count, note=note or (f"{counts}; {shares}" if shares else counts))
-        self._metrics.tell(receipt.now())
+        self._metrics.write(receipt.now())
 
     def close(self) -> None:
         """Writes the last metrics."""
-        self._metrics.tell(self.receipt.now(), is_over=True)
+        self._metrics.write(self.receipt.now(), is_over=True)
 
 
-def forget_gone(catalog: Catalog, folder: Path, files: Sequence[ImageFile]) -> int:
+def forget_deleted_files(catalog: Catalog, folder: Path, files: Sequence[ImageFile]) -> int:
     """Drops the rows of files below ``folder`` that are neither there nor among ``files``; returns how many.
 
     Nothing is lost where a disk is only not mounted: its files are tried once more when they are back.
@@ -106,14 +106,14 @@ def forget_gone(catalog: Catalog, folder: Path, files: Sequence[ImageFile]) -> i
     root = os.path.join(os.path.abspath(folder), "")  # noqa: PTH100, PTH118 - as the listing does it, which follows no link
     with suppress(StoreDamagedError):  # which `penult store verify` tells of; the job itself is done
         below = {row.path for row in catalog.ledger.failures() if row.path.startswith(root)}
-        gone = [path for path in below.difference(file.path for file in files) if _is_gone(path)]
+        gone = [path for path in below.difference(file.path for file in files) if _is_deleted(path)]
         if gone:
             catalog.ledger.forget(gone)
         return len(gone)
     return 0
 
 
-def _is_gone(path: str) -> bool:
+def _is_deleted(path: str) -> bool:
     with suppress(ValueError):  # a path with a zero byte
         return not os.path.lexists(path)
     return False

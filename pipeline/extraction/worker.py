@@ -1,6 +1,6 @@
-"""Carries one load of files the whole way: read, decode, run.
+"""Carries one batch of files the whole way: read, decode, run.
 
-One worker does all three for its load, and as many workers as cores do so side by side. So decoding and inference
+One worker does all three for its batch, and as many workers as cores do so side by side. So decoding and inference
 share the cores in whatever proportion they need, nothing waits in a queue between them, and nothing is tuned.
 """
 
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from penult.errors import ImageError
 from penult.exporters.card import Preprocessing
 from penult.pipeline.images.decode import DecodeLimits
-from penult.pipeline.images.decoder_pool import DecoderPool, DecodingStopped
+from penult.pipeline.images.decoder_pool import DecoderPool, DecodingCancelledError
 from penult.pipeline.images.image_file import ImageFile
 from penult.pipeline.images.reading import read_file
 from penult.pipeline.images.views import IDENTITY, row_name, view_of
-from penult.pipeline.runtime.session import Runner
+from penult.pipeline.runtime.session import GraphRunner
 from penult.store.keys import key_of
 
 # How many bytes of files a worker holds at once, or one file where it is larger.
@@ -51,7 +51,7 @@ def never() -> bool:
 
 @dataclass
 class Outcome:
-    """What became of one load: each of its files stands in exactly one of the three lists, if it was not stopped.
+    """What became of one batch: each of its files stands in exactly one of the three lists, if it was not stopped.
 
     ``unsettled`` are those of the failed files that may do another time though they do not change: it was not their
     content that failed.
@@ -65,8 +65,8 @@ class Outcome:
     stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("read", "decode", "session"), 0.0))
 
 
-class Eyes:
-    """Reads and decodes the files of a load; safe to call from several threads."""
+class ImageReader:
+    """Reads and decodes the files of a batch; safe to call from several threads."""
 
     def __init__(self, preprocessing: Preprocessing, limits: DecodeLimits | None = None) -> None:
         self._decoders = DecoderPool(preprocessing, limits)
@@ -79,7 +79,7 @@ class Eyes:
         """Ends the decoders at work, whose images are left; to be called once ``is_stopped`` tells so."""
         self._decoders.stop()
 
-    def look(
+    def read_and_decode(
         self, files: Sequence[ImageFile], is_present: Presence, is_stopped: Stopped = never
     ) -> tuple[Outcome, list[DecodedFile]]:
         """Returns what came to its end by that, and the pixels of all others.
@@ -93,7 +93,7 @@ class Eyes:
             if is_stopped():
                 break
             with _turn_of(portion):
-                fresh = absent(self._read(portion, outcome), is_present, outcome)
+                fresh = drop_present(self._read(portion, outcome), is_present, outcome)
                 clock.stage("read")
                 decoded += self._decode(fresh, outcome, is_stopped)
                 del fresh  # or its bytes would stay while the next portion is read
@@ -124,17 +124,17 @@ class Eyes:
                 decoded.append((file, key, self._decoders.decode(data)))
             except ImageError as error:
                 outcome.failed.append((file, str(error)))
-            except DecodingStopped:
+            except DecodingCancelledError:
                 break
         return decoded
 
 
-class Worker(Eyes):
-    """Turns a load of files into an `Outcome`; safe to call from several threads."""
+class Worker(ImageReader):
+    """Turns a batch of files into an `Outcome`; safe to call from several threads."""
 
     def __init__(
         self,
-        session: Runner,
+        session: GraphRunner,
         preprocessing: Preprocessing,
         dtype: str,
         limits: DecodeLimits | None = None,
@@ -146,7 +146,7 @@ class Worker(Eyes):
 
     def __call__(self, files: Sequence[ImageFile], is_present: Presence, is_stopped: Stopped = never) -> Outcome:
         """Never raises for what is wrong with an image; that stands in ``failed`` with its reason."""
-        outcome, decoded = self.look(files, is_present, is_stopped)
+        outcome, decoded = self.read_and_decode(files, is_present, is_stopped)
         clock = _Clock(outcome.stage_seconds)
         size = self._session.batch_size
         batches = (decoded[start : start + size] for start in range(0, len(decoded), size))
@@ -177,7 +177,7 @@ class Worker(Eyes):
         outcome.rows = {tap: matrix[sound] for tap, matrix in rows.items()}
 
 
-def absent(read: Sequence[Keyed], is_present: Presence, outcome: Outcome) -> list[Keyed]:
+def drop_present(read: Sequence[Keyed], is_present: Presence, outcome: Outcome) -> list[Keyed]:
     """Returns those whose rows are to be made, and enters the others as present."""
     present = is_present([item[1] for item in read]) if read else []
     outcome.present.extend(item[:2] for item, here in zip(read, present, strict=True) if here)

@@ -1,4 +1,4 @@
-"""A crew: what one process needs to carry loads, made once: the session, the decoders, and as many threads as cores."""
+"""A pool of worker threads that share one session and one set of decoder processes."""
 
 import math
 import time
@@ -16,27 +16,26 @@ from penult.pipeline.images.image_file import ImageFile
 from penult.pipeline.runtime.session import Session
 from penult.store import Space
 
-# How many files a worker takes at a time (in batches of the session), and how many such loads are under way for each
-# worker: one in its hands and one waiting.
-LOAD_FILES = 16
+# Files per batch, and batches in flight per worker: one in work and one waiting.
+BATCH_FILES = 16
 IN_FLIGHT = 2
 
-# Beyond so many bytes a load takes no further file, since the last loads of large images would leave workers idle. On a
-# GPU a load is a batch, whatever its files: a batch that is not full costs as much as one that is.
-LOAD_BYTES = 4 << 20
+# A batch of more bytes gets no further file: a last batch of large images would leave other workers idle. On a GPU
+# there is no such limit, because a partly filled batch costs as much as a full one.
+BATCH_BYTES = 4 << 20
 
-# How many loads may begin, and so perhaps end, while one that began before them is still under way.
+# How many batches may begin, and so perhaps end, while one that began before them is still under way.
 OVERTAKING = 4096
 
 TICK_SECONDS = 0.5
-"""How long the crew waits for a load to end before it looks whether it is to stop."""
+"""How long the crew waits for a batch to end before it looks whether it is to stop."""
 
 STOP_SECONDS = 5.0
 """How long images in hand have to come to their end, once it is to stop."""
 
 
-class Crew:
-    """Carries loads for any number of callers at once."""
+class WorkerPool:
+    """Carries batches for any number of callers at once."""
 
     def __init__(
         self, backbone: Backbone, spaces: dict[str, Space], options: ExtractOptions, *, kind: type[Worker] = Worker
@@ -48,31 +47,33 @@ class Crew:
         self._worker = kind(session, backbone.card.preprocessing, options.dtype, limits, views)
         self.choice = session.choice
         self.workers = options.workers or worker_count()
-        self.load_files = max(LOAD_FILES, session.batch_size)
-        self._load_bytes = math.inf if session.choice.on_gpu else LOAD_BYTES
-        self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix=WORKERS)
+        self.batch_files = max(BATCH_FILES, session.batch_size)
+        self._batch_bytes = math.inf if session.choice.on_gpu else BATCH_BYTES
+        self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix=WORKERS)
         self._is_left = False
 
     @property
     def overlap(self) -> int:
-        """How many others may end between the beginning of a load and its own end."""
+        """How many others may end between the beginning of a batch and its own end."""
         return IN_FLIGHT * self.workers + OVERTAKING
 
-    def cut(self, files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:
-        """Yields the files in loads, as `carry` wishes them."""
-        return in_loads(files, self.load_files, self._load_bytes)
+    def into_batches(self, files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:
+        """Yields the files in batches, as `carry` wishes them."""
+        return file_batches(files, self.batch_files, self._batch_bytes)
 
-    def carry(self, loads: Generator[list[ImageFile]], is_present: Presence, is_stopped: Stopped) -> Iterator[Outcome]:
-        """Yields what becomes of each load, as they end; where one is empty, all before it come to their end first.
+    def process(
+        self, batches: Generator[list[ImageFile]], is_present: Presence, is_stopped: Stopped
+    ) -> Iterator[Outcome]:
+        """Yields what becomes of each batch, as they end; where one is empty, all before it come to their end first.
 
-        Once it is to stop, it takes no further load and begins no image; what does not end in time is left.
+        Once it is to stop, it takes no further batch and begins no image; what does not end in time is left.
         """
-        begun: dict[Future[Outcome], int] = {}  # and which load in their order each is
-        with closing(loads):
-            for number, load in enumerate(loads):
-                if load:
-                    begun[self._pool.submit(self._worker, load, is_present, is_stopped)] = number
-                while begun and not is_stopped() and (not load or self._is_full(begun, number)):
+        begun: dict[Future[Outcome], int] = {}  # and which batch in their order each is
+        with closing(batches):
+            for number, batch in enumerate(batches):
+                if batch:
+                    begun[self._threads.submit(self._worker, batch, is_present, is_stopped)] = number
+                while begun and not is_stopped() and (not batch or self._is_full(begun, number)):
                     yield from _ended(begun)
                 if is_stopped():
                     break
@@ -89,8 +90,8 @@ class Crew:
         return len(begun) >= IN_FLIGHT * self.workers or number - next(iter(begun.values())) >= OVERTAKING
 
     def close(self) -> None:
-        """Lets the loads in hand end, unless they were left, drops those that wait, and ends the decoders."""
-        self._pool.shutdown(wait=not self._is_left, cancel_futures=True)
+        """Lets the batches in hand end, unless they were left, drops those that wait, and ends the decoders."""
+        self._threads.shutdown(wait=not self._is_left, cancel_futures=True)
         self._worker.close()
 
 
@@ -102,13 +103,13 @@ def _ended(begun: dict[Future[Outcome], int]) -> Iterator[Outcome]:
         yield future.result()
 
 
-def in_loads(files: Sequence[ImageFile], size: int, most_bytes: float = LOAD_BYTES) -> Iterator[list[ImageFile]]:
-    """Yields the files in their order in loads of at most ``size``, and of few bytes, but of one file at least."""
-    load: list[ImageFile] = []
+def file_batches(files: Sequence[ImageFile], size: int, most_bytes: float = BATCH_BYTES) -> Iterator[list[ImageFile]]:
+    """Yields the files in their order in batches of at most ``size``, and of few bytes, but of one file at least."""
+    batch: list[ImageFile] = []
     for file in files:
-        if load and (len(load) >= size or sum(each.size for each in load) + file.size > most_bytes):
-            yield load
-            load = []
-        load.append(file)
-    if load:
-        yield load
+        if batch and (len(batch) >= size or sum(each.size for each in batch) + file.size > most_bytes):
+            yield batch
+            batch = []
+        batch.append(file)
+    if batch:
+        yield batch

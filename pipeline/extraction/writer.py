@@ -68,7 +68,7 @@ class Commit:
     seconds: float
 
 
-class Recent:
+class RecentKeys:
     """The keys of the last batches, in which two workers may have met the same bytes without knowing of each other."""
 
     def __init__(self, batches: int) -> None:
@@ -101,7 +101,7 @@ class Writer:
 
     def __init__(self, spaces: dict[str, Space], *, overlap: int) -> None:
         self._spaces = spaces
-        self._recent = Recent(overlap + 1)
+        self._recent = RecentKeys(overlap + 1)
         self._interval_seconds = FIRST_COMMIT_SECONDS
         self._reset()
 
@@ -143,10 +143,10 @@ class Writer:
         """Tells for each key whether its rows are in all spaces, or in the open shard; asked from any thread."""
         # The open shard is asked first: a key that leaves it between the two questions is in the spaces by then.
         is_open = [key in self._open_keys for key in keys]
-        lacking = missing_somewhere(list(self._spaces.values()), keys, patience=PRESENCE_SECONDS)
+        lacking = missing_in_any(list(self._spaces.values()), keys, patience=PRESENCE_SECONDS)
         return [here or not lacks for here, lacks in zip(is_open, lacking, strict=True)]
 
-    def hasten(self) -> None:
+    def commit_soon(self) -> None:
         """Sees to it that others do not wait long for what is taken and not committed yet."""
         self._interval_seconds = min(self._interval_seconds, SHARED_COMMIT_SECONDS / 2)
         self._due = min(self._due, time.monotonic() + SHARED_COMMIT_SECONDS)
@@ -174,7 +174,7 @@ def _failure(file: ImageFile, reason: str, outcome: Outcome) -> Failure:
     return Failure(file.path, -1 if file in outcome.unsettled else file.size, file.mtime_ns, reason)
 
 
-def missing_somewhere(spaces: Sequence[Space], keys: Sequence[bytes], *, patience: float = 0.0) -> list[bool]:
+def missing_in_any(spaces: Sequence[Space], keys: Sequence[bytes], *, patience: float = 0.0) -> list[bool]:
     """Tells for each key whether at least one of the spaces lacks its row, or did so many seconds ago."""
     missing: set[bytes] = set()
     if keys:

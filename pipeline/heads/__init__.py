@@ -1,6 +1,6 @@
-"""Heads: what turns stored features and labels into a classifier, each a scikit-learn estimator.
+"""Heads: scikit-learn estimators that turn stored features and labels into classes, numbers or tags.
 
-Importing this room is light; the estimators' own modules bring scikit-learn.
+Importing this package is light. `head.Head`, `recipe.Recipe`, `out_of_fold` and the estimators load scikit-learn.
 """
 
 from penult.pipeline.heads.names import DEFAULT

@@ -1,4 +1,4 @@
-"""What a head says about itself, as plain data: its classes and spaces, what it was trained on, how well it does."""
+"""The card of a head, as plain data: classes, spaces, training data and metrics."""
 
 import json
 from collections.abc import Mapping
@@ -10,16 +10,16 @@ from penult.errors import HeadError
 from penult.pipeline.heads.names import Task
 from penult.store.spec import SpaceSpec
 
-__all__ = ["FORMAT", "MAJOR", "MINOR", "HeadCard", "SpaceRef", "check_seal", "sealed"]
+__all__ = ["FORMAT", "MAJOR", "MINOR", "HeadCard", "SpaceRef", "check_digest", "with_digest"]
 
 FORMAT = "penult-head"
 MAJOR, MINOR = 1, 2
-SEAL = "sha256"
+DIGEST = "sha256"
 
 
 @dataclass(frozen=True)
 class SpaceRef:
-    """The space whose rows a head takes; a head of several takes their rows side by side, in the card's order."""
+    """A space whose rows a head takes; a head of several spaces takes their rows concatenated in the card's order."""
 
     backbone: str
     fingerprint: str
@@ -31,25 +31,25 @@ class SpaceRef:
 
     @classmethod
     def of(cls, spec: SpaceSpec) -> Self:
-        """Refers to a space of a store."""
+        """Returns the reference to a space of a store."""
         return cls(spec.backbone, spec.fingerprint, spec.tap, spec.view, spec.width, spec.dtype, spec.id)
 
     @property
     def name(self) -> str:
-        """The space for people to read, with the start of its fingerprint."""
+        """A readable name with the start of the fingerprint."""
         view = "" if self.view == "identity" else f":{self.view}"
         return f"{self.backbone}@{self.fingerprint[:12]}:{self.tap}{view} ({self.dtype})"
 
 
 @dataclass(frozen=True)
 class HeadCard:
-    """Everything that is known of a fitted head but its numbers.
+    """The metadata of a fitted head.
 
-    ``kind`` is the name under which the registry knows it; ``metrics`` are those of the evaluation split, each a
-    number or None, accuracy with its interval. ``task`` says what it tells, and ``target`` of which columns of the
-    dataset; a head for a number has no classes, those of one for tags are the tags. ``choice`` tells which kinds were
-    tried where the kind was chosen, and ``abstention`` how ``min_confidence`` was, where it was. ``averaged`` are the
-    views over whose mean it was tested, where that was asked for. ``notes`` say what was noted in training.
+    ``kind`` is its name in the registry. ``metrics`` belong to the evaluation split: each is a number or None, accuracy
+    has an interval. ``target`` are the dataset columns that it predicts. A head for a number has no classes; the
+    classes of a head for tags are the tags. ``choice`` lists the kinds that were compared, if ``auto`` chose the kind.
+    ``abstention`` says how ``min_confidence`` was chosen. ``averaged`` are the views that the test averaged over.
+    ``notes`` are the notes of training.
     """
 
     name: str
@@ -76,7 +76,7 @@ class HeadCard:
 
     @property
     def min_confidence(self) -> float:
-        """The probability below which the best class of an image is no answer; 0 where none was chosen."""
+        """The probability below which an image is labelled "unsure"; 0 if none was chosen."""
         return float((self.abstention or {}).get("min_confidence", 0.0))
 
     @property
@@ -103,9 +103,9 @@ class HeadCard:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], *, origin: str) -> Self:
-        """Reads what ``to_json`` wrote; words that this version does not know are left aside."""
+        """Reads what ``to_json`` wrote; unknown fields are ignored."""
         if not isinstance(data, Mapping) or data.get("format") != FORMAT:
-            raise HeadError(f"{origin} is no head", expected=f"a card of the format {FORMAT!r}")
+            raise HeadError(f"{origin} is not a head", expected=f"a card of the format {FORMAT!r}")
         try:
             major = data["version"]["major"]
             if major != MAJOR:
@@ -114,7 +114,7 @@ class HeadCard:
                     expected=f"version {MAJOR}",
                     remedy="upgrade penult" if isinstance(major, int) and major > MAJOR else "train it again",
                 )
-            # Cards of version 1.0 know no target: all of their heads tell the label.
+            # Cards of version 1.0 have no target: all of their heads predict the label.
             values = {
                 entry.name: data[entry.name] for entry in fields(cls) if entry.name in data or entry.default is MISSING
             }
@@ -128,17 +128,17 @@ class HeadCard:
         return cls(**values)
 
 
-def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what stands in a card's file with its own SHA-256, so that a changed letter does not pass for a class."""
-    return {**content, SEAL: _digest(content)}
+def with_digest(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the content of a card's file with its SHA-256, which reveals any later change."""
+    return {**content, DIGEST: _digest(content)}
 
 
-def check_seal(content: Mapping[str, Any], *, origin: str) -> None:
-    """Raises HeadError unless the content is what was sealed; version 1.0 had no seals."""
-    rest = {name: value for name, value in content.items() if name != SEAL}
-    if content["version"].get("minor") != 0 and content.get(SEAL) != _digest(rest):
+def check_digest(content: Mapping[str, Any], *, origin: str) -> None:
+    """Raises HeadError if the content differs from its SHA-256; version 1.0 had none."""
+    rest = {name: value for name, value in content.items() if name != DIGEST}
+    if content["version"].get("minor") != 0 and content.get(DIGEST) != _digest(rest):
         raise HeadError(
-            f"the card of {origin} is damaged: its SHA-256 is not the one that it bears",
+            f"the card of {origin} is damaged: its content does not match its SHA-256",
             remedy="train the head again, or copy its folder again",
         )
 

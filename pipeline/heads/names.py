@@ -1,19 +1,21 @@
-"""The names of the heads, and what kinds of target they predict."""
+"""The names of the built-in heads, and the kinds of target that a head predicts."""
 
 from typing import Literal
 
 from penult.errors import InputError
 
-__all__ = ["AUTO", "CLASS_HEADS", "DEFAULT", "GROUP", "WEIGHTLESS", "Task", "cannot_weight"]
+__all__ = ["AUTO", "CLASS_HEADS", "DEFAULT", "GROUP", "UNWEIGHTED", "Task", "class_weight_error"]
 
 DEFAULT = "logistic"
+
 AUTO = "auto"
-"""The word for whichever of the quick heads does best on held-out training images."""
+"""Selects the fast head with the best score on held-out training images."""
 
 GROUP = "penult.heads"
+"""The entry-point group in which other packages register heads."""
 
 Task = Literal["classification", "regression", "multilabel"]
-"""What a head is to tell: one class of several, a number, or which tags an image bears."""
+"""What a head predicts: one of several classes, a number, or a set of tags."""
 
 CLASS_HEADS = (
     "logistic",
@@ -29,15 +31,15 @@ CLASS_HEADS = (
     "lightgbm",
 )
 
-WEIGHTLESS = ("knn", "mlp")
-"""The heads for classes that cannot give a rare class the weight of a frequent one."""
+UNWEIGHTED = ("knn", "mlp")
+"""The class heads that do not support class weights."""
 
 
-def cannot_weight(head: str) -> InputError:
-    """Returns the refusal of a class weight, which names the heads that take one."""
-    able = [name for name in CLASS_HEADS if name not in WEIGHTLESS]
+def class_weight_error(head: str) -> InputError:
+    """Returns the error for a head without class weights; it names the heads that have them."""
+    able = [name for name in CLASS_HEADS if name not in UNWEIGHTED]
     return InputError(
-        f"the head {head} cannot weight classes",
+        f"the head {head} does not support class weights",
         expected="no class weight",
-        remedy=f"take one of {', '.join(able)}",
+        remedy=f"use one of {', '.join(able)}",
     )

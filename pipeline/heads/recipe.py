@@ -1,4 +1,4 @@
-"""A head before it is fitted: an estimator, what has to be chosen for it, and how that is chosen."""
+"""Recipes: an unfitted estimator, the parameters to choose, and how to choose them."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,22 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
 from penult.errors import HeadError, InputError, UnknownNameError
-from penult.pipeline.heads.names import cannot_weight
-from penult.pipeline.heads.numerics.blocks import BLOCK, calm_blas
-from penult.pipeline.heads.numerics.folds import assign_folds, sample
+from penult.pipeline.heads.names import Task, class_weight_error
+from penult.pipeline.heads.numerics.blocks import BLOCK, limit_blas_threads
+from penult.pipeline.heads.numerics.folds import assign_folds, number_folds, sample
 from penult.pipeline.heads.numerics.linear import mean_log_loss
 
-__all__ = ["Fitted", "HeadOptions", "Recipe", "check_difference", "fit_quietly"]
+__all__ = ["FittedRecipe", "HeadOptions", "Recipe"]
+
+FITTED_PARAMETERS = ("C_", "alpha_", "shrinkage_", "temperature_", "n_trees_")
+"""Attributes in which estimators store the parameters that they chose themselves."""
+
+CALIBRATED = "this estimator has no predict_proba: a sigmoid was fitted to its held-out scores"
 
 
 @dataclass(frozen=True)
 class HeadOptions:
-    """What a recipe may depend on: the size of the task, the seed, and how classes are weighted."""
+    """The facts that a recipe may depend on: size of the task, seed and class weights."""
 
     n_rows: int
     n_classes: int
@@ -34,8 +39,8 @@ class HeadOptions:
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A fitted estimator with the parameters that were chosen or given, and what should be said about it."""
+class FittedRecipe:
+    """A fitted estimator, the parameters that were chosen or given, and notes for the user."""
 
     estimator: Any
     params: dict[str, Any]
@@ -44,11 +49,11 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Recipe:
-    """An unfitted scikit-learn classifier and its search space.
+    """An unfitted scikit-learn estimator and its search space.
 
-    Every point of ``grid`` is scored on held-out folds, by ``neg_log_loss`` or by ``accuracy``, on no more than
-    ``search_rows`` rows and with the parameters of ``quick``; the best is refitted on all. A classifier without
-    ``predict_proba`` is calibrated.
+    The points of ``grid`` are scored on held-out folds of at most ``search_rows`` rows, with the parameters of
+    ``quick``. The score of classes is ``neg_log_loss`` or ``accuracy``, the score of numbers their squared error. The
+    best point is refitted on all rows. A classifier without ``predict_proba`` is calibrated.
     """
 
     estimator: Any
@@ -57,9 +62,10 @@ class Recipe:
     search_rows: int = 5000
     n_folds: int = 3
     quick: Mapping[str, Any] = field(default_factory=dict)
+    task: Task = "classification"
 
     def with_params(self, params: Mapping[str, Any]) -> Self:
-        """Returns the recipe with these parameters fixed; a short name means the last step of a pipeline."""
+        """Returns the recipe with fixed parameters; a short name is a parameter of a pipeline's last step."""
         known = self.estimator.get_params()
         fixed = {}
         for name, value in params.items():
@@ -71,118 +77,120 @@ class Recipe:
         return replace(self, estimator=clone(self.estimator).set_params(**fixed), grid=rest)
 
     def weighted(self, class_weight: str | None) -> Self:
-        """Returns the recipe with its classes weighted so, or refuses where the estimator has no parameter for it."""
+        """Returns the recipe with this class weight; raises InputError if the estimator has no such parameter."""
         if class_weight is None:
             return self
         names = [name for name in self.estimator.get_params() if name.rpartition("__")[2] == "class_weight"]
         if not names:
-            raise cannot_weight(type(self.estimator).__name__)
+            raise class_weight_error(type(self.estimator).__name__)
         weights = dict.fromkeys(names, class_weight)
         return replace(self, estimator=clone(self.estimator).set_params(**weights))
 
     @property
-    def takes(self) -> frozenset[str]:
-        """What the estimator's ``fit`` can use besides rows and labels: of groups, basis and start, those it knows."""
+    def fit_arguments(self) -> frozenset[str]:
+        """The optional arguments that the estimator's ``fit`` takes: some of groups, basis and start."""
         return frozenset(signature(self.estimator.fit).parameters) & {"groups", "basis", "start"}
 
     @property
     def reads_blocks(self) -> bool:
-        """Whether the estimator makes no copy of its rows but looks at blocks of them, so that they may be a file."""
+        """Whether the estimator reads its rows in blocks without a copy, so that they may be a file."""
         return bool(getattr(self.estimator, "reads_blocks", False))
 
     def fit(
         self,
         X: NDArray[np.floating],
-        codes: NDArray[np.intp],
+        y: NDArray[Any],
         *,
         groups: ArrayLike | None = None,
         seed: int = 0,
-        **known: Any,
-    ) -> Fitted:
-        """Searches the grid, if there is one, and fits the best on all rows; ``groups`` are held out whole.
+        **more: Any,
+    ) -> FittedRecipe:
+        """Searches the grid, if there is one, and fits the best point on all rows.
 
-        ``known`` may be a ``basis`` of these very rows, and a head to ``start`` from, for estimators that take them.
+        ``y`` are class codes, numbers or a matrix of tags. A group is held out as a whole. ``more`` may be a ``basis``
+        of these rows and a head to ``start`` from, for estimators that take them.
         """
-        check_difference(X)
-        chosen = self._search(X, codes, groups, seed)
-        extra = {name: value for name, value in {"groups": groups, **known}.items() if name in self.takes}
-        estimator, notes = fit_quietly(clone(self.estimator).set_params(**chosen), X, codes, extra)
-        if not hasattr(estimator, "predict_proba"):
-            estimator, notes = _calibrated(self.estimator, chosen, X, codes, seed), (*notes, CALIBRATED)
-        return Fitted(estimator, {**chosen, **self.own_choices(estimator)}, notes)
+        _check_rows_differ(X)
+        chosen = self._search(X, y, groups, seed)
+        extra = {name: value for name, value in {"groups": groups, **more}.items() if name in self.fit_arguments}
+        estimator, notes = _fit(clone(self.estimator).set_params(**chosen), X, y, extra)
+        if self.task != "regression" and not hasattr(estimator, "predict_proba"):
+            estimator, notes = _calibrated(self.estimator, chosen, X, y, seed), (*notes, CALIBRATED)
+        own = {name: getattr(estimator, name) for name in FITTED_PARAMETERS if hasattr(estimator, name)}
+        return FittedRecipe(estimator, {**chosen, **own}, notes)
 
-    @staticmethod
-    def own_choices(estimator: Any) -> dict[str, Any]:
-        """Returns what an estimator that searches by itself has chosen."""
-        return {name: getattr(estimator, name) for name in OWN_CHOICES if hasattr(estimator, name)}
-
-    def _search(
-        self, X: NDArray[np.floating], codes: NDArray[np.intp], groups: ArrayLike | None, seed: int
-    ) -> dict[str, Any]:
+    def _search(self, X: NDArray[np.floating], y: NDArray[Any], groups: ArrayLike | None, seed: int) -> dict[str, Any]:
         points = [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
         if len(points) == 1:
             return points[0]
-        rows, known = sample(codes, self.search_rows, seed=seed), np.bincount(codes)
-        groups = None if groups is None else np.asarray(groups)[rows]
-        folds = assign_folds(codes[rows], groups, n_folds=self.n_folds, seed=seed)
-        splits = [(rows[folds != fold], rows[folds == fold]) for fold in sorted(set(folds[folds >= 0].tolist()))]
-        splits = [split for split in splits if len(np.unique(codes[split[0]])) == len(known)]
+        splits = self._splits(y, groups, seed)
         if not splits:
             return points[0]
-        scores = [np.mean([self._score(point, X, codes, *split) for split in splits]) for point in points]
+        scores = [np.mean([self._score(point, X, y, *split) for split in splits]) for point in points]
         return points[int(np.argmax(scores))]
+
+    def _splits(
+        self, y: NDArray[Any], groups: ArrayLike | None, seed: int
+    ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """Returns the rows inside and outside of each fold, for folds that can be scored."""
+        is_regression = self.task == "regression"
+        if is_regression:
+            rows = np.sort(np.random.default_rng(seed).permutation(len(y))[: self.search_rows])
+        else:
+            rows = sample(y, self.search_rows, seed=seed)
+        groups = None if groups is None else np.asarray(groups)[rows]
+        if is_regression:
+            folds = number_folds(len(rows), groups, n_folds=self.n_folds, seed=seed)
+        else:
+            folds = assign_folds(y[rows], groups, n_folds=self.n_folds, seed=seed)
+        splits = [(rows[folds != fold], rows[folds == fold]) for fold in sorted(set(folds[folds >= 0].tolist()))]
+        if is_regression:
+            return [split for split in splits if len(split[0]) > 1]
+        n_classes = int(y.max()) + 1
+        return [split for split in splits if len(np.unique(y[split[0]])) == n_classes]
 
     def _score(
         self,
         point: dict[str, Any],
         X: NDArray[np.floating],
-        codes: NDArray[np.intp],
+        y: NDArray[Any],
         inside: NDArray[np.intp],
         outside: NDArray[np.intp],
     ) -> float:
-        estimator, _ = fit_quietly(
-            clone(self.estimator).set_params(**self.quick, **point), X[inside], codes[inside], {}
-        )
+        estimator, _ = _fit(clone(self.estimator).set_params(**self.quick, **point), X[inside], y[inside], {})
+        if self.task == "regression":
+            return -float(np.sum((estimator.predict(X[outside]) - y[outside]) ** 2))
         if self.scoring == "accuracy":
-            return float(np.mean(estimator.predict(X[outside]) == codes[outside]))
-        chances = np.clip(estimator.predict_proba(X[outside]), 1e-7, 1)
-        return -mean_log_loss(np.log(chances), codes[outside])
+            return float(np.mean(estimator.predict(X[outside]) == y[outside]))
+        probabilities = np.clip(estimator.predict_proba(X[outside]), 1e-7, 1)
+        return -mean_log_loss(np.log(probabilities), y[outside])
 
 
-OWN_CHOICES = ("C_", "alpha_", "shrinkage_", "temperature_", "n_trees_")
-"""What the estimators that search by themselves report."""
-
-CALIBRATED = "this estimator gives no probabilities of its own: a sigmoid was fitted to its held-out scores"
-
-
-def check_difference(X: NDArray[np.floating]) -> None:
-    """Refuses rows that are all the same; most differ in their first block, so that this takes no time."""
+def _check_rows_differ(X: NDArray[np.floating]) -> None:
+    """Raises HeadError if all rows are equal; rows usually differ in the first block, so this takes no time."""
     for start in range(0, len(X), BLOCK):
         if (X[start : start + BLOCK] != X[0]).any():
             return
     raise HeadError(
         f"all {len(X):,} training images have the same features",
         expected="features that differ from image to image",
-        remedy="look whether the images are all the same picture, or take another backbone or tap",
+        remedy="check whether the images are all the same picture, or use another backbone or tap",
     )
 
 
-def fit_quietly(
-    estimator: Any,
-    X: NDArray[np.floating],
-    codes: NDArray[np.intp],
-    extra: Mapping[str, Any],
+def _fit(
+    estimator: Any, X: NDArray[np.floating], y: NDArray[Any], extra: Mapping[str, Any]
 ) -> tuple[Any, tuple[str, ...]]:
-    """Fits an estimator, and returns it with what should be said; a refusal of scikit-learn's is a HeadError."""
-    with warnings.catch_warnings(record=True) as told, calm_blas():
+    """Returns the fitted estimator and notes; errors of scikit-learn become HeadErrors."""
+    with warnings.catch_warnings(record=True) as caught, limit_blas_threads():
         warnings.simplefilter("always", ConvergenceWarning)
         try:
-            estimator.fit(X, codes, **extra)
+            estimator.fit(X, y, **extra)
         except (ValueError, TypeError) as error:
             if isinstance(error, HeadError | InputError):
                 raise
-            raise HeadError(f"{type(estimator).__name__} refused the training rows: {error}") from error
-    unfinished = any(issubclass(warning.category, ConvergenceWarning) for warning in told)
+            raise HeadError(f"{type(estimator).__name__} cannot be fitted to the training rows: {error}") from error
+    unfinished = any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
     unfinished |= not getattr(estimator, "is_converged_", True)
     return estimator, (("the fit stopped before it had converged",) if unfinished else ())
 
@@ -201,9 +209,9 @@ def _calibrated(
     if n_folds < 2:
         raise HeadError(
             "a class has one training image, so the scores cannot be calibrated",
-            expected="two images per class at least",
-            remedy="label another, or take a head with probabilities of its own: logistic, lda, ridge, knn",
+            expected="at least two images per class",
+            remedy="label another image, or use a head that has probabilities: logistic, lda, ridge, knn",
         )
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
-    with calm_blas():
+    with limit_blas_threads():
         return CalibratedClassifierCV(clone(estimator).set_params(**chosen), cv=folds, ensemble=False).fit(X, codes)

@@ -1,36 +1,40 @@
-"""The recipes of the heads that have a name here: estimator, scaling, and what is searched."""
+"""The built-in heads: for each a function from `HeadOptions` to a `Recipe`."""
 
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
-from sklearn.svm import SVC
+from sklearn.svm import SVC, SVR
 
 from penult.cores import usable_cores
-from penult.pipeline.heads.estimators.boosted import BoostedTrees
+from penult.pipeline.heads.estimators.boosted import BoostedClassifier, BoostedRegressor
 from penult.pipeline.heads.estimators.centroid import NearestMean
 from penult.pipeline.heads.estimators.lda import ShrunkenDiscriminant
-from penult.pipeline.heads.estimators.linear_svm import LinearMachine
-from penult.pipeline.heads.estimators.ridge import RidgePath
+from penult.pipeline.heads.estimators.linear_svm import LinearSVCPath
+from penult.pipeline.heads.estimators.one_per_tag import PerTagClassifier
+from penult.pipeline.heads.estimators.ridge import RidgePath, RidgeRegressor
 from penult.pipeline.heads.logistic.path import LogisticPath
-from penult.pipeline.heads.names import cannot_weight
+from penult.pipeline.heads.names import class_weight_error
 from penult.pipeline.heads.recipe import HeadOptions, Recipe
+
+KERNEL_C = (1.0, 10.0, 100.0)
 
 
 def logistic(options: HeadOptions) -> Recipe:
-    """Multinomial logistic regression along its whole path of C."""
+    """Multinomial logistic regression, C chosen along its regularisation path."""
     return Recipe(LogisticPath(class_weight=options.class_weight, random_state=options.seed))
 
 
 def ridge(options: HeadOptions) -> Recipe:
-    """Least squares on class indicators, alpha by leave-one-out."""
+    """Ridge regression on class indicators, alpha chosen by leave-one-out."""
     return Recipe(RidgePath(class_weight=options.class_weight))
 
 
 def lda(options: HeadOptions) -> Recipe:
-    """Linear discriminant analysis, shrinkage by leave-one-out."""
+    """Linear discriminant analysis, shrinkage chosen by leave-one-out."""
     return Recipe(ShrunkenDiscriminant(class_weight=options.class_weight))
 
 
@@ -40,21 +44,20 @@ def centroid(options: HeadOptions) -> Recipe:
 
 
 def linear_svc(options: HeadOptions) -> Recipe:
-    """A linear support-vector machine, C by held-out folds."""
-    return Recipe(LinearMachine(class_weight=options.class_weight, random_state=options.seed))
+    """A linear support-vector machine, C chosen by cross-validation."""
+    return Recipe(LinearSVCPath(class_weight=options.class_weight, random_state=options.seed))
 
 
 def svc(options: HeadOptions) -> Recipe:
-    """A support-vector machine with a Gaussian kernel; often the most accurate, and slow from 10,000 images on."""
-    machine = SVC(kernel="rbf", cache_size=500, class_weight=options.class_weight, random_state=options.seed)
-    widths = tuple(factor / options.width for factor in (0.1, 0.3, 1.0))
-    grid = {"svc__C": (1.0, 10.0, 100.0), "svc__gamma": widths}
-    return Recipe(make_pipeline(StandardScaler(), machine), grid, scoring="accuracy", search_rows=2000)
+    """A support-vector machine with an RBF kernel; often the most accurate head, but slow from 10,000 images on."""
+    estimator = SVC(kernel="rbf", cache_size=500, class_weight=options.class_weight, random_state=options.seed)
+    grid = {"svc__C": KERNEL_C, "svc__gamma": _gammas(options)}
+    return Recipe(make_pipeline(StandardScaler(), estimator), grid, scoring="accuracy", search_rows=2000)
 
 
 def knn(options: HeadOptions) -> Recipe:
-    """The nearest neighbours by angle, which on rows of length one is by distance."""
-    _refuse_weights(options, "knn")
+    """The nearest neighbours by cosine distance, which orders rows of unit length as Euclidean distance does."""
+    _check_unweighted(options, "knn")
     most = max(1, options.n_rows // 2)
     sizes = tuple(sorted({min(k, most) for k in (1, 3, 5, 10, 20, 50)}))
     neighbours = KNeighborsClassifier(n_jobs=usable_cores())
@@ -63,15 +66,16 @@ def knn(options: HeadOptions) -> Recipe:
 
 def gaussian_nb(options: HeadOptions) -> Recipe:
     """Naive Bayes with a Gaussian per feature and class."""
-    # Weights that are the same within a class change nothing but how likely it is before an image is seen.
-    shares = None if options.class_weight is None else [1 / options.n_classes] * options.n_classes
+    # Weights that are constant within a class change only the priors.
+    priors = None if options.class_weight is None else [1 / options.n_classes] * options.n_classes
     grid = {"gaussiannb__var_smoothing": (1e-9, 1e-3, 1e-2, 1e-1, 1.0, 10.0)}
-    # Its chances are too sure however they are smoothed, and the smoothing that mends them most costs right answers.
-    return Recipe(make_pipeline(StandardScaler(), GaussianNB(priors=shares)), grid, scoring="accuracy")
+    # Scored by accuracy: its probabilities are overconfident at every smoothing, and the smoothing with the lowest
+    # log-loss costs accuracy.
+    return Recipe(make_pipeline(StandardScaler(), GaussianNB(priors=priors)), grid, scoring="accuracy")
 
 
 def random_forest(options: HeadOptions) -> Recipe:
-    """Three hundred trees on random features."""
+    """A random forest of 300 trees."""
     forest = RandomForestClassifier(
         300, class_weight=options.class_weight, random_state=options.seed, n_jobs=usable_cores()
     )
@@ -79,9 +83,9 @@ def random_forest(options: HeadOptions) -> Recipe:
 
 
 def mlp(options: HeadOptions) -> Recipe:
-    """One hidden layer of 256 units."""
-    _refuse_weights(options, "mlp")
-    # Early stopping holds a tenth of the rows out, which must be one of each class at the very least.
+    """A neural network with one hidden layer of 256 units."""
+    _check_unweighted(options, "mlp")
+    # Early stopping holds out a tenth of the rows, which must contain at least one row of each class.
     stops = options.n_rows >= 50 * options.n_classes
     network = MLPClassifier((256,), early_stopping=stops, max_iter=300, random_state=options.seed)
     grid = {"mlpclassifier__alpha": (1e-4, 1e-1, 10.0)}
@@ -89,10 +93,43 @@ def mlp(options: HeadOptions) -> Recipe:
 
 
 def lightgbm(options: HeadOptions) -> Recipe:
-    """Gradient-boosted trees, their number by early stopping."""
-    return Recipe(BoostedTrees(class_weight=options.class_weight, random_state=options.seed))
+    """Gradient-boosted trees, their number chosen by early stopping."""
+    return Recipe(BoostedClassifier(class_weight=options.class_weight, random_state=options.seed))
 
 
-def _refuse_weights(options: HeadOptions, name: str) -> None:
+def regression_ridge(options: HeadOptions) -> Recipe:
+    """Ridge regression, alpha chosen by leave-one-out."""
+    return Recipe(RidgeRegressor())
+
+
+def regression_svr(options: HeadOptions) -> Recipe:
+    """Support-vector regression with an RBF kernel; often the most accurate head, but slow from 10,000 images on."""
+    estimator = make_pipeline(StandardScaler(), SVR(kernel="rbf", cache_size=500))
+    scaled = TransformedTargetRegressor(estimator, transformer=StandardScaler())
+    grid = {"regressor__svr__C": KERNEL_C, "regressor__svr__gamma": _gammas(options)}
+    return Recipe(scaled, grid, search_rows=2000)
+
+
+def regression_lightgbm(options: HeadOptions) -> Recipe:
+    """Gradient-boosted trees for a number, their number of trees chosen by early stopping."""
+    return Recipe(BoostedRegressor(random_state=options.seed))
+
+
+def multilabel_logistic(options: HeadOptions) -> Recipe:
+    """One logistic regression per tag, each with its own C."""
+    estimator = LogisticPath(class_weight=options.class_weight, random_state=options.seed)
+    return Recipe(PerTagClassifier(estimator))
+
+
+def multilabel_ridge(options: HeadOptions) -> Recipe:
+    """One ridge regression per tag, each with its own alpha."""
+    return Recipe(PerTagClassifier(RidgePath(class_weight=options.class_weight)))
+
+
+def _gammas(options: HeadOptions) -> tuple[float, ...]:
+    return tuple(factor / options.width for factor in (0.1, 0.3, 1.0))
+
+
+def _check_unweighted(options: HeadOptions, name: str) -> None:
     if options.class_weight is not None:
-        raise cannot_weight(name)
+        raise class_weight_error(name)

@@ -1,7 +1,8 @@
-"""Names of heads, each a lazy ``module:function`` that gives a recipe; other packages add theirs by entry points."""
+"""The registry of heads: each name refers to a ``module:function`` that is imported when it is needed."""
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -10,28 +11,25 @@ from typing import TYPE_CHECKING, Any
 from penult.errors import HeadError, InputError, UnknownNameError
 from penult.pipeline.heads.names import AUTO, CLASS_HEADS, DEFAULT, GROUP, Task
 
-if TYPE_CHECKING:  # so that listing names does not load scikit-learn
+if TYPE_CHECKING:  # listing names must not load scikit-learn
     from penult.pipeline.heads.recipe import HeadOptions, Recipe
 
 __all__ = [
     "check_head",
     "default_head",
     "head_kind",
-    "head_maker",
     "head_names",
+    "recipe_maker",
     "recipe_of",
     "register",
 ]
 
 
-def _targets(module: str, names: tuple[str, ...]) -> dict[str, str]:
-    return {name: f"penult.pipeline.heads.{module}:{name.replace('-', '_')}" for name in names}
-
-
+_RECIPES = "penult.pipeline.heads.recipes"
 _TARGETS: dict[Task, dict[str, str]] = {
-    "classification": _targets("recipes", CLASS_HEADS),
-    "regression": _targets("number_recipes", ("ridge", "svr", "lightgbm")),
-    "multilabel": _targets("tag_recipes", ("logistic", "ridge")),
+    "classification": {name: f"{_RECIPES}:{name.replace('-', '_')}" for name in CLASS_HEADS},
+    "regression": {name: f"{_RECIPES}:regression_{name}" for name in ("ridge", "svr", "lightgbm")},
+    "multilabel": {name: f"{_RECIPES}:multilabel_{name}" for name in ("logistic", "ridge")},
 }
 GROUPS: dict[Task, str] = {
     "classification": GROUP,
@@ -41,56 +39,56 @@ GROUPS: dict[Task, str] = {
 
 
 def register(name: str, target: str, task: Task = "classification") -> None:
-    """Adds a head; ``target`` is ``module:function``, a function from ``HeadOptions`` to ``Recipe``."""
+    """Adds a head; ``target`` names a function from ``HeadOptions`` to ``Recipe`` as ``module:function``."""
     if ":" in name or ":" not in target:
-        raise InputError(f"{name!r} → {target!r} is no head", expected="a name without a colon, and module:function")
+        raise InputError(f"{name!r} → {target!r} is not a head", expected="a name without a colon, and module:function")
     if name in _known(task):
-        raise InputError(f"a head called {name!r} is registered already", remedy="choose another name")
+        raise InputError(f"a head named {name!r} is already registered", remedy="choose another name")
     _TARGETS[task][name] = target
 
 
 def head_names(task: Task = "classification") -> tuple[str, ...]:
-    """Returns every head that can be named, the built-in ones first."""
+    """Returns the names of all heads for a task, the built-in heads first."""
     return tuple(_known(task))
 
 
 def default_head(task: Task) -> str:
-    """Returns the head that is taken where none is named: the default one, or the first that the task has."""
+    """Returns the head to use where none is named: ``logistic``, or the first head of the task."""
     return DEFAULT if DEFAULT in _TARGETS[task] else next(iter(_TARGETS[task]))
 
 
 def head_kind(head: Any) -> str:
-    """Returns what a head's card calls it: its name, or the class of an estimator that was given itself."""
+    """Returns the ``kind`` on a head's card: the head's name, or the class of a given estimator."""
     return head if isinstance(head, str) else f"{type(head).__module__.split('.')[0]}:{type(head).__name__}"
 
 
 def check_head(head: Any, task: Task = "classification") -> None:
-    """Refuses what is no head, and ``auto`` where there are no quick heads to choose from."""
+    """Raises InputError for an unknown head, and for ``auto`` with a task other than classification."""
     if not (isinstance(head, str) and head == AUTO):
-        head_maker(head, task)
+        recipe_maker(head, task)
     elif task != "classification":
         raise InputError(
             f"the head {AUTO} is for classes, and this is {task}",
             expected=f"one of {', '.join(_known(task))}",
-            remedy="name one of these",
+            remedy="name one of these heads",
         )
 
 
-def head_maker(head: Any, task: Task = "classification") -> "Callable[[HeadOptions], Recipe]":
-    """Returns what makes the recipe of a head, so that a wrong one is told before any work is done.
+def recipe_maker(head: Any, task: Task = "classification") -> "Callable[[HeadOptions], Recipe]":
+    """Returns the function that makes a head's recipe; raises InputError at once for an unknown head.
 
     ``head`` is a name, ``module:Class``, or an unfitted scikit-learn estimator such as a ``Pipeline``.
     """
     if not isinstance(head, str):
         if isinstance(head, type) or not (hasattr(head, "fit") and hasattr(head, "get_params")):
-            raise InputError(f"{head!r} is no head", expected="a name, or an unfitted scikit-learn estimator")
+            raise InputError(f"{head!r} is not a head", expected="a name, or an unfitted scikit-learn estimator")
         return lambda options: _recipe(head, task).weighted(options.class_weight)
     if ":" in head:
         kind = _class_at(head)
         return lambda options: _of_class(kind, {}, task).weighted(options.class_weight)
     known = _known(task)
     if head not in known:
-        _refuse_elsewhere(head, task)
+        _check_task(head, task)
         raise UnknownNameError.among("head", head, known)
     maker: Callable[[HeadOptions], Recipe] = _load(known[head])
     return maker
@@ -99,28 +97,28 @@ def head_maker(head: Any, task: Task = "classification") -> "Callable[[HeadOptio
 def recipe_of(
     head: Any, options: "HeadOptions", params: Mapping[str, Any] | None = None, task: Task = "classification"
 ) -> "Recipe":
-    """Returns the recipe of a named head, of any scikit-learn estimator, or of one as ``module:Class``.
+    """Returns the recipe of a named head, of a scikit-learn estimator, or of a class as ``module:Class``.
 
-    ``params`` are fixed, and no longer searched; for ``module:Class`` they are the constructor's.
+    ``params`` are fixed and not searched; for ``module:Class`` they are constructor arguments.
     """
     if isinstance(head, str) and ":" in head:
         return _of_class(_class_at(head), dict(params or {}), task).weighted(options.class_weight)
     from penult.pipeline.heads.recipe import Recipe
 
-    recipe = head_maker(head, task)(options)
+    recipe = recipe_maker(head, task)(options)
     if not isinstance(recipe, Recipe):
         raise HeadError(
-            f"{_known(task)[head]} gave a {type(recipe).__name__}", expected="a penult.pipeline.heads.Recipe"
+            f"{_known(task)[head]} returned a {type(recipe).__name__}", expected="a penult.pipeline.heads.recipe.Recipe"
         )
-    return recipe.with_params(params or {})
+    return replace(recipe, task=task).with_params(params or {})
 
 
 def _known(task: Task) -> dict[str, str]:
     known = dict(_TARGETS[task])
-    for point in _brought(GROUPS[task], tuple(sys.path)):
+    for point in _entry_points(GROUPS[task], tuple(sys.path)):
         if known.get(point.name, point.value) != point.value:
             raise InputError(
-                f"two packages bring a head called {point.name!r}: {known[point.name]} and {point.value}",
+                f"two packages register a head named {point.name!r}: {known[point.name]} and {point.value}",
                 remedy="uninstall one of them",
             )
         known[point.name] = point.value
@@ -128,25 +126,25 @@ def _known(task: Task) -> dict[str, str]:
 
 
 @cache
-def _brought(group: str, _path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """Returns what the packages on the path bring; looking through all of them takes some hundredths of a second."""
+def _entry_points(group: str, _path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Returns the entry points of all packages, cached because the search takes some 10 ms."""
     return tuple(entry_points(group=group))
 
 
-def _refuse_elsewhere(head: str, task: Task) -> None:
+def _check_task(head: str, task: Task) -> None:
     others = [other for other in _TARGETS if other != task and head in _known(other)]
     if others:
         raise InputError(
             f"the head {head} is for {' and '.join(others)}, and this is {task}",
             expected=f"one of {', '.join(_known(task))}",
-            remedy="name one of these, or another column to predict",
+            remedy="name one of these heads, or predict another column",
         )
 
 
 def _class_at(target: str) -> type:
     made = _load(target)
     if not (isinstance(made, type) and hasattr(made, "fit") and hasattr(made, "get_params")):
-        raise InputError(f"{target} is no scikit-learn estimator", expected="module:Class with fit and get_params")
+        raise InputError(f"{target} is not a scikit-learn estimator", expected="module:Class with fit and get_params")
     return made
 
 
@@ -154,7 +152,7 @@ def _of_class(kind: type, params: dict[str, Any], task: Task) -> "Recipe":
     try:
         estimator = kind(**params)
     except TypeError as error:
-        raise InputError(f"{kind.__name__} does not take these parameters: {error}") from error
+        raise InputError(f"{kind.__name__} does not accept these parameters: {error}") from error
     return _recipe(estimator, task)
 
 
@@ -162,18 +160,20 @@ def _recipe(estimator: Any, task: Task) -> "Recipe":
     from sklearn.base import is_classifier, is_regressor
     from sklearn.calibration import CalibratedClassifierCV
 
-    from penult.pipeline.heads.estimators.one_per_tag import EachTag
-    from penult.pipeline.heads.number_recipes import NumberRecipe
+    from penult.pipeline.heads.estimators.one_per_tag import PerTagClassifier
     from penult.pipeline.heads.recipe import Recipe
 
-    is_for_numbers = task == "regression"
-    if is_regressor(estimator) if not is_for_numbers else is_classifier(estimator):
-        given, wanted = ("regressor", "classifier") if not is_for_numbers else ("classifier", "regressor")
+    is_wrong, given, wanted = is_regressor, "regressor", "classifier"
+    if task == "regression":
+        is_wrong, given, wanted = is_classifier, "classifier", "regressor"
+    if is_wrong(estimator):
         raise InputError(f"{type(estimator).__name__} is a {given}, and this is {task}", expected=f"a {wanted}")
     if task == "multilabel":
-        is_sure = hasattr(estimator, "predict_proba")
-        return Recipe(EachTag(estimator if is_sure else CalibratedClassifierCV(estimator, ensemble=False)))
-    return NumberRecipe(estimator) if is_for_numbers else Recipe(estimator)
+        has_probabilities = hasattr(estimator, "predict_proba")
+        estimator = PerTagClassifier(
+            estimator if has_probabilities else CalibratedClassifierCV(estimator, ensemble=False)
+        )
+    return Recipe(estimator, task=task)
 
 
 def _load(target: str) -> Any:

@@ -13,22 +13,21 @@ __all__ = ["backbone_of", "check_removable", "find_damage", "remove_head", "save
 
 
 def saved_head(store: Store, name: str) -> Head:
-    """Returns the head of this name; a name that no head bears ends in an error with the nearest that does."""
+    """Returns the head of this name; raises UnknownNameError with the nearest name if there is none."""
     store.catalog.heads.get(name)
     return Head.load(store.heads_path / name)
 
 
 def check_removable(store: Store, name: str) -> None:
-    """Raises UnknownNameError where nothing of this name is there to remove."""
+    """Raises UnknownNameError if the store has neither a head nor a folder of this name."""
     if name not in _listed(store) and name not in _left_over(store):
         raise UnknownNameError.among("head", name, _listed(store))
 
 
 def remove_head(store: Store, name: str) -> None:
-    """Removes a head for good: its entry in the catalog, and its folder with all that lies in it.
+    """Removes a head permanently: its entry in the catalog and its folder.
 
-    The entry goes first, so that a removal that is cut short leaves no head that is listed and not there; removing it
-    again ends the work.
+    The entry is removed first: an interrupted removal leaves no listed head without a folder, and can be repeated.
     """
     check_removable(store, name)
     if name in _listed(store):
@@ -42,30 +41,30 @@ def _listed(store: Store) -> set[str]:
 
 
 def _left_over(store: Store) -> set[str]:
-    """Returns the names of the folders of heads, listed or not."""
+    """Returns the names of all folders of heads, in the catalog or not."""
     return {entry.name for entry in store.heads_path.glob("*") if entry.is_dir()}
 
 
 def backbone_of(store: Store, head: Head) -> Backbone:
-    """Returns the backbone that made a head's features, from the copy that its store keeps."""
+    """Returns the backbone of a head's features, from the copy in the store."""
     space = head.card.spaces[0]
     path = store.backbone_path(space.backbone, space.fingerprint)
     if not path.is_file():
         raise MissingFileError(
-            f"The store has lost the backbone {space.backbone} with the fingerprint {space.fingerprint}",
+            f"The store does not contain the backbone {space.backbone} with the fingerprint {space.fingerprint}",
             expected=f"its file at {str(path)!r}",
-            remedy="run 'penult extract' with that backbone again; it puts the file back and extracts nothing twice",
+            remedy="run 'penult extract' with that backbone again; it restores the file and skips known images",
         )
     return Backbone.load(path)
 
 
 def find_damage(store: Store) -> Iterator[str]:
-    """Yields what is wrong with each backbone and each head that cannot be used, and what helps."""
+    """Yields a message with a remedy for each damaged backbone and head."""
     for path in store.backbone_files():
         try:
             _check_backbone(path)
         except PenultError as error:
-            yield f"backbone {path.name}: {error} The next 'penult extract' with this backbone puts it back."
+            yield f"backbone {path.name}: {error} Run 'penult extract' with this backbone to restore it."
     for name in store.catalog.heads.all():
         try:
             saved_head(store, name)
@@ -76,4 +75,4 @@ def find_damage(store: Store) -> Iterator[str]:
 def _check_backbone(path: Path) -> None:
     found = Backbone.load(path).fingerprint
     if not path.stem.endswith(f"@{found[:16]}"):
-        raise BackboneError(f"{path} holds the backbone {found}", expected="the one that it is named after")
+        raise BackboneError(f"{path} contains the backbone {found}", expected="the fingerprint in its name")

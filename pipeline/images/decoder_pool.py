@@ -23,7 +23,7 @@ from penult.exporters.card import Preprocessing
 from penult.pipeline.images.decode import OUT_OF_MEMORY, DecodeLimits
 from penult.pipeline.images.decoder_process import GO, IMAGE, LARGE, PIXELS, REASON, SETUP, TIMED_OUT, receive, send
 
-__all__ = ["DecoderPool", "DecodingStopped"]
+__all__ = ["DecoderPool", "DecodingCancelledError"]
 
 PROGRAM = "from penult.pipeline.images.decoder_process import main; main()"
 
@@ -36,7 +36,7 @@ END_SECONDS = 2.0
 """How long a decoder may take to exit after its pipe is closed."""
 
 
-class DecodingStopped(Exception):  # noqa: N818 - it is not an error
+class DecodingCancelledError(Exception):
     """An image was skipped, because the job is stopping."""
 
 
@@ -56,7 +56,7 @@ class DecoderPool:
 
         Raises:
             ImageError: the image cannot be decoded, for the reason in the message.
-            DecodingStopped: another thread called `stop`.
+            DecodingCancelledError: another thread called `stop`.
         """
         try:
             return self._ask(data)
@@ -85,12 +85,12 @@ class DecoderPool:
         self._busy.add(decoder)
         try:
             if self._is_stopped:
-                raise DecodingStopped
+                raise DecodingCancelledError
             kind, answer, is_large = decoder.ask(data, self._large_lock)
         except BaseException as error:
             decoder.end()
             if self._is_stopped:
-                raise DecodingStopped from error
+                raise DecodingCancelledError from error
             raise
         finally:
             self._busy.discard(decoder)

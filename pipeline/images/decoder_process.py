@@ -108,7 +108,7 @@ def _serve(source: IO[bytes], answers: IO[bytes]) -> None:
     from PIL import AvifImagePlugin, Image, PngImagePlugin
 
     from penult.errors import ImageError
-    from penult.pipeline.images.decode import OUT_OF_MEMORY, decoded_image
+    from penult.pipeline.images.decode import OUT_OF_MEMORY, decode_to_image
 
     Image.preinit()
     PngImagePlugin.MAX_TEXT_CHUNK = _MAX_TEXT_BYTES
@@ -121,7 +121,7 @@ def _serve(source: IO[bytes], answers: IO[bytes]) -> None:
         _, data = receive(source)
         _start_timer(content["seconds"])
         try:
-            kind, answer = PIXELS, decoded_image(data, preprocessing, large_lock).tobytes()
+            kind, answer = PIXELS, decode_to_image(data, preprocessing, large_lock).tobytes()
         except ImageError as error:
             kind, answer = REASON, str(error).encode("utf-8", "backslashreplace")
         except MemoryError:

@@ -1,4 +1,4 @@
-"""Joins a backbone and a head's graph into one: pixels in, labels and probabilities out."""
+"""Joins a backbone and the graph of a head into one graph from pixels to labels and probabilities."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,37 +15,37 @@ from penult.pipeline.heads.head_card import SpaceRef
 __all__ = ["FEATURES", "LABEL", "PROBABILITIES", "TIE_STEPS", "fuse", "opset_of", "ranked", "taps_of"]
 
 
-FEATURES = "features"  # what a head's graph takes: float32 (N, D)
-PROBABILITIES = "probabilities"  # what it gives: float32 (N, C), the columns in the order of the classes
+FEATURES = "features"  # input of a head's graph: float32 (N, D)
+PROBABILITIES = "probabilities"  # its output: float32 (N, C), columns in the order of the classes
 
 LABEL = "label"
 
-# Each part keeps its names under a prefix of its own, so that no two values can clash.
+# Each part has its own prefix, so that no two value names can clash.
 BACKBONE_PREFIX, HEAD_PREFIX = "backbone/", "head/"
 
-LARGEST_BYTES = (2 << 30) - 1  # protobuf's own bound
+LARGEST_BYTES = (2 << 30) - 1  # the limit of protobuf
 
 
 def taps_of(spaces: Sequence[SpaceRef], backbone: Backbone) -> list[str]:
-    """Returns the taps of ``backbone`` that a head on ``spaces`` needs, each once, or refuses another's spaces."""
+    """Returns the taps of ``backbone`` that ``spaces`` need; raises an error for spaces of another backbone."""
     for space in spaces:
         if space.fingerprint != backbone.fingerprint:
             raise SpaceMismatchError(
-                f"The head takes features of {space.backbone} {space.fingerprint[:16]}",
-                expected=f"features of {backbone.name} {backbone.fingerprint[:16]} alone",
-                remedy="bundle it with the backbone that made its features; one file holds one backbone",
+                f"The head needs features of {space.backbone} {space.fingerprint[:16]}",
+                expected=f"only features of {backbone.name} {backbone.fingerprint[:16]}",
+                remedy="bundle it with the backbone that made its features; a file contains one backbone",
             )
         if space.view != "identity":
             raise HeadError(
-                f"The head takes features of the view {space.view!r}",
-                expected="features of the images as they are",
+                f"The head needs features of the view {space.view!r}",
+                expected="features of unchanged images",
                 remedy="train a head on the identity view",
             )
     return list(dict.fromkeys(space.tap for space in spaces))
 
 
 def opset_of(backbone: Backbone) -> int:
-    """Returns the operator set of the backbone's graph, which the head's graph is written in too."""
+    """Returns the operator set version of the backbone's graph, which the head's graph uses too."""
     graph = backbone.model([backbone.outputs[0]])
     return max(int(entry.version) for entry in graph.opset_import if entry.domain in ("", "ai.onnx"))
 
@@ -53,7 +53,7 @@ def opset_of(backbone: Backbone) -> int:
 def fuse(
     backbone: Backbone, spaces: Sequence[SpaceRef], head: onnx.ModelProto, classes: Sequence[str]
 ) -> onnx.ModelProto:
-    """Returns the model of both; ``head`` goes from ``features`` (N, D) to ``probabilities`` (N, C), both float32."""
+    """Returns the joined model; ``head`` maps ``features`` (N, D) to ``probabilities`` (N, C), both float32."""
     base = backbone.model(taps_of(spaces, backbone))
     model = onnx.compose.add_prefix(base, BACKBONE_PREFIX, rename_inputs=False)
     upper = onnx.compose.add_prefix(head, HEAD_PREFIX)
@@ -76,7 +76,7 @@ def fuse(
 
 
 def _add_features(graph: onnx.GraphProto, spaces: Sequence[SpaceRef]) -> None:
-    """Adds the concatenation of the taps, each rounded as its space stores it, because the head saw no other."""
+    """Adds the concatenation of the taps, rounded to the dtype of their spaces because the head was trained on it."""
     parts = []
     for number, space in enumerate(spaces):
         value = BACKBONE_PREFIX + space.tap
@@ -90,7 +90,7 @@ def _add_features(graph: onnx.GraphProto, spaces: Sequence[SpaceRef]) -> None:
 
 
 def _add_label(graph: onnx.GraphProto, classes: Sequence[str]) -> None:
-    """Adds the name of the most probable class as `ranked` finds it."""
+    """Adds the name of the most probable class, as `ranked` orders the classes."""
     steps = numpy_helper.from_array(np.array(TIE_STEPS, np.float32), "fusion/steps")
     names = numpy_helper.from_array(np.array(classes, object), "fusion/classes")
     graph.initializer.extend([steps, names])
@@ -105,9 +105,9 @@ def _add_label(graph: onnx.GraphProto, classes: Sequence[str]) -> None:
 
 
 def _align(model: onnx.ModelProto, upper: onnx.ModelProto) -> None:
-    """Gives the model one version of each operator set, and the newer of the two formats.
+    """Sets one version of each operator set, and the newer IR version of the two graphs.
 
-    A converter states the oldest set that its operators agree with, so that to raise it changes nothing.
+    A converter declares the oldest operator set that its operators support, so a newer one changes nothing.
     """
     versions: dict[str, int] = {}
     for entry in (*model.opset_import, *upper.opset_import):
@@ -121,20 +121,22 @@ def _align(model: onnx.ModelProto, upper: onnx.ModelProto) -> None:
 def _check(model: onnx.ModelProto) -> None:
     if model.ByteSize() > LARGEST_BYTES:
         raise HeadError(
-            f"The model would be {model.ByteSize():,} bytes long",
-            expected=f"at most {LARGEST_BYTES:,}, as an ONNX file allows",
-            remedy="bundle a head that keeps no training rows, such as logistic",
+            f"The model would have {model.ByteSize():,} bytes",
+            expected=f"at most {LARGEST_BYTES:,}, the limit of an ONNX file",
+            remedy="bundle a head that stores no training rows, such as logistic",
         )
     onnx.checker.check_model(model, full_check=True)
 
 
-# Probabilities that round to the same multiple of 1 / TIE_STEPS are equal. In a forest or among neighbours classes tie
-# often, and the last digit of a sum must not decide which of them is the label.
 TIE_STEPS = 2**20
+"""Probabilities that round to the same multiple of 1 / TIE_STEPS are ties.
+
+Classes often tie in forests and among neighbours; the last digit of a sum must not decide the label.
+"""
 
 
 def ranked(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.intp]:
-    """Returns the places of the classes along the last axis, the most probable first, ties in the classes' order.
+    """Returns the class indices along the last axis, the most probable first; ties are in the order of the classes.
 
     >>> ranked(np.array([0.2, 0.39999998, 0.4])).tolist()
     [1, 2, 0]

@@ -1,4 +1,4 @@
-"""Writes a fitted head as an ONNX graph: linear heads in nodes of our own, all others through the converters."""
+"""Writes a fitted head as an ONNX graph: linear heads directly, all others with skl2onnx and onnxmltools."""
 
 import warnings
 
@@ -10,17 +10,17 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from penult.errors import HeadError
-from penult.exporters.graph.pruning import pruned
-from penult.pipeline.heads.estimators.boosted import BoostedTrees
+from penult.exporters.graph.graph_writer import prune
+from penult.pipeline.heads.estimators.boosted import BoostedClassifier
 from penult.pipeline.models.fusion import FEATURES, PROBABILITIES
-from penult.pipeline.models.neighbour_graph import compared_graph
+from penult.pipeline.models.neighbour_graph import distance_graph
 
 __all__ = ["PRECISIONS", "converted_graph", "linear_graph"]
 
-# What converters compute in, the one that agrees with a head's float64 best first; not all of them can.
 PRECISIONS = ("float64", "float32")
+"""Precisions for converted graphs, closest to the head first; not all converters support float64."""
 
-LONGEST_REASON = 160  # some converters tell all their numbers
+LONGEST_REASON = 160  # some converters print all coefficients
 
 ML_OPSET = 3
 IR_VERSION = 8
@@ -30,7 +30,7 @@ FLOAT, DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
 
 def linear_graph(weights: NDArray[np.floating], offsets: NDArray[np.floating], opset: int) -> onnx.ModelProto:
     """Returns the graph of softmax(features @ weights.T + offsets), weights (C, D), computed in float64."""
-    if len(weights) == 1:  # scikit-learn's way with two classes: the score of the second, that of the first being 0
+    if len(weights) == 1:  # two classes in scikit-learn: the score of the second, the first has score 0
         weights, offsets = np.vstack([np.zeros_like(weights), weights]), np.append(np.zeros_like(offsets), offsets)
     count, width = weights.shape
     nodes = [
@@ -48,9 +48,9 @@ def linear_graph(weights: NDArray[np.floating], offsets: NDArray[np.floating], o
 
 
 def converted_graph(estimator: BaseEstimator, width: int, opset: int, precision: str) -> onnx.ModelProto:
-    """Returns the graph of a fitted estimator on ``width`` features, computing in one of `PRECISIONS`."""
+    """Returns the graph of a fitted estimator on ``width`` features in one of `PRECISIONS`."""
     try:
-        model = compared_graph(estimator, opset) or _convert(_plain(estimator), width, opset, precision)
+        model = distance_graph(estimator, opset) or _convert(_plain(estimator), width, opset, precision)
         return _enclosed(model, width)
     except Exception as error:
         raise HeadError(
@@ -68,7 +68,7 @@ def _convert(estimator: BaseEstimator, width: int, opset: int, precision: str) -
     kind = DoubleTensorType if precision == "float64" else FloatTensorType
     gives_classes = hasattr(estimator, "predict_proba")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they tell of the converters' own old calls
+        warnings.simplefilter("ignore")  # converters warn about their own deprecated calls
         model: onnx.ModelProto = convert_sklearn(
             estimator,
             initial_types=[(FEATURES, kind([None, width]))],
@@ -79,10 +79,10 @@ def _convert(estimator: BaseEstimator, width: int, opset: int, precision: str) -
 
 
 def _plain(estimator: BaseEstimator) -> BaseEstimator:
-    """Returns the estimator as the converters know it."""
+    """Returns the estimator in a form that the converters support."""
     from lightgbm import LGBMClassifier
 
-    if isinstance(estimator, BoostedTrees):
+    if isinstance(estimator, BoostedClassifier):
         estimator = estimator.booster_
     if isinstance(estimator, LGBMClassifier):
         return _with_float32_thresholds(estimator)
@@ -94,8 +94,8 @@ def _plain(estimator: BaseEstimator) -> BaseEstimator:
 def _with_float32_thresholds(trees: BaseEstimator) -> BaseEstimator:
     """Returns LightGBM's trees with each threshold rounded down to float32.
 
-    For every float32 x, x <= t holds exactly where x <= the greatest float32 that is no more than t; the converter
-    would round to the nearest, and send a row that equals a threshold rounded up down the wrong branch.
+    For every float32 x, x <= t is equivalent to x <= the largest float32 not above t. The converter would round to
+    nearest, and a row equal to a threshold that was rounded up would take the wrong branch.
     """
     from copy import copy
 
@@ -106,7 +106,7 @@ def _with_float32_thresholds(trees: BaseEstimator) -> BaseEstimator:
         if line.startswith("threshold="):
             values = np.array(line.removeprefix("threshold=").split(), np.float64)
             lines[number] = "threshold=" + " ".join(f"{value:.17g}" for value in _floored(values))
-        elif line.startswith("tree_sizes="):  # of the text before; without it the reader looks for the trees
+        elif line.startswith("tree_sizes="):  # wrong after the change; without sizes LightGBM finds the trees itself
             lines[number] = ""
     rounded = copy(trees)
     rounded._Booster = Booster(model_str="\n".join(lines))
@@ -120,8 +120,8 @@ def _floored(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _enclosed(converted: onnx.ModelProto, width: int) -> onnx.ModelProto:
-    """Returns the graph with float32 features and probabilities, and without the label that converters add."""
-    model = onnx.compose.add_prefix(pruned(converted, [converted.graph.output[-1].name]), "estimator/")
+    """Returns the graph with float32 features and probabilities, and without the converter's label output."""
+    model = onnx.compose.add_prefix(prune(converted, [converted.graph.output[-1].name]), "estimator/")
     graph, first, last = model.graph, model.graph.input[0], model.graph.output[0]
     count = last.type.tensor_type.shape.dim[1].dim_value
     kind = first.type.tensor_type.elem_type
@@ -145,7 +145,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _register_lightgbm() -> None:
-    """Tells skl2onnx how LightGBM's classifier is converted; telling it again changes nothing."""
+    """Registers the converter of LightGBM's classifier with skl2onnx; registering it again changes nothing."""
     from lightgbm import LGBMClassifier
     from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
     from skl2onnx import update_registered_converter

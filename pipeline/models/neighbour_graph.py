@@ -1,7 +1,7 @@
-"""Writes the heads that compare a row with stored rows: nearest neighbours, and machines with a Gaussian kernel.
+"""ONNX graphs of heads that compare a row with stored rows: nearest neighbours, and SVMs with an RBF kernel.
 
-The converters do this row by row or in float32, and turn the two classes of a calibrated machine round. Here it is one
-matrix product in float64.
+skl2onnx does this row by row or in float32, and swaps the two classes of a calibrated SVM. These graphs use one matrix
+product in float64.
 """
 
 from itertools import combinations
@@ -20,26 +20,26 @@ from sklearn.svm import SVC
 
 from penult.exporters.graph.graph_writer import GraphWriter
 
-__all__ = ["compared_graph"]
+__all__ = ["distance_graph"]
 
 ROWS = "rows"
 
 
 class _Writer(GraphWriter):
-    def least(self, values: str, count: str) -> str:
-        """Adds the places of the least ``count`` values of each row."""
+    def smallest(self, values: str, count: str) -> str:
+        """Adds the indices of the smallest ``count`` values of each row."""
         outputs = ["nearest.distances", "nearest"]
         self._nodes.append(helper.make_node("TopK", [values, count], outputs, name="nearest", largest=0))
         return "nearest"
 
 
-def compared_graph(estimator: BaseEstimator, opset: int) -> onnx.ModelProto | None:
-    """Returns the float64 graph from rows (N, D) to probabilities (N, C), or None for what is not written here."""
+def distance_graph(estimator: BaseEstimator, opset: int) -> onnx.ModelProto | None:
+    """Returns the float64 graph from rows (N, D) to probabilities (N, C), or None for other estimators."""
     writer = _Writer()
     if isinstance(estimator, Pipeline) and _are_neighbours(estimator):
         rows = _scaled(writer, estimator)
         given = _neighbours(writer, rows, estimator[-1])
-    elif isinstance(estimator, CalibratedClassifierCV) and _is_machine(estimator):
+    elif isinstance(estimator, CalibratedClassifierCV) and _is_svc(estimator):
         (calibrated,) = estimator.calibrated_classifiers_
         rows = _scaled(writer, calibrated.estimator)
         scores = _class_scores(writer, rows, calibrated.estimator[-1])
@@ -63,7 +63,7 @@ def _are_neighbours(pipeline: Pipeline) -> bool:
     )
 
 
-def _is_machine(estimator: CalibratedClassifierCV) -> bool:
+def _is_svc(estimator: CalibratedClassifierCV) -> bool:
     calibrated = estimator.calibrated_classifiers_
     inner = calibrated[0].estimator
     return (
@@ -107,7 +107,7 @@ def _squares(writer: _Writer, rows: str, width: int, name: str) -> str:
 
 
 def _distances(writer: _Writer, rows: str, stored: NDArray[np.float64]) -> str:
-    """Adds the squared distance of each row from each stored row, (N, S)."""
+    """Adds the squared distances between rows and stored rows, (N, S)."""
     own = _squares(writer, rows, stored.shape[1], "own")
     crossed = writer.node("MatMul", [rows, writer.constant("stored", -2 * stored.T)], "crossed")
     others = writer.constant("others", (stored**2).sum(axis=1)[np.newaxis])
@@ -116,11 +116,11 @@ def _distances(writer: _Writer, rows: str, stored: NDArray[np.float64]) -> str:
 
 
 def _neighbours(writer: _Writer, rows: str, neighbours: Any) -> str:
-    """Adds the share of each class among the nearest stored rows."""
+    """Adds the share of each class among the nearest neighbours."""
     count, k = len(neighbours.classes_), neighbours.n_neighbors
     distances = _distances(writer, rows, _wide(neighbours._fit_X))
     most = writer.constant("k", np.array([k]))
-    nearest = writer.least(distances, most)
+    nearest = writer.smallest(distances, most)
     shares = writer.constant("shares", np.eye(count)[neighbours._y] / k)
     votes = writer.node("Gather", [shares, nearest], "votes")
     turned = writer.node("Transpose", [votes], "turned", perm=[0, 2, 1])
@@ -128,38 +128,38 @@ def _neighbours(writer: _Writer, rows: str, neighbours: Any) -> str:
     return writer.node("Reshape", [summed, writer.constant("shape", np.array([-1, count]))], "probabilities")
 
 
-def _class_scores(writer: _Writer, rows: str, machine: Any) -> str:
-    """Adds what scikit-learn's ``decision_function`` gives: (N, 1) for two classes, else a score per class (N, C)."""
-    distances = _distances(writer, rows, _wide(machine.support_vectors_))
-    rate = writer.constant("rate", np.array([-machine._gamma]))
+def _class_scores(writer: _Writer, rows: str, svc: Any) -> str:
+    """Adds scikit-learn's ``decision_function``: (N, 1) for two classes, otherwise a score per class (N, C)."""
+    distances = _distances(writer, rows, _wide(svc.support_vectors_))
+    rate = writer.constant("rate", np.array([-svc._gamma]))
     kernel = writer.node("Exp", [writer.node("Mul", [distances, rate], "exponents")], "kernel")
-    slopes, offsets = _pairwise(machine)
+    slopes, offsets = _pairwise(svc)
     summed = writer.node("MatMul", [kernel, writer.constant("slopes", slopes.T)], "pairs.summed")
     pairs = writer.node("Add", [summed, writer.constant("offsets", offsets)], "pairs")
-    if len(machine.classes_) == 2:
+    if len(svc.classes_) == 2:
         return pairs
-    return _votes(writer, pairs, len(machine.classes_))
+    return _votes(writer, pairs, len(svc.classes_))
 
 
-def _pairwise(machine: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns for each pair of classes its weights on the support vectors, (P, S), and its offset, (P).
+def _pairwise(svc: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns the weights of each pair of classes on the support vectors, (P, S), and the offsets, (P).
 
-    libsvm keeps for each support vector one weight against each of the other classes.
+    libsvm stores for each support vector one weight per other class.
     """
-    weights, counts = _wide(machine.dual_coef_), machine.n_support_
+    weights, counts = _wide(svc.dual_coef_), svc.n_support_
     if len(counts) == 2:
-        return weights, _wide(machine.intercept_)
+        return weights, _wide(svc.intercept_)
     ends = np.cumsum(counts)
     parts = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
     slopes = np.zeros((len(counts) * (len(counts) - 1) // 2, weights.shape[1]))
     for row, (first, second) in enumerate(combinations(range(len(counts)), 2)):
         slopes[row, parts[first]] = weights[second - 1, parts[first]]
         slopes[row, parts[second]] = weights[first, parts[second]]
-    return slopes, _wide(machine.intercept_)
+    return slopes, _wide(svc.intercept_)
 
 
 def _votes(writer: _Writer, pairs: str, count: int) -> str:
-    """Adds one score per class: the pairs it won, and a fraction that orders those that won as many."""
+    """Adds one score per class: the number of pairs it won, plus a fraction that breaks ties."""
     members = list(combinations(range(count), 2))
     firsts = np.array([np.eye(count)[first] for first, _ in members])
     seconds = np.array([np.eye(count)[second] for _, second in members])
@@ -174,17 +174,17 @@ def _votes(writer: _Writer, pairs: str, count: int) -> str:
 
 
 def _calibrated(writer: _Writer, scores: str, calibrators: Any) -> str:
-    """Adds the sigmoid of each class's score, divided by their sum; of two classes the second has the sigmoid."""
+    """Adds the sigmoid of each class's score, divided by their sum; with two classes the sigmoid is the second's."""
     slopes = writer.constant("sigmoid.slopes", -np.array([_wide(c.a_) for c in calibrators]))
     offsets = writer.constant("sigmoid.offsets", -np.array([_wide(c.b_) for c in calibrators]))
     raised = writer.node("Add", [writer.node("Mul", [scores, slopes], "sigmoid.scaled"), offsets], "sigmoid.raised")
-    chances = writer.node("Sigmoid", [raised], "chances")
+    calibrated = writer.node("Sigmoid", [raised], "calibrated")
     if len(calibrators) == 1:
-        other = writer.node("Sub", [writer.constant("certain", np.ones(1)), chances], "chances.other")
-        return writer.node("Concat", [other, chances], "probabilities", axis=1)
+        other = writer.node("Sub", [writer.constant("certain", np.ones(1)), calibrated], "calibrated.other")
+        return writer.node("Concat", [other, calibrated], "probabilities", axis=1)
     count = len(calibrators)
-    total = writer.node("MatMul", [chances, writer.constant("all", np.ones((count, count)))], "chances.total")
-    return writer.node("Div", [chances, total], "probabilities")
+    total = writer.node("MatMul", [calibrated, writer.constant("all", np.ones((count, count)))], "calibrated.total")
+    return writer.node("Div", [calibrated, total], "probabilities")
 
 
 def _wide(values: Any) -> NDArray[np.float64]:

@@ -1,17 +1,18 @@
-"""Tells the classes of images, with a model's file alone or with a head and the features that its store holds."""
+"""Predicts images with the file of a model, or with a head and the features in its store."""
 
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from penult.cores import worker_count
 from penult.errors import InputError
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.names import Task
@@ -22,29 +23,28 @@ from penult.pipeline.models.fusion import ranked
 from penult.pipeline.models.model import Model
 from penult.pipeline.models.predictors import HeadPredictor, ModelPredictor, model_or_head
 from penult.pipeline.progress import Progress, Silent
-from penult.pipeline.runtime.session import worker_count
 from penult.pipeline.samples.targets import SEPARATOR
 from penult.store import Store
 
 __all__ = ["UNSURE", "Prediction", "Predictions", "check_options", "predict"]
 
-# The label of an image whose best class is less probable than was asked for.
 UNSURE = "unsure"
+"""The label of an image whose confidence is below ``min_confidence``."""
 
-# How many files a load has at most; the first has few, so that the first answers come at once.
-LOAD_FILES = 256
+BATCH_FILES = 256
+"""The most files per load; the first loads are smaller, so that the first predictions come at once."""
 
-# How many loads are under way for each worker: one in its hands and one waiting.
 IN_FLIGHT = 2
+"""Loads per worker: one in progress and one waiting."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was found for one image: a label with its probability, or the reason why there is none.
+    """The prediction for one image: a label with its probability, or an error.
 
-    ``probabilities`` holds the most probable classes first, as many as were asked for; ``label`` is "unsure" where the
-    best of them, the ``confidence``, is below what was asked for. Of a head for tags the label names all that are
-    more probable than not, with ``|`` between them; of one for a number it is the ``value``.
+    ``probabilities`` contains the ``top`` classes, the most probable first. ``label`` is "unsure" if the highest
+    probability, the ``confidence``, is below ``min_confidence``. For a head for tags, the label is the tags above the
+    threshold, joined by ``|``; for a head for a number, it is the ``value`` as text.
     """
 
     path: str
@@ -65,21 +65,23 @@ class Prediction:
         min_confidence: float = 0.0,
         task: Task = "classification",
     ) -> Self:
-        """Makes the prediction of an image from its probabilities (C), or from the reason why it has none."""
+        """Returns the prediction for an image from its probabilities (C) or its error."""
         if isinstance(found, str):
             return cls(path, error=found)
         if task == "regression":
             return cls(path, f"{found[0]:.6g}", value=float(found[0]))
-        best = ranked(found)[:top]
-        probabilities = {classes[place]: float(found[place]) for place in best}
+        order = ranked(found)[:top]
+        probabilities = {classes[index]: float(found[index]) for index in order}
         if task == "multilabel":
-            said = [name for name, chance in zip(classes, found, strict=True) if chance > (min_confidence or 0.5)]
-            return cls(path, SEPARATOR.join(said), probabilities)
-        confidence = float(found[best[0]])
-        return cls(path, classes[best[0]] if confidence >= min_confidence else UNSURE, probabilities, confidence)
+            tags = [
+                name for name, probability in zip(classes, found, strict=True) if probability > (min_confidence or 0.5)
+            ]
+            return cls(path, SEPARATOR.join(tags), probabilities)
+        confidence = float(found[order[0]])
+        return cls(path, classes[order[0]] if confidence >= min_confidence else UNSURE, probabilities, confidence)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns ``path``, ``label`` and ``probabilities``, or ``path`` and ``error``."""
+        """Returns ``path``, ``label`` and ``probabilities``; or ``path`` and ``value``; or ``path`` and ``error``."""
         if self.error is not None:
             return {"path": self.path, "error": self.error}
         if self.value is not None:
@@ -88,7 +90,7 @@ class Prediction:
 
 
 class Predictions(Iterator[Prediction]):
-    """The predictions as they come, and the ``classes`` that they choose from."""
+    """An iterator over predictions; ``classes`` are the possible labels."""
 
     def __init__(self, classes: tuple[str, ...], found: Iterator[Prediction]) -> None:
         self.classes = classes
@@ -109,45 +111,52 @@ def predict(
     views: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Predictions:
-    """Predicts every image, in the order of their listing; the result is iterated once, while later ones are computed.
+    """Returns an iterator over the predictions of all images in order; later images are computed while it is read.
 
-    ``images`` are a folder, a table, one image, or any iterable of images, be it endless.
-    ``model`` is a model's file or a `Model`, or a head or its name in ``store``: then features that the store holds
-    are taken from it, and the others are computed and not kept (`extract` first, if they should be). An image whose
-    best class is less probable than ``min_confidence`` is called "unsure"; that is by default what was chosen when the
-    head was trained for an asked accuracy, and else 0. With ``views`` the mean of what is said of each of them counts,
-    instead of what is said of the image as it is. Images that cannot be used are yielded too, with the reason. Memory
-    does not grow with the number of images.
+    Args:
+        model: the file of a model, a `Model`, a `Head`, or the name of a head in ``store``. With a head, features in
+            the store are reused; other features are computed and not stored.
+        images: a folder, a table, one image, or an iterable of images, which may be infinite.
+        store: the store of the head.
+        top: the number of classes per image; None for all.
+        min_confidence: images with a lower confidence get the label "unsure". The default is the value chosen in
+            training, or 0.
+        provider: the execution provider of ONNX Runtime.
+        views: views of the image whose predictions are averaged, instead of the image itself.
+        progress: receives the progress.
+
+    An unusable image gives a prediction with an error. Memory does not grow with the number of images.
     """
     check_options(top, min_confidence or 0.0)
     found = model_or_head(model, store, provider=provider)
     for view in views:
         view_of(view)
     predictor = ModelPredictor(found, views) if isinstance(found, Model) else HeadPredictor(*found, provider, views)
-    own = found.min_confidence if isinstance(found, Model) else found[0].card.min_confidence
-    floor = own if min_confidence is None else min_confidence
+    if min_confidence is None:
+        min_confidence = found.min_confidence if isinstance(found, Model) else found[0].card.min_confidence
+    floor = min_confidence
     files = list_images(images) if isinstance(images, str | Path) else map(_file, images)
     first = next(files, None)
     if first is None:
         raise InputError(
             f"There is no image in {images if isinstance(images, str | Path) else 'the list'}",
-            expected="a folder with images at any depth, a table with a column 'path', or one image",
+            expected="a folder with images at any depth, a table with the column 'path', or one image",
         )
 
     def finish(load: Sequence[ImageFile]) -> list[Prediction]:
         return [
-            Prediction.of(file.path, said, predictor.classes, top=top, min_confidence=floor, task=predictor.task)
-            for file, said in predictor(load)
+            Prediction.of(file.path, result, predictor.classes, top=top, min_confidence=floor, task=predictor.task)
+            for file, result in predictor(load)
         ]
 
-    told = _in_order(finish, _chain(first, files), predictor.batch_size, progress or Silent())
-    return Predictions(predictor.classes, told)
+    predictions = _in_order(finish, chain([first], files), predictor.batch_size, progress or Silent())
+    return Predictions(predictor.classes, predictions)
 
 
 def check_options(top: int | None, min_confidence: float) -> None:
-    """Refuses what no prediction could be cut to."""
+    """Raises InputError for invalid values of ``top`` and ``min_confidence``."""
     if top is not None and top < 1:
-        raise InputError(f"top is {top}", expected="1 or more, or nothing for all classes")
+        raise InputError(f"top is {top}", expected="1 or more, or None for all classes")
     if not 0 <= min_confidence <= 1:
         raise InputError(f"min_confidence is {min_confidence}", expected="a probability from 0 to 1")
 
@@ -156,18 +165,13 @@ def _file(image: str | Path | ImageFile) -> ImageFile:
     return image if isinstance(image, ImageFile) else ImageFile.at(os.fspath(image))
 
 
-def _chain(first: ImageFile, rest: Iterator[ImageFile]) -> Iterator[ImageFile]:
-    yield first
-    yield from rest
-
-
 def _in_order(
     finish: Callable[[Sequence[ImageFile]], list[Prediction]],
     files: Iterator[ImageFile],
     first_load: int,
     progress: Progress,
 ) -> Iterator[Prediction]:
-    """Hands loads to as many workers as there are cores, and yields what they found in the order of the files."""
+    """Runs loads on one worker per core, and yields their predictions in the order of the files."""
     workers = worker_count()
     waiting: deque[Future[list[Prediction]]] = deque()
     with progress.task("Predicting") as task, ThreadPoolExecutor(workers, thread_name_prefix="penult-worker") as pool:
@@ -187,8 +191,8 @@ def _in_order(
 
 
 def _loads(files: Iterator[ImageFile], first_load: int) -> Iterator[list[ImageFile]]:
-    """Yields loads that double in size, so that few images are spread over the workers and many cost no overhead."""
+    """Yields loads of doubling size: few images are spread over all workers, and many have little overhead."""
     size = first_load
     while load := list(islice(files, size)):
         yield load
-        size = max(first_load, min(2 * size, LOAD_FILES))
+        size = max(first_load, min(2 * size, BATCH_FILES))

@@ -1,4 +1,4 @@
-"""Writes predictions as they come: CSV for spreadsheets, JSON lines for programs, Parquet for many."""
+"""Writes predictions to CSV, JSON lines or Parquet files, or sorts images into a folder per label."""
 
 import csv
 import json
@@ -15,12 +15,12 @@ from penult.pipeline.models.predict import Prediction
 __all__ = ["ImageSorter", "PredictionWriter", "prediction_writer"]
 
 
-# How many rows of Parquet are held in memory before they are written.
 GROUP_ROWS = 10_000
+"""The rows of a Parquet row group, which are in memory before they are written."""
 
 
 class PredictionWriter(Protocol):
-    """Takes predictions one after the other."""
+    """Writes predictions one by one."""
 
     def write(self, prediction: Prediction) -> None:
         """Adds one prediction to the file."""
@@ -28,17 +28,19 @@ class PredictionWriter(Protocol):
 
 @contextmanager
 def prediction_writer(path: str | Path, classes: Sequence[str]) -> Iterator[PredictionWriter]:
-    """Opens a ``.csv``, ``.jsonl`` or ``.parquet`` file for predictions; it appears under its name when it is whole.
+    """Opens a ``.csv``, ``.jsonl`` or ``.parquet`` file for predictions; the file appears when it is complete.
 
-    CSV and Parquet have the columns ``path``, ``label``, ``confidence``, ``error`` and one ``probability of …`` for
-    each class, empty where a class is not among the most probable that were asked for.
+    CSV and Parquet have the columns ``path``, ``label``, ``confidence``, ``error`` and one ``probability of …`` per
+    class, which is empty for classes that are not in ``top``.
     """
     path = Path(path)
     kind = WRITERS.get(path.suffix.lower())
     if kind is None:
-        raise InputError(f"The output is called {path.name!r}", expected=f"a name that ends in {', '.join(WRITERS)}")
+        raise InputError(
+            f"The output file is named {path.name!r}", expected=f"a name that ends in {', '.join(WRITERS)}"
+        )
     if not path.parent.is_dir():
-        raise MissingFileError(f"There is no folder {str(path.parent)!r} to write {path.name} into", remedy="make it")
+        raise MissingFileError(f"There is no folder {str(path.parent)!r} to write {path.name} into", remedy="create it")
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         writer = kind(draft, classes)
@@ -57,7 +59,7 @@ def _columns(classes: Sequence[str]) -> dict[str, str]:
 
 
 def _text(value: str) -> str:
-    """Returns a file's name as Unicode; bytes of it that are none are spelt out."""
+    """Returns a file name as valid Unicode; other bytes are escaped."""
     return value.encode("utf-8", "backslashreplace").decode()
 
 
@@ -131,45 +133,44 @@ WRITERS: dict[str, type[_CsvWriter | _JsonWriter | _ParquetWriter]] = {
 }
 
 
-# What may not stand in a folder's name on one system or another.
 FORBIDDEN = '/\\:*?"<>|'
+"""Characters that some system forbids in folder names."""
 
 
 class ImageSorter:
-    """Puts each image into the folder of its label, under ``folder``, which must be empty or not there yet."""
+    """Puts each image into a folder named after its label; ``folder`` must be empty or not exist."""
 
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
         if self._folder.exists() and (not self._folder.is_dir() or any(self._folder.iterdir())):
             raise InputError(
-                f"{self._folder} is there already, and not empty",
-                expected="a new or empty folder, so that no image of an earlier run stays in a wrong class",
-                remedy="name another folder, or remove it",
+                f"{self._folder} exists and is not empty",
+                expected="a new or empty folder, so that no image of an earlier run remains in a wrong class",
+                remedy="use another folder, or remove it",
             )
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._places: dict[str, Path] = {}
+        self._folders: dict[str, Path] = {}
 
-    def take(self, prediction: Prediction) -> None:
-        """Links the image, or copies it where links cannot be made; one that failed has no place."""
+    def add(self, prediction: Prediction) -> None:
+        """Links or, if links are not possible, copies the image; an image with an error is skipped."""
         if prediction.label is None:
             return
         source = Path(prediction.path).absolute()
-        target = _free(self._place(prediction.label), source.name)
+        target = _free(self._label_folder(prediction.label), source.name)
         try:
             target.symlink_to(source)
         except OSError:
             shutil.copyfile(source, target)
 
-    def _place(self, label: str) -> Path:
-        if label not in self._places:
-            place = _free(self._folder, folder_name(label))
-            place.mkdir()
-            self._places[label] = place
-        return self._places[label]
+    def _label_folder(self, label: str) -> Path:
+        if label not in self._folders:
+            self._folders[label] = _free(self._folder, folder_name(label))
+            self._folders[label].mkdir()
+        return self._folders[label]
 
 
 def folder_name(label: str) -> str:
-    """Returns a name for the folder of a class that leads nowhere else, whatever the class is called.
+    """Returns a safe folder name for a class, which cannot lead out of the parent folder.
 
     >>> folder_name("ants"), folder_name("../../etc"), folder_name("a/b"), folder_name("")
     ('ants', '_._.._etc', 'a_b', '_')
@@ -181,7 +182,7 @@ def folder_name(label: str) -> str:
 
 
 def _free(folder: Path, name: str) -> Path:
-    """Returns a path of this name in ``folder``, numbered if the name is taken."""
+    """Returns a path of this name in ``folder``, with a number if the name is taken."""
     target, number = folder / name, 2
     while target.exists() or target.is_symlink():
         target, number = folder / f"{Path(name).stem}-{number}{Path(name).suffix}", number + 1

@@ -1,4 +1,4 @@
-"""The two ways from files to probabilities: a bundled model, or a head with the features that its store holds."""
+"""The two ways from files to probabilities: a bundled model, or a head with its store."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from penult.errors import InputError, MissingFileError
 from penult.exporters.card import Preprocessing
 from penult.pipeline.extraction.worker import Outcome, Presence, Worker
-from penult.pipeline.extraction.writer import missing_somewhere
+from penult.pipeline.extraction.writer import missing_in_any
 from penult.pipeline.heads.head import Head, features_of, probabilities_of
 from penult.pipeline.heads.names import Task
 from penult.pipeline.heads.saved_heads import backbone_of, saved_head
@@ -21,32 +21,32 @@ from penult.pipeline.images.image_file import ImageFile
 from penult.pipeline.images.views import IDENTITY, row_name
 from penult.pipeline.models.fusion import PROBABILITIES, taps_of
 from penult.pipeline.models.model import Model
-from penult.pipeline.runtime.session import BATCH_SIZES, Runner, Session
+from penult.pipeline.runtime.session import BATCH_SIZES, GraphRunner, Session
 from penult.store import Space, Store, as_store
 from penult.store.catalog.files import FileStat
 from penult.store.features import gather
 from penult.store.keys import key_array
 
-__all__ = ["Found", "HeadPredictor", "ModelPredictor", "model_or_head"]
+__all__ = ["HeadPredictor", "ModelPredictor", "ProbabilitiesOrError", "model_or_head"]
 
 
-# The probabilities (C) of an image, or the reason why it has none.
-Found: TypeAlias = NDArray[np.floating] | str
+ProbabilitiesOrError: TypeAlias = NDArray[np.floating] | str
+"""The probabilities (C) of an image, or the reason why it has none."""
 
 
 class ModelPredictor:
-    """Asks a bundled model; safe to call from several threads."""
+    """Predicts with a bundled model; thread-safe."""
 
     def __init__(self, model: Model, views: Sequence[str] = ()) -> None:
         self.classes, self.batch_size = model.classes, model.runner.batch_size
         self.task: Task = "classification"
         self._views = tuple(views) or (IDENTITY,)
-        self._computer = _Computer(model.runner, model.preprocessing, lambda keys: [False] * len(keys), self._views)
+        self._extractor = _Extractor(model.runner, model.preprocessing, lambda keys: [False] * len(keys), self._views)
 
-    def __call__(self, files: Sequence[ImageFile]) -> list[tuple[ImageFile, Found]]:
+    def __call__(self, files: Sequence[ImageFile]) -> list[tuple[ImageFile, ProbabilitiesOrError]]:
         """Returns the files in their order, each with what was found."""
-        found: dict[ImageFile, Found] = {}
-        for outcome in self._computer.outcomes(files):
+        found: dict[ImageFile, ProbabilitiesOrError] = {}
+        for outcome in self._extractor.outcomes(files):
             found.update(outcome.failed)
             if outcome.extracted:
                 rows = mean_over_views([outcome.rows[row_name(PROBABILITIES, view)] for view in self._views])
@@ -55,10 +55,9 @@ class ModelPredictor:
 
 
 class HeadPredictor:
-    """Asks a head about rows of its store, and computes those that the store lacks; safe to call from several threads.
+    """Predicts with a head and the rows of its store; missing rows are computed and not stored. Thread-safe.
 
-    Nothing is written to the store. The backbone is loaded when the first image needs it. With ``views`` it gives the
-    mean of what the head says of each of them.
+    The backbone is loaded when an image needs it. With ``views``, the probabilities of these views are averaged.
     """
 
     def __init__(self, head: Head, store: Store, provider: str, views: Sequence[str] = ()) -> None:
@@ -67,70 +66,75 @@ class HeadPredictor:
         self.batch_size = BATCH_SIZES["cpu"]
         self._head, self._store, self._provider = head, store, provider
         self._views = tuple(views) or (IDENTITY,)
-        held = {space.spec.id: space for space in store.spaces()}
-        shown = [held[ref.id] for ref in head.card.spaces if ref.id in held]
+        known_spaces = {space.spec.id: space for space in store.spaces()}
+        own_spaces = [known_spaces[ref.id] for ref in head.card.spaces if ref.id in known_spaces]
         if views:
-            self._looks = [[held[each] for each in _in_view(shown, view) if each in held] for view in self._views]
+            self._spaces_by_view = [
+                [known_spaces[each] for each in _in_view(own_spaces, view) if each in known_spaces]
+                for view in self._views
+            ]
         else:
-            self._looks = [shown]
-        self._spaces = [space for look in self._looks for space in look]
-        self._holds_all = len(self._spaces) == len(self._views) * len(head.card.spaces)
+            self._spaces_by_view = [own_spaces]
+        self._spaces = [space for spaces in self._spaces_by_view for space in spaces]
+        self._has_all_spaces = len(self._spaces) == len(self._views) * len(head.card.spaces)
         self._lock = Lock()
-        self._computer: _Computer | None = None
+        self._extractor: _Extractor | None = None
 
-    def __call__(self, files: Sequence[ImageFile]) -> list[tuple[ImageFile, Found]]:
+    def __call__(self, files: Sequence[ImageFile]) -> list[tuple[ImageFile, ProbabilitiesOrError]]:
         """Returns the files in their order, each with what was found."""
         stored = self._look_up(files)
         known = {file for file, _ in stored}
-        found: dict[ImageFile, Found] = {}
+        found: dict[ImageFile, ProbabilitiesOrError] = {}
         for outcome in self._compute([file for file in files if file not in known]):
             found.update(outcome.failed)
             stored.extend(outcome.present)
             if outcome.extracted:
-                features = [self._seen(outcome, view) for view in self._views]
-                found.update(self._ask([file for file, _ in outcome.extracted], features))
+                features = [self._features(outcome, view) for view in self._views]
+                found.update(self._predict([file for file, _ in outcome.extracted], features))
         if stored:
             keys = key_array(key for _, key in stored)
-            found.update(self._ask([file for file, _ in stored], [gather(look, keys) for look in self._looks]))
+            found.update(
+                self._predict([file for file, _ in stored], [gather(spaces, keys) for spaces in self._spaces_by_view])
+            )
         return [(file, found[file]) for file in files]
 
     def _look_up(self, files: Sequence[ImageFile]) -> list[tuple[ImageFile, bytes]]:
-        """Returns the files whose rows are held, by what the catalog knows of them without opening one."""
+        """Returns the files whose rows are in the store, without opening a file."""
         stats = [FileStat(file.path, file.size, file.mtime_ns) for file in files]
         keys = self._store.catalog.files.known(stats)
         seen = [(file, key) for file, key in zip(files, keys, strict=True) if key is not None]
         present = self._is_present([key for _, key in seen])
-        return [item for item, here in zip(seen, present, strict=True) if here]
+        return [item for item, is_here in zip(seen, present, strict=True) if is_here]
 
     def _is_present(self, keys: Sequence[bytes]) -> list[bool]:
-        if not self._holds_all:
+        if not self._has_all_spaces:
             return [False] * len(keys)
-        return [not lacks for lacks in missing_somewhere(self._spaces, keys)]
+        return [not lacks for lacks in missing_in_any(self._spaces, keys)]
 
     def _compute(self, files: Sequence[ImageFile]) -> Iterator[Outcome]:
         if not files:
             return iter(())
         with self._lock:
-            if self._computer is None:
+            if self._extractor is None:
                 backbone = backbone_of(self._store, self._head)
                 session = Session(backbone, taps_of(self._head.card.spaces, backbone), provider=self._provider)
-                self._computer = _Computer(session, backbone.card.preprocessing, self._is_present, self._views)
-        return self._computer.outcomes(files)
+                self._extractor = _Extractor(session, backbone.card.preprocessing, self._is_present, self._views)
+        return self._extractor.outcomes(files)
 
-    def _seen(self, outcome: Outcome, view: str) -> NDArray[np.float32]:
-        """Returns the features of the images of an outcome in one view."""
+    def _features(self, outcome: Outcome, view: str) -> NDArray[np.float32]:
+        """Returns the features of the images in one view."""
         spaces = self._head.card.spaces
         return features_of({space.tap: outcome.rows[row_name(space.tap, view)] for space in spaces}, spaces)
 
-    def _ask(
+    def _predict(
         self, files: Sequence[ImageFile], features: Sequence[NDArray[np.float32]]
-    ) -> Iterator[tuple[ImageFile, Found]]:
-        """Yields what the head says of the files, of which ``features`` has a matrix for each view."""
-        sound = np.logical_and.reduce([np.isfinite(matrix).all(axis=1) for matrix in features])
-        said = [probabilities_of(self._head, matrix[sound]) for matrix in features] if sound.any() else []
-        rows = iter(mean_over_views(said)) if said else iter(())
-        for file, is_sound in zip(files, sound, strict=True):
-            yield file, next(rows) if is_sound else "its features are not finite in the precision of the space"
+    ) -> Iterator[tuple[ImageFile, ProbabilitiesOrError]]:
+        """Yields the results of the files; ``features`` contains one matrix per view."""
+        is_finite = np.logical_and.reduce([np.isfinite(matrix).all(axis=1) for matrix in features])
+        outputs = [probabilities_of(self._head, matrix[is_finite]) for matrix in features] if is_finite.any() else []
+        rows = iter(mean_over_views(outputs)) if outputs else iter(())
+        for file, row_is_finite in zip(files, is_finite, strict=True):
+            yield file, next(rows) if row_is_finite else "its features are not finite in the precision of the space"
 
 
 def _in_view(spaces: Sequence[Space], view: str) -> list[str]:
@@ -138,11 +142,11 @@ def _in_view(spaces: Sequence[Space], view: str) -> list[str]:
     return [replace(space.spec, view=view).id for space in spaces]
 
 
-class _Computer:
-    """Reads, decodes and runs files, one batch of the runner's size after the other."""
+class _Extractor:
+    """Reads, decodes and runs files in batches of the runner's size."""
 
     def __init__(
-        self, runner: Runner, preprocessing: Preprocessing, is_present: Presence, views: Sequence[str]
+        self, runner: GraphRunner, preprocessing: Preprocessing, is_present: Presence, views: Sequence[str]
     ) -> None:
         self._batch_size, self._is_present = runner.batch_size, is_present
         self._worker = Worker(runner, preprocessing, "float32", views=views)
@@ -162,9 +166,11 @@ def model_or_head(
         return model
     if store is None:
         raise InputError(
-            f"The head {model!r} was given without its store" if isinstance(model, Head) else f"{model!r} is no file",
-            expected="a model's file, or a head together with the store that it was trained on",
-            remedy="give the store, or bundle the head",
+            f"The head {model!r} was given without its store"
+            if isinstance(model, Head)
+            else f"{model!r} is not a file",
+            expected="the file of a model, or a head and the store that it was trained on",
+            remedy="name the store, or bundle the head",
         )
     opened = _open(store, model)
     return (model if isinstance(model, Head) else saved_head(opened, str(model))), opened
@@ -175,12 +181,12 @@ def _open(store: str | Path | Store, model: str | Path | Head) -> Store:
         return as_store(store)
     except MissingFileError:
         raise MissingFileError(
-            f"{str(model)!r} is no file, and there is no store at {str(store)!r} that could hold a head of this name",
-            expected="a model's file, or the name of a head in a store",
-            remedy="look for a typo, or name the store with --store",
+            f"{str(model)!r} is not a file, and there is no store at {str(store)!r} with a head of this name",
+            expected="the file of a model, or the name of a head in a store",
+            remedy="check the spelling, or name the store with --store",
         ) from None
 
 
 def _names_file(model: str | Path) -> bool:
-    """Tells a model's file from a head's name: it exists, or is called as files are."""
+    """Returns whether ``model`` is the path of a file and not the name of a head."""
     return isinstance(model, Path) or Path(model).is_file() or model.lower().endswith(".onnx")

@@ -13,14 +13,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from penult.cores import worker_count
 from penult.errors import BackboneError, ImageError
 from penult.exporters import Backbone
 from penult.exporters.card import LOGITS
-from penult.exporters.graph.pruning import pruned
-from penult.exporters.running import Runner
+from penult.exporters.cpu_session import CpuSession
+from penult.exporters.graph.graph_writer import prune
 from penult.pipeline.images.decode import decode
 from penult.pipeline.images.reading import read_again
-from penult.pipeline.runtime.session import Session, worker_count
+from penult.pipeline.runtime.session import Session
 from penult.pipeline.samples.rows import Samples, TrainingRows, pick_evenly
 from penult.store import Space, Store
 
@@ -85,7 +86,7 @@ def classifier_of(backbone: Backbone) -> onnx.ModelProto | None:
     vector = next((node.input[0] for node in nodes if TAP in node.output and node.op_type == "Identity"), TAP)
     del model.graph.node[:]
     model.graph.node.extend(node for node in nodes if vector not in node.output)
-    cut = pruned(model, [LOGITS])
+    cut = prune(model, [LOGITS])
     read = {name for node in cut.graph.node for name in node.input}
     made = {name for node in cut.graph.node for name in node.output} | {part.name for part in cut.graph.initializer}
     if read - made - {""} != {vector}:
@@ -100,7 +101,7 @@ def _from_rows(backbone: Backbone, store: Store, rows: TrainingRows) -> _Answers
     space, graph = _space_of(backbone, store), classifier_of(backbone)
     if space is None or graph is None or any(len(space.missing(part.keys)) for part in (rows.train, rows.test)):
         return None
-    runner = Runner(graph.SerializeToString(), f"the classifier of {backbone.name}")
+    runner = CpuSession(graph.SerializeToString(), f"the classifier of {backbone.name}")
 
     def answers(samples: Samples) -> tuple[NDArray[np.str_], NDArray[np.intp]]:
         places = np.array(pick_evenly(range(len(samples)), MOST_ROWS))

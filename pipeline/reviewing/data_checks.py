@@ -89,12 +89,12 @@ def _unknown_labels(rows: TrainingRows) -> list[str]:
 
 
 def _label_errors(train: Samples, X: NDArray[np.float32]) -> list[str]:
-    from penult.pipeline.heads.estimators.lda import left_out_chances
+    from penult.pipeline.heads.estimators.lda import leave_one_out_probabilities
 
     names, codes = np.unique(train.labels.astype(str), return_inverse=True)
     if X.size * len(names) > MOST_CLASS_WORK:
         return []
-    issues = find_label_issues(left_out_chances(X, codes), codes)
+    issues = find_label_issues(leave_one_out_probabilities(X, codes), codes)
     if not issues:
         return []
     named = [

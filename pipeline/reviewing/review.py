@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penult.pipeline.heads.out_of_fold import HeadPlan, hold_out
+from penult.pipeline.heads.out_of_fold import HeadPlan, predict_out_of_fold
 from penult.pipeline.progress import Progress, Silent
 from penult.pipeline.reviewing.labels import find_label_issues, select_to_label
 from penult.pipeline.reviewing.neighbours import near_duplicates, nearest, outliers
@@ -150,7 +150,7 @@ class _Findings:
         groups = self.table.groups
         known_groups = None if groups is None else np.array([str(group) for group in groups[known]], object)
         X, plan = self.features[known], HeadPlan(self.options.head, seed=self.options.seed)
-        held = hold_out(X, codes, known_groups, plan, advance=advance)
+        held = predict_out_of_fold(X, codes, known_groups, plan, advance=advance)
         issues = find_label_issues(held.probabilities, codes)
         self._add(((int(known[each.row]), str(names[each.suggested]), each.probability) for each in issues), "label")
         if not len(unlabelled):
@@ -182,7 +182,7 @@ def _probabilities(
     """Returns the probabilities of unlabelled rows by a head that is fitted on all labelled ones."""
     from penult.pipeline.heads.recipe import HeadOptions
     from penult.pipeline.heads.registry import recipe_of
-    from penult.pipeline.heads.scoring import said_of
+    from penult.pipeline.heads.scoring import predict_in_blocks
 
     task = HeadOptions(len(codes), int(codes.max()) + 1, X.shape[1], plan.seed)
-    return said_of(recipe_of(plan.head, task).fit(X, codes, seed=plan.seed).estimator.predict_proba, new)
+    return predict_in_blocks(recipe_of(plan.head, task).fit(X, codes, seed=plan.seed).estimator.predict_proba, new)

@@ -33,7 +33,7 @@ TENSORRT_LIBRARIES = ("nvinfer_10.dll",) if sys.platform == "win32" else ("libnv
 
 
 @dataclass(frozen=True)
-class Choice:
+class ProviderChoice:
     """The provider in use, and ``why`` no faster one is in use (empty if it is the fastest).
 
     ``precision`` is that of the backbone's card. The provider computes in bf16; other precisions are in the graph.
@@ -49,7 +49,7 @@ class Choice:
         return self.provider in ("cuda", "tensorrt")
 
 
-def choose_provider(asked: str = "auto", precision: Precision = "fp32") -> Choice:
+def choose_provider(asked: str = "auto", precision: Precision = "fp32") -> ProviderChoice:
     """Returns the requested provider, or for ``auto`` the fastest one that needs no preparation.
 
     ``precision`` is that of the backbone's card.
@@ -62,11 +62,13 @@ def choose_provider(asked: str = "auto", precision: Precision = "fp32") -> Choic
     if precision == "bf16":
         return _choose_for_bfloat16(asked)
     if asked == "cpu":
-        return Choice("cpu", precision=precision)
+        return ProviderChoice("cpu", precision=precision)
     if asked == "auto":
         # A test run, because the CUDA libraries may be missing on a machine with a GPU.
         found = cuda_obstacle() or _failure_of("cuda")
-        return Choice("cpu", found, precision) if found else Choice("cuda", _why_not_tensorrt(), precision)
+        return (
+            ProviderChoice("cpu", found, precision) if found else ProviderChoice("cuda", _why_not_tensorrt(), precision)
+        )
     found = obstacle(asked)
     if found:
         raise ProviderError(
@@ -74,10 +76,10 @@ def choose_provider(asked: str = "auto", precision: Precision = "fp32") -> Choic
             expected=NEEDS[asked],
             remedy="fix that, or omit --provider to use the best available provider",
         )
-    return Choice(cast("Literal['cuda', 'tensorrt', 'openvino']", asked), precision=precision)
+    return ProviderChoice(cast("Literal['cuda', 'tensorrt', 'openvino']", asked), precision=precision)
 
 
-def _choose_for_bfloat16(asked: str) -> Choice:
+def _choose_for_bfloat16(asked: str) -> ProviderChoice:
     """Returns OpenVINO, the only provider that computes in bfloat16, or raises an error that says why it cannot."""
     found = f"{asked} does not compute in it" if asked not in ("auto", "openvino") else ""
     found = found or openvino_obstacle() or bfloat16_obstacle()
@@ -87,7 +89,7 @@ def _choose_for_bfloat16(asked: str) -> Choice:
             expected="OpenVINO, on a CPU that has bfloat16",
             remedy="run it there, or use the backbone that it was made from, whose features form another space",
         )
-    return Choice("openvino", precision="bf16")
+    return ProviderChoice("openvino", precision="bf16")
 
 
 def _why_not_tensorrt() -> str:
@@ -200,7 +202,7 @@ def open_session(graph: bytes, provider: str, device: int = 0, precision: Precis
             expected="the CUDA and cuDNN libraries that this onnxruntime-gpu was built for",
             remedy="pip install 'onnxruntime-gpu[cuda,cudnn]', or run with --provider cpu",
         )
-    check_placement(
+    require_no_fallback(
         session, {EXECUTION_PROVIDERS[name] for name in (provider, "cuda") if provider != "cpu"} or {wanted}
     )
     return session
@@ -244,7 +246,7 @@ def provider_list(provider: str, device: int, precision: Precision = "fp32") -> 
     return [(EXECUTION_PROVIDERS["cpu"], {})]
 
 
-def check_placement(session: Any, allowed: set[str]) -> None:
+def require_no_fallback(session: Any, allowed: set[str]) -> None:
     """Raises ProviderError if heavy operators are placed on a provider that is not ``allowed``."""
     if not hasattr(session, "get_provider_graph_assignment_info"):  # ONNX Runtime before 1.24 does not report it
         return

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penult.cores import worker_count
 from penult.exporters.backbone import Backbone
-from penult.pipeline.runtime.providers import Choice, choose_provider, count_gpus, open_session, run_error
+from penult.pipeline.runtime.providers import ProviderChoice, choose_provider, count_gpus, open_session, run_error
 
-__all__ = ["BATCH_SIZES", "Runner", "Session", "worker_count"]
+__all__ = ["BATCH_SIZES", "GraphRunner", "Session"]
 
 # Images per batch. On a CPU, larger batches no longer fit into its caches. On a GPU, smaller ones leave it idle.
 BATCH_SIZES = {"cpu": 4, "openvino": 1, "cuda": 64, "tensorrt": 64}
@@ -21,7 +20,7 @@ BATCH_SIZES = {"cpu": 4, "openvino": 1, "cuda": 64, "tensorrt": 64}
 SESSIONS_PER_GPU = 2
 
 
-class Runner:
+class GraphRunner:
     """A loaded graph from pixels to named outputs; several threads may call `run` at once.
 
     On the CPU, each call computes on one thread: as many callers as cores keep every core busy, and a row's value does
@@ -30,7 +29,9 @@ class Runner:
     a batch takes the next free one.
     """
 
-    def __init__(self, graph: bytes, outputs: Sequence[str], choice: Choice, *, batch_size: int | None = None) -> None:
+    def __init__(
+        self, graph: bytes, outputs: Sequence[str], choice: ProviderChoice, *, batch_size: int | None = None
+    ) -> None:
         self.outputs = tuple(outputs)
         self.choice = choice
         self.batch_size = batch_size or BATCH_SIZES[choice.provider]
@@ -86,7 +87,7 @@ class Runner:
         return [matrix[:count] for matrix in matrices]
 
 
-class Session(Runner):
+class Session(GraphRunner):
     """A loaded backbone, checked against the reference vectors of its card before its first use."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What answers a batch of pixels: a bundled model, or a head behind its backbone."""
+"""Classifiers of decoded images: a bundled model, or a head and its backbone."""
 
 from pathlib import Path
 from typing import Protocol
@@ -12,28 +12,28 @@ from penult.pipeline.heads.saved_heads import backbone_of
 from penult.pipeline.models.fusion import PROBABILITIES, taps_of
 from penult.pipeline.models.model import Model
 from penult.pipeline.models.predictors import model_or_head
-from penult.pipeline.runtime.session import Runner, Session
+from penult.pipeline.runtime.session import GraphRunner, Session
 from penult.store import Store
 
-__all__ = ["Classifier", "HeadClassifier", "ModelClassifier", "classifier_for"]
+__all__ = ["HeadClassifier", "ModelClassifier", "PixelClassifier", "classifier_for"]
 
 
-class Classifier(Protocol):
-    """Gives probabilities (N, C) for pixels (N, H, W, 3); safe to call from several threads."""
+class PixelClassifier(Protocol):
+    """Returns probabilities (N, C) for pixels (N, H, W, 3); thread-safe."""
 
     name: str
     classes: tuple[str, ...]
     preprocessing: Preprocessing
-    runner: Runner
+    runner: GraphRunner
     min_confidence: float
     about: dict[str, str]
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.floating]:
-        """Returns a row per image; one that is not finite tells that the image cannot be classified."""
+        """Returns a row per image; the row is not finite if the image cannot be classified."""
 
 
 class ModelClassifier:
-    """Asks a bundled model."""
+    """Classifies with a bundled model."""
 
     def __init__(self, model: Model) -> None:
         origin, head = model.provenance["backbone"], model.provenance["head"]
@@ -42,24 +42,24 @@ class ModelClassifier:
         self.about = _about(head["name"], head["kind"], origin["name"], origin["fingerprint"])
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.floating]:
-        """Returns what the model's file gives."""
+        """Returns the probabilities of the model."""
         return self.runner.run(pixels)[PROBABILITIES]
 
 
 class HeadClassifier:
-    """Asks a head about the features that its backbone gives; for heads that no file can be made of, too."""
+    """Classifies with a head and its backbone; also for heads that cannot be bundled."""
 
     def __init__(self, head: Head, store: Store, provider: str = "auto") -> None:
-        head.require_classes("a server's answer")
+        head.require_classes("the server")
         backbone, card = backbone_of(store, head), head.card
         self.name, self.classes = card.name, tuple(map(str, card.classes))
         self.preprocessing, self.min_confidence = backbone.card.preprocessing, card.min_confidence
-        self.runner: Runner = Session(backbone, taps_of(card.spaces, backbone), provider=provider)
+        self.runner: GraphRunner = Session(backbone, taps_of(card.spaces, backbone), provider=provider)
         self.about = _about(card.name, card.kind, backbone.name, backbone.fingerprint)
         self._head = head
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.floating]:
-        """Returns what the head gives; a row of nan where the features are not finite in the precision of the space."""
+        """Returns the head's probabilities; NaN if the features are not finite in the precision of the space."""
         features = features_of(self.runner.run(pixels), self._head.card.spaces)
         is_sound = np.isfinite(features).all(axis=1)
         rows = np.full((len(pixels), len(self.classes)), np.nan)
@@ -70,8 +70,8 @@ class HeadClassifier:
 
 def classifier_for(
     model: str | Path | Model | Head, store: str | Path | Store | None = None, *, provider: str = "auto"
-) -> Classifier:
-    """Returns what answers for a model's file or a head of a store, loaded and ready."""
+) -> PixelClassifier:
+    """Returns the classifier for the file of a model or a head of a store."""
     found = model_or_head(model, store, provider=provider)
     return ModelClassifier(found) if isinstance(found, Model) else HeadClassifier(*found, provider)
 

@@ -1,4 +1,4 @@
-"""How much one request, and all of them together, may ask of the server."""
+"""Limits of a single request and of all requests together."""
 
 from dataclasses import dataclass, fields
 
@@ -9,12 +9,12 @@ __all__ = ["Limits"]
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused, so that no request takes the memory or the time of all others.
+    """Limits that keep one request from using the memory or time of all others.
 
-    ``image_bytes``, ``pixels`` and ``images`` bound what a request brings, ``request_bytes`` its whole body, and
-    ``body_seconds`` how long it may take to arrive; an image is given up after ``decode_seconds``. ``requests`` and
-    ``waiting_images`` bound what is under way at once; whoever comes then is asked to come again. ``stop_seconds`` is
-    how long a server that was told to stop waits for the requests that it has.
+    ``image_bytes`` and ``pixels`` limit an image, ``images`` and ``request_bytes`` a request, ``body_seconds`` the time
+    to receive its body, and ``decode_seconds`` the time to decode an image. ``requests`` and ``waiting_images`` limit
+    concurrent work; further requests get status 503. After a stop signal, the server waits up to ``stop_seconds`` for
+    running requests.
     """
 
     image_bytes: int = 20_000_000

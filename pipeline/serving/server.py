@@ -1,4 +1,4 @@
-"""Runs the application on a port until it is told to stop, and then finishes what it has begun."""
+"""Runs the application on a port until SIGTERM or SIGINT."""
 
 import socket
 from collections.abc import Callable
@@ -26,13 +26,13 @@ def serve(
     provider: str = "auto",
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serves a model's file, or a head of ``store``, over HTTP until SIGTERM or SIGINT, and finishes what is under way.
+    """Serves the file of a model, or a head of ``store``, over HTTP until SIGTERM or SIGINT; running requests finish.
 
-    Port 0 is any free one. ``on_ready`` is called with the address once it answers.
+    Port 0 selects a free port. ``on_ready`` is called with the address when the server accepts requests.
     """
     try:
-        import python_multipart  # noqa: F401 - needed by Starlette when the first form comes, and told of only then
-        import starlette  # noqa: F401 - likewise missed here, with a word on what to install
+        import python_multipart  # noqa: F401 - Starlette would report it missing only at the first form
+        import starlette  # noqa: F401 - checked here for a better error
         import uvicorn
     except ImportError as error:
         raise MissingExtraError.of(str(error.name), "serve", "The server") from None
@@ -40,7 +40,7 @@ def serve(
     from penult.pipeline.serving.classifiers import classifier_for
 
     limits = limits or Limits()
-    listener = _bound(host, port)
+    listener = _listening_socket(host, port)
     try:
         app = application(classifier_for(model, store, provider=provider), limits)
         config = uvicorn.Config(
@@ -54,7 +54,7 @@ def serve(
         server = _server(config, lambda: on_ready(_address(listener)) if on_ready else None)
         server.run(sockets=[listener])
     except KeyboardInterrupt:
-        pass  # uvicorn raises the signal again once it has stopped in good order
+        pass  # uvicorn raises the signal again after a graceful stop
     finally:
         listener.close()
 
@@ -71,11 +71,11 @@ def _server(config: Any, ready: Callable[[], None]) -> Any:
     return Server(config)
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _listening_socket(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # With its protocol named, asyncio knows connections for TCP and sends the end of an answer at once; it would
-        # wait 40 milliseconds for the client to acknowledge the beginning.
+        # With the protocol given, asyncio sets TCP_NODELAY. Otherwise the end of a response would wait 40 ms for the
+        # client's acknowledgement.
         listener = socket.socket(family, kind, protocol)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -85,9 +85,9 @@ def _bound(host: str, port: int) -> socket.socket:
             raise
     except OSError as error:
         raise InputError(
-            f"Nothing can listen on {host} port {port}: {error.strerror or error}",
-            expected="an address of this machine, and a port that is free",
-            remedy="name another with --port, or 0 for any that is free",
+            f"The server cannot listen on {host} port {port}: {error.strerror or error}",
+            expected="an address of this machine and a free port",
+            remedy="choose another port with --port, or 0 for any free port",
         ) from error
     return listener
 

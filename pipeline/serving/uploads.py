@@ -1,4 +1,4 @@
-"""Reads the images out of a request: multipart files, JSON with base64, or one image as the body."""
+"""Reads the images of a request: multipart files, JSON with base64, or one image as the body."""
 
 import asyncio
 import base64
@@ -24,18 +24,18 @@ FORMS = "multipart/form-data, application/json or image/*"
 
 @dataclass(frozen=True)
 class Upload:
-    """One image of a request: its name there, and its bytes or the reason why they are not taken."""
+    """One image of a request: its name, and its bytes or an error."""
 
     name: str
     data: bytes = b""
-    refusal: str = ""
+    error: str = ""
 
 
 async def uploads_of(request: Request, limits: Limits) -> list[Upload]:
-    """Returns the images of a request in their order.
+    """Returns the images of a request in order.
 
     Raises:
-        HTTPException: the request as a whole cannot be taken; what is wrong with one image stands in its `Upload`.
+        HTTPException: the whole request is rejected; the error of a single image is in its `Upload`.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     _check_length(request, limits)
@@ -50,7 +50,7 @@ async def uploads_of(request: Request, limits: Limits) -> list[Upload]:
         else:
             raise HTTPException(415, f"The content type is {kind or 'missing'}; expected {FORMS}.")
     if not found:
-        raise HTTPException(400, "The request holds no image.")
+        raise HTTPException(400, "The request contains no image.")
     return found
 
 
@@ -61,12 +61,12 @@ def _check_length(request: Request, limits: Limits) -> None:
 
 
 def _too_long(most: int) -> HTTPException:
-    # What is left of the body is not read, so that nothing else can follow on this connection.
-    return HTTPException(413, f"The request is longer than {most:,} bytes.", {"Connection": "close"})
+    # The rest of the body is not read, so the connection cannot be reused.
+    return HTTPException(413, f"The request has more than {most:,} bytes.", {"Connection": "close"})
 
 
 def _bounded(receive: Receive, most: int) -> Receive:
-    """Receives a body of no more than so many bytes, whatever length the request's head told."""
+    """Returns a ``receive`` that rejects a body of more than ``most`` bytes, whatever its Content-Length."""
     taken = 0
 
     async def bounded() -> Message:
@@ -86,21 +86,21 @@ async def _in_time(limits: Limits) -> AsyncIterator[None]:
         async with asyncio.timeout(limits.body_seconds):
             yield
     except TimeoutError:
-        late = f"The request did not arrive within {limits.body_seconds:g} seconds."
-        raise HTTPException(408, late, {"Connection": "close"}) from None
+        reason = f"The request did not arrive within {limits.body_seconds:g} seconds."
+        raise HTTPException(408, reason, {"Connection": "close"}) from None
     except ClientDisconnect:
-        raise HTTPException(400, "The request broke off.") from None
+        raise HTTPException(400, "The client closed the connection.") from None
 
 
 async def _from_form(request: Request, limits: Limits) -> list[Upload]:
     found = []
-    # One file more than may be, so that it is our own answer that says so.
+    # One file more than allowed, so that the error comes from this module.
     async with request.form(max_files=limits.images + 1, max_fields=0) as form:
         parts = form.multi_items()
         _check_count(len(parts), limits)
         for field, part in parts:
             if not isinstance(part, UploadFile):
-                raise HTTPException(400, f"The field {field!r} holds no file.")
+                raise HTTPException(400, f"The field {field!r} is not a file.")
             name = part.filename or field
             found.append(_upload(name, await part.read(limits.image_bytes + 1), limits))
     return found
@@ -110,27 +110,27 @@ def _from_json(body: bytes, limits: Limits) -> list[Upload]:
     try:
         content = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise HTTPException(400, f"The body is no JSON: {error}.") from None
+        raise HTTPException(400, f"The body is not JSON: {error}.") from None
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list):
-        raise HTTPException(400, 'The JSON holds no list "images" of base64 texts, or of {"name": …, "data": …}.')
+        raise HTTPException(400, 'The JSON has no list "images" of base64 strings or of {"name": …, "data": …}.')
     _check_count(len(images), limits)
-    return [_from_text(entry, place, limits) for place, entry in enumerate(images)]
+    return [_from_text(entry, index, limits) for index, entry in enumerate(images)]
 
 
-def _from_text(entry: Any, place: int, limits: Limits) -> Upload:
+def _from_text(entry: Any, index: int, limits: Limits) -> Upload:
     name, text = (entry.get("name"), entry.get("data")) if isinstance(entry, dict) else (None, entry)
-    called = printable(name) if isinstance(name, str) else f"image {place}"
+    called = printable(name) if isinstance(name, str) else f"image {index}"
     if not isinstance(text, str):
-        return Upload(called, refusal='it is neither a base64 text nor {"name": …, "data": …}')
+        return Upload(called, error='it is neither a base64 string nor {"name": …, "data": …}')
     try:
         return _upload(called, base64.b64decode(text, validate=True), limits)
     except (binascii.Error, ValueError):
-        return Upload(called, refusal="it is no base64")
+        return Upload(called, error="it is not base64")
 
 
 def printable(text: str) -> str:
-    r"""Returns text that UTF-8 can hold: JSON may bring halves of surrogate pairs, and folders' names any bytes.
+    r"""Returns text that UTF-8 can encode; JSON may contain lone surrogates, and folder names arbitrary bytes.
 
     >>> printable("a\udcff")
     'a\\udcff'
@@ -140,11 +140,11 @@ def printable(text: str) -> str:
 
 def _check_count(count: int, limits: Limits) -> None:
     if count > limits.images:
-        raise HTTPException(413, f"The request holds more than {limits.images} images.")
+        raise HTTPException(413, f"The request contains more than {limits.images} images.")
 
 
 def _upload(name: str, data: bytes, limits: Limits) -> Upload:
     name = printable(name)
     if len(data) > limits.image_bytes:
-        return Upload(name, refusal=f"it is longer than {limits.image_bytes:,} bytes")
+        return Upload(name, error=f"it has more than {limits.image_bytes:,} bytes")
     return Upload(name, data)

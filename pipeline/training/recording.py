@@ -15,7 +15,7 @@ from penult.pipeline.evaluation.evaluation import Evaluation
 from penult.pipeline.evaluation.values import NumberEvaluation, TagEvaluation
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.head_card import HeadCard, SpaceRef
-from penult.pipeline.heads.recipe import Fitted
+from penult.pipeline.heads.recipe import FittedRecipe
 from penult.pipeline.heads.registry import head_kind
 from penult.pipeline.training.options import TrainingRun
 from penult.store import Store
@@ -104,7 +104,7 @@ def require_writable(store: Store) -> None:
         )
 
 
-def draft_card(name: str, head: Any, run: TrainingRun, fitted: Fitted) -> HeadCard:
+def draft_card(name: str, head: Any, run: TrainingRun, fitted: FittedRecipe) -> HeadCard:
     """Returns the card of a fitted head without its test results and notes."""
     rows, options = run.rows, run.options
     return HeadCard(

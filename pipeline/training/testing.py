@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from penult.pipeline.evaluation.evaluation import Evaluation, evaluate
 from penult.pipeline.evaluation.values import NumberEvaluation, TagEvaluation
 from penult.pipeline.heads.head import Head
-from penult.pipeline.heads.scoring import mean_over_views, said_of
+from penult.pipeline.heads.scoring import mean_over_views, predict_in_blocks
 from penult.pipeline.samples.rows import TrainingRows, choose_rows
 from penult.pipeline.training.options import TrainingRun
 from penult.pipeline.training.recording import Trained
@@ -27,7 +27,10 @@ def evaluate_estimator(
     """Returns the evaluation of a fitted estimator on the test images of a run."""
     predict = estimator.predict if run.rows.target.task == "regression" else estimator.predict_proba
     views = run.options.views if run.options.average_views else ()
-    outputs = [said_of(predict, gather(spaces, run.rows.test.keys)) for spaces in _shown(run.store, run.spaces, views)]
+    outputs = [
+        predict_in_blocks(predict, gather(spaces, run.rows.test.keys))
+        for spaces in _shown(run.store, run.spaces, views)
+    ]
     return evaluate_rows(run.rows, mean_over_views(outputs), run.rows.classes, min_confidence)
 
 

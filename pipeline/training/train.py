@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import InputError
+from penult.pipeline.heads.basis_cache import BasisCache
 from penult.pipeline.heads.head import Head
-from penult.pipeline.heads.kept_basis import StatisticsShelf
 from penult.pipeline.heads.logistic.path import LogisticPath
 from penult.pipeline.heads.numerics.basis import Basis
-from penult.pipeline.heads.recipe import Fitted, HeadOptions, Recipe
+from penult.pipeline.heads.recipe import FittedRecipe, HeadOptions, Recipe
 from penult.pipeline.heads.registry import check_head, default_head, head_kind, recipe_of
 from penult.pipeline.heads.saved_heads import saved_head
 from penult.pipeline.heads.training_matrix import read_matrix
@@ -90,7 +90,7 @@ def train(
     return Trained(finished, evaluation, seconds, notes, tested_paths(rows, rows.classes), (*warnings, *plan.notes))
 
 
-def _fit(run: TrainingRun, head: Any) -> Fitted:
+def _fit(run: TrainingRun, head: Any) -> FittedRecipe:
     store, spaces, rows, options = run.store, run.spaces, run.rows, run.options
     count = len(rows.train) * max(1, len(options.views))
     outputs = len(rows.classes) or 1
@@ -115,10 +115,10 @@ def _kept_basis(
     store: Store, spaces: Sequence[Space], keys: NDArray[np.uint8], inputs: NDArray[np.floating], recipe: Recipe
 ) -> Basis | None:
     """Returns the basis of the training rows from the store's cache, where the estimator uses one and it pays."""
-    if "basis" not in recipe.takes or len(inputs) <= inputs.shape[1]:
+    if "basis" not in recipe.fit_arguments or len(inputs) <= inputs.shape[1]:
         return None
-    shelf = StatisticsShelf(store.path, [space.spec.id for space in spaces])
-    is_closed_form = "start" not in recipe.takes
+    shelf = BasisCache(store.path, [space.spec.id for space in spaces])
+    is_closed_form = "start" not in recipe.fit_arguments
     return shelf.basis(keys, inputs, lambda keys: gather(spaces, keys), exact=is_closed_form)
 
 

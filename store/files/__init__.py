@@ -1,5 +1,5 @@
 """The files of a store, on a local disk or in object storage.
 
-``protocol.Place`` names the few operations that a store needs. ``local.LocalPath`` and ``bucket.ObjectPath`` provide
-them: durable writes, atomic names and bounded reads.
+``protocol.StoragePath`` lists the operations that a store needs: durable writes, atomic names and bounded reads.
+``local.LocalPath`` and ``bucket.ObjectPath`` provide them.
 """

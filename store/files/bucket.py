@@ -200,7 +200,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class ObjectPath:
-    """The path of an object, or the common prefix of several, with the operations of ``Place``."""
+    """The path of an object, or the common prefix of several, with the operations of ``StoragePath``."""
 
     bucket: Bucket
     key: str
@@ -213,45 +213,36 @@ class ObjectPath:
 
     @property
     def name(self) -> str:
-        """The part after the last slash."""
         return self.key.rpartition("/")[2]
 
     @property
     def parent(self) -> "ObjectPath":
-        """The prefix before the last slash."""
         return ObjectPath(self.bucket, self.key.rpartition("/")[0])
 
     def exists(self) -> bool:
-        """Whether there is an object of this name."""
         return self.name in self.parent.names()
 
     def is_relative_to(self, folder: Path, /) -> bool:
-        """Returns False: no object is in a local folder."""
         return False
 
     def is_dir(self) -> bool:
-        """Returns True: object storage needs no folders."""
         return True
 
     def is_symlink(self) -> bool:
-        """Returns False: objects are not links."""
         return False
 
     def names(self) -> list[str]:
-        """Lists the names directly below this prefix, in no order."""
         return self.bucket.names(self.key)
 
     def size(self) -> int:
-        """Returns the size of an object that never changes."""
         return self.bucket.size(self.key)
 
     def size_and_change(self) -> tuple[int, float]:
         """Returns the size of the object and the time it was written."""
         return self.size(), self.bucket.changed(self.key)
 
-    def open_file(self) -> "ObjectFile":
-        """Opens the object for reading."""
-        return ObjectFile(self)
+    def open_file(self) -> "OpenObject":
+        return OpenObject(self)
 
     def read_start(self, most_bytes: int) -> bytes:
         """Downloads the whole object."""
@@ -303,19 +294,16 @@ class ObjectPath:
             temporary.unlink()
 
     def write_if_absent(self, data: bytes) -> bool:
-        """Creates the object unless its name is taken; returns whether it did."""
         return self.bucket.put_if_absent(self.key, data)
 
     def move_to(self, target: "ObjectPath") -> bool:
-        """Moves the object; returns False if it was gone."""
         return self.bucket.move(self.key, target.key)
 
     def remove(self) -> bool:
-        """Removes the object; returns False if the storage reports that it was gone."""
         return self.bucket.remove(self.key)
 
 
-class ObjectFile:
+class OpenObject:
     """An object that is read like an open file; sequential reads download ahead."""
 
     def __init__(self, place: ObjectPath) -> None:
@@ -325,15 +313,12 @@ class ObjectFile:
         self._next = 0
 
     def close(self) -> None:
-        """Drops the data that was downloaded ahead."""
         self.drop_cache()
 
     def drop_cache(self) -> None:
-        """Drops the data that was downloaded ahead."""
         self._held = (0, b"")
 
     def read(self, size: int, offset: int) -> bytes:
-        """Returns the bytes from ``offset`` on, fewer at the end of the object."""
         start, data = self._held
         if not start <= offset <= offset + size <= start + len(data):
             ahead = FIRST_BYTES if offset == 0 else AHEAD_BYTES if offset == self._next else 0
@@ -344,13 +329,11 @@ class ObjectFile:
         return data[offset - start : offset - start + size]
 
     def read_into(self, view: memoryview, offset: int) -> int:
-        """Fills the start of ``view`` and returns the number of bytes, 0 at the end of the object."""
         data = self.read(len(view), offset)
         view[: len(data)] = data
         return len(data)
 
     def read_many(self, size: int, offsets: Sequence[int]) -> list[bytes]:
-        """Returns ``size`` bytes at each offset."""
         return self._place.bucket.read_many(self._place.key, size, offsets)
 
 

@@ -46,10 +46,9 @@ Part = tuple[int, bytes | memoryview]
 
 
 class LocalPath(PosixPath):
-    """A path on a local disk with the durable operations of ``Place``."""
+    """A path on a local disk with the durable operations of ``StoragePath``."""
 
     def names(self) -> list[str]:
-        """Lists the names in a folder, in no order; a missing folder has none."""
         try:
             with os.scandir(self) as entries:
                 return [entry.name for entry in entries]
@@ -57,7 +56,6 @@ class LocalPath(PosixPath):
             return []
 
     def size(self) -> int:
-        """Returns the size of the file in bytes."""
         return self.lstat().st_size
 
     def size_and_change(self) -> tuple[int, float]:
@@ -65,12 +63,10 @@ class LocalPath(PosixPath):
         status = self.lstat()
         return status.st_size, status.st_ctime
 
-    def open_file(self) -> "LocalFile":
-        """Opens the file for reading; a symbolic link raises ``OSError``."""
-        return LocalFile(open_plain(self))
+    def open_file(self) -> "OpenLocalFile":
+        return OpenLocalFile(open_plain(self))
 
     def read_start(self, most_bytes: int) -> bytes:
-        """Reads at most the first ``most_bytes`` of the file."""
         with os.fdopen(open_plain(self), "rb") as file:
             return file.read(most_bytes)
 
@@ -90,7 +86,6 @@ class LocalPath(PosixPath):
         self.parent.sync_folder()
 
     def sync_folder(self) -> None:
-        """Makes the names in this folder durable."""
         with _writing_to(self):
             descriptor = os.open(self, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -123,13 +118,11 @@ class LocalPath(PosixPath):
         return True
 
     def write_if_absent(self, data: bytes) -> bool:
-        """Writes a small file unless this path is taken; returns whether it did."""
         temporary = temporary_name(self.parent, ".tmp")
         write_new(temporary, [(0, data)])
         return self.publish_if_absent(temporary)
 
     def move_to(self, target: Self) -> bool:
-        """Moves a file that other processes may be moving too; returns False if it was gone."""
         with _writing_to(target):
             try:
                 self.rename(target)
@@ -138,7 +131,6 @@ class LocalPath(PosixPath):
         return True
 
     def remove(self) -> bool:
-        """Removes a file that other processes may be removing too; returns False if it was gone."""
         with _writing_to(self):
             try:
                 self.unlink()
@@ -147,7 +139,7 @@ class LocalPath(PosixPath):
         return True
 
 
-class LocalFile:
+class OpenLocalFile:
     """An open file on a local disk."""
 
     def __init__(self, descriptor: int) -> None:
@@ -155,7 +147,6 @@ class LocalFile:
         self.size_bytes = os.fstat(descriptor).st_size
 
     def close(self) -> None:
-        """Closes the file; closing it twice is harmless."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -164,20 +155,16 @@ class LocalFile:
         self.close()
 
     def drop_cache(self) -> None:
-        """Makes later reads come from the disk, on systems that support this."""
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def read(self, size: int, offset: int) -> bytes:
-        """Returns the bytes from ``offset`` on, fewer at the end of the file."""
         return os.pread(self._descriptor, size, offset)
 
     def read_into(self, view: memoryview, offset: int) -> int:
-        """Fills the start of ``view`` and returns the number of bytes, 0 at the end of the file."""
         return os.preadv(self._descriptor, [view], offset)
 
     def read_many(self, size: int, offsets: Sequence[int]) -> list[bytes]:
-        """Returns ``size`` bytes at each offset."""
         descriptor = self._descriptor
         return [os.pread(descriptor, size, offset) for offset in offsets]
 

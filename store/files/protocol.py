@@ -26,7 +26,7 @@ class OpenFile(Protocol):
         """Returns ``size`` bytes at each offset."""
 
 
-class Place(Protocol):
+class StoragePath(Protocol):
     """The path of a file or folder of a store. Each change is durable when its method returns."""
 
     @property

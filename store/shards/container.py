@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_128_hexdigest
 
 from penult.errors import StoreDamagedError, StoreFormatError
-from penult.store.files.protocol import OpenFile, Place
+from penult.store.files.protocol import OpenFile, StoragePath
 
 SMALLEST_BLOCK = 4096
 LARGEST_BLOCK = 1 << 26
@@ -55,7 +55,7 @@ class ContainerLayout:
 class OpenContainer:
     """A file that is open for reading, as a context manager."""
 
-    def __init__(self, path: Place, file: OpenFile, layout: ContainerLayout) -> None:
+    def __init__(self, path: StoragePath, file: OpenFile, layout: ContainerLayout) -> None:
         self.path = path
         self._file = file
         self.layout = layout
@@ -102,7 +102,7 @@ class OpenContainer:
         return array
 
 
-def damaged(path: Place | Path, what: str) -> StoreDamagedError:
+def damaged(path: StoragePath | Path, what: str) -> StoreDamagedError:
     """Returns the error for a committed file that has changed or cannot be read."""
     return StoreDamagedError(
         f"{path} {what}",
@@ -111,7 +111,7 @@ def damaged(path: Place | Path, what: str) -> StoreDamagedError:
     )
 
 
-def unreadable(path: Place, error: OSError) -> OSError:
+def unreadable(path: StoragePath, error: OSError) -> OSError:
     """Returns the error for a failed read; on a network disk, another host may have removed the file."""
     if error.errno in {errno.ENOENT, errno.ESTALE}:
         return FileNotFoundError(error.errno, error.strerror, str(path))
@@ -120,7 +120,7 @@ def unreadable(path: Place, error: OSError) -> OSError:
     return damaged(path, f"cannot be read: {error.strerror or error}")
 
 
-def open_container(path: Place, layout: ContainerLayout | None = None) -> OpenContainer:
+def open_container(path: StoragePath, layout: ContainerLayout | None = None) -> OpenContainer:
     """Opens a file for reading; reads and checks its block unless the ``layout`` is known.
 
     A missing file raises ``FileNotFoundError``: only the caller knows whether it should exist.
@@ -139,7 +139,7 @@ def open_container(path: Place, layout: ContainerLayout | None = None) -> OpenCo
         raise
 
 
-def _read_block(path: Place, file: OpenFile) -> ContainerLayout:
+def _read_block(path: StoragePath, file: OpenFile) -> ContainerLayout:
     opening = _read(path, file, SMALLEST_BLOCK, 0)
     words = opening[:OPENING_BYTES].split()
     if len(words) != 4 or words[0] != b"penult" or not words[1].isdigit() or not words[2].isdigit():
@@ -159,14 +159,14 @@ def _read_block(path: Place, file: OpenFile) -> ContainerLayout:
     return _layout(path, text)
 
 
-def _read(path: Place, file: OpenFile, size: int, offset: int) -> bytes:
+def _read(path: StoragePath, file: OpenFile, size: int, offset: int) -> bytes:
     try:
         return file.read(size, offset)
     except OSError as error:
         raise unreadable(path, error) from error
 
 
-def _layout(path: Place, text: bytes) -> ContainerLayout:
+def _layout(path: StoragePath, text: bytes) -> ContainerLayout:
     try:
         fields = json.loads(text)
         sections = {

@@ -7,6 +7,7 @@ caller writes the arrays at their offsets.
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import h5py
 import numpy as np
@@ -34,7 +35,8 @@ def draft(fields: Mapping[str, object], attributes: Attributes, shapes: Shapes) 
     """Returns the layout of a file with a block of ``fields``; equal arguments give equal bytes."""
     block_bytes = SMALLEST_BLOCK
     while True:
-        outline, sections = _outlined(block_bytes, attributes, shapes)
+        outline, sections = _outlined(block_bytes, tuple(attributes.items()), tuple(shapes.items()))
+        outline = outline.copy()
         layout = ContainerLayout(fields, sections, outline.size)
         block = _block(layout)
         if len(block) <= block_bytes:
@@ -51,7 +53,12 @@ def _block(layout: ContainerLayout) -> bytes:
     return OPENING % (BLOCK_VERSION, len(text), xxh3_128_hexdigest(text).encode()) + text
 
 
-def _outlined(block_bytes: int, attributes: Attributes, shapes: Shapes) -> tuple["SparseFile", dict[str, Section]]:
+@lru_cache(maxsize=16)  # HDF5 takes milliseconds, and most shards of a job have equal attributes and shapes
+def _outlined(
+    block_bytes: int,
+    attributes: tuple[tuple[str, str | int], ...],
+    shapes: tuple[tuple[str, tuple[str, tuple[int, ...]]], ...],
+) -> tuple["SparseFile", dict[str, Section]]:
     outline, sections = SparseFile(), {}
     with h5py.File(
         outline,
@@ -61,9 +68,9 @@ def _outlined(block_bytes: int, attributes: Attributes, shapes: Shapes) -> tuple
         alignment_threshold=1,
         alignment_interval=ALIGNMENT,
     ) as file:
-        for name, value in attributes.items():
+        for name, value in attributes:
             file.attrs[name] = value
-        for name, (dtype, shape) in shapes.items():
+        for name, (dtype, shape) in shapes:
             layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             layout.set_layout(h5py.h5d.CONTIGUOUS)
             layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -90,6 +97,12 @@ class SparseFile:
         self.size = 0
         self._position = 0
         self._pages: dict[int, bytearray] = {}
+
+    def copy(self) -> "SparseFile":
+        """Returns an independent copy."""
+        other = SparseFile()
+        other.size, other._pages = self.size, {number: page[:] for number, page in self._pages.items()}
+        return other
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Moves to an offset."""

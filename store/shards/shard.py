@@ -13,7 +13,7 @@ from xxhash import xxh3_128, xxh3_128_hexdigest
 
 from penult.errors import StoreFormatError
 from penult.store.files.local import Part
-from penult.store.files.protocol import Place
+from penult.store.files.protocol import StoragePath
 from penult.store.keys import KEY_BYTES, Keys
 from penult.store.shards.checksums import Stored, Sums, block_sums, row_sums, rows_per_block
 from penult.store.shards.container import ContainerLayout, OpenContainer, damaged, open_container
@@ -80,7 +80,7 @@ class Shard:
         self.replaces = frozenset(file.layout.fields["replaces"])
 
     @classmethod
-    def open(cls, path: Place, spec: SpaceSpec, layout: ContainerLayout | None = None) -> Self:
+    def open(cls, path: StoragePath, spec: SpaceSpec, layout: ContainerLayout | None = None) -> Self:
         """Opens a shard; checks it against its name and its space unless the ``layout`` is known."""
         file = open_container(path, layout)
         if layout is None:

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 from penult.errors import StoreDamagedError
-from penult.store.files.protocol import Place
+from penult.store.files.protocol import StoragePath
 from penult.store.spaces import manifests
 from penult.store.spaces.lookup import refresh_index
 from penult.store.spaces.manifests import Manifest
@@ -81,14 +81,14 @@ def collect(folder: SpaceFolder, *, grace_seconds: float = GRACE_SECONDS) -> Col
     if moved:
         folder.trash.sync_folder()
         folder.shards.sync_folder()
-    places: tuple[Place, ...] = (folder.trash, folder.tmp)
+    places: tuple[StoragePath, ...] = (folder.trash, folder.tmp)
     files = [place / name for place in places for name in place.names()]
     sizes = [_remove_if_old(path, grace_seconds) for path in files]
     removed = [size for size in sizes if size is not None]
     return Collection(moved, len(removed), sum(removed))
 
 
-def _remove_if_old(path: Place, grace_seconds: float) -> int | None:
+def _remove_if_old(path: StoragePath, grace_seconds: float) -> int | None:
     try:
         size, changed = path.size_and_change()
     except FileNotFoundError:

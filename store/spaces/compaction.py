@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from xxhash import xxh3_128
 
 from penult.errors import StoreDamagedError, StoreWriteError
-from penult.store.files.protocol import Place
+from penult.store.files.protocol import StoragePath
 from penult.store.shards.checksums import Stored
 from penult.store.shards.shard import NewShard, ShardName, empty_rows
 from penult.store.spaces.checkpoints import checkpoint
@@ -85,7 +85,7 @@ def _merge(folder: SpaceFolder, group: tuple[str, ...]) -> None:
         temporary.remove()
 
 
-def digest_on_disk(path: Place, progress: Callable[[int], None] | None = None) -> str:
+def digest_on_disk(path: StoragePath, progress: Callable[[int], None] | None = None) -> str:
     """Returns the XXH3-128 of a whole file; bypasses the system's cache where that is possible."""
     digest, tile = xxh3_128(), memoryview(bytearray(TILE_BYTES))
     file, offset = path.open_file(), 0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest, xxh3_128_hexdigest
 
 from penult.store.files.local import Part
-from penult.store.files.protocol import Place
+from penult.store.files.protocol import StoragePath
 from penult.store.keys import Halves, order_of
 from penult.store.shards.container import OpenContainer, damaged, open_container
 from penult.store.shards.file_layout import Draft, draft
@@ -39,25 +39,25 @@ def file_name(number: int) -> str:
     return f"{number:012d}.h5"
 
 
-def index_parts(space_id: str, shards: tuple[str, ...], room: int, tables: Iterable[KeyTable]) -> Iterator[Part]:
-    """Yields the parts of an index file from consecutive tables with at most ``room`` keys."""
-    layout = _draft(space_id, shards, room, 0, "").layout
+def index_parts(space_id: str, shards: tuple[str, ...], capacity: int, tables: Iterable[KeyTable]) -> Iterator[Part]:
+    """Yields the parts of an index file from consecutive tables with at most ``capacity`` keys."""
+    layout = _draft(space_id, shards, capacity, 0, "").layout
     start, end = layout.sections["entries"].offset, layout.size_bytes
     guide: Guide = np.zeros(layout.sections["guide"].shape, dtype="<u8")
     size = 0
     for block in _blocks(tables):
         guide[size // BLOCK_KEYS] = (block[0, 0], block[1, 0], _sum(block))
         for row in range(3):
-            yield start + 8 * (row * room + size), block[row].data.cast("B")
+            yield start + 8 * (row * capacity + size), block[row].data.cast("B")
         size += block.shape[1]
-    if size < room:
+    if size < capacity:
         yield end - 8, bytes(8)
-    drafted = _draft(space_id, shards, room, size, xxh3_128_hexdigest(guide.data))
+    drafted = _draft(space_id, shards, capacity, size, xxh3_128_hexdigest(guide.data))
     yield from drafted.gaps
     yield drafted.layout.sections["guide"].offset, guide.data.cast("B")
 
 
-def _draft(space_id: str, shards: tuple[str, ...], room: int, size: int, guide_digest: str) -> Draft:
+def _draft(space_id: str, shards: tuple[str, ...], capacity: int, size: int, guide_digest: str) -> Draft:
     # The size and the digest are known only at the end; fields of fixed width keep the layout unchanged.
     fields = {
         "kind": "index",
@@ -68,7 +68,7 @@ def _draft(space_id: str, shards: tuple[str, ...], room: int, size: int, guide_d
         "guide_xxh3": f"{guide_digest:>32}",
         "shards": shards,
     }
-    shapes = {"guide": ("<u8", (-(-room // BLOCK_KEYS), 3)), "entries": ("<u8", (3, room))}
+    shapes = {"guide": ("<u8", (-(-capacity // BLOCK_KEYS), 3)), "entries": ("<u8", (3, capacity))}
     return draft(fields, {"format": FORMAT, "version": f"{MAJOR}.{MINOR}", "space_id": space_id}, shapes)
 
 
@@ -99,7 +99,7 @@ class Index:
         fields = file.layout.fields
         self.shards: tuple[str, ...] = tuple(fields["shards"])
         self._size = int(fields["keys"])
-        self._room: int = file.layout.sections["entries"].shape[1]
+        self._capacity: int = file.layout.sections["entries"].shape[1]
         self._guide: Guide = file.array("guide")
         if xxh3_128_hexdigest(self._guide.data) != fields["guide_xxh3"]:
             raise damaged(file.path, "has a guide that fails its checksum")
@@ -109,7 +109,7 @@ class Index:
         self._first_low = self._guide[: self._blocks, 1]
 
     @classmethod
-    def open(cls, path: Place, space_id: str) -> Self:
+    def open(cls, path: StoragePath, space_id: str) -> Self:
         """Opens an index and checks that it belongs to the space."""
         file = open_container(path)
         expected = {"kind": "index", "version": [MAJOR, MINOR], "space_id": space_id, "block_keys": BLOCK_KEYS}
@@ -161,7 +161,7 @@ class Index:
         entries = np.empty((3, stop - start), dtype="<u8")
         offset = self._file.layout.sections["entries"].offset
         for row in range(3):
-            self._file.read_into(entries[row], offset + 8 * (row * self._room + start))
+            self._file.read_into(entries[row], offset + 8 * (row * self._capacity + start))
         for block in range(first, end):
             at = (block - first) * BLOCK_KEYS
             if _sum(entries[:, at : at + BLOCK_KEYS]) != self._guide[block, 2]:

@@ -13,7 +13,7 @@ from xxhash import xxh3_128_hexdigest
 
 from penult.errors import StoreDamagedError, StoreFormatError
 from penult.store.files.local import Part
-from penult.store.files.protocol import Place
+from penult.store.files.protocol import StoragePath
 from penult.store.shards.container import damaged, unreadable
 
 FORMAT = "penult-manifest"
@@ -45,13 +45,13 @@ def file_name(number: int) -> str:
     return f"{number:012d}.json"
 
 
-def numbers(folder: Place) -> list[int]:
+def numbers(folder: StoragePath) -> list[int]:
     """Lists the numbers of the manifests in a folder, newest first."""
     found = (NAME.fullmatch(name) for name in folder.names())
     return sorted((int(match[1]) for match in found if match), reverse=True)
 
 
-def read_newest(folder: Place, space_id: str) -> Manifest:
+def read_newest(folder: StoragePath, space_id: str) -> Manifest:
     """Returns the newest sound manifest, with the number of the newest of all.
 
     A damaged manifest is skipped: the shards and the manifest before it give the same list, if less reliably.
@@ -70,7 +70,7 @@ def read_newest(folder: Place, space_id: str) -> Manifest:
         return replace(NONE_YET, number=listed[0], is_substitute=True) if listed else NONE_YET
 
 
-def read(path: Place, space_id: str) -> Manifest:
+def read(path: StoragePath, space_id: str) -> Manifest:
     """Reads and checks one manifest."""
     try:
         data = path.read_start(SIZE_LIMIT)

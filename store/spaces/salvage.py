@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import StoreError
-from penult.store.files.protocol import Place
+from penult.store.files.protocol import StoragePath
 from penult.store.keys import Keys, no_keys
 from penult.store.shards.checksums import Stored, row_sums
 from penult.store.shards.key_table import ABSENT
@@ -26,7 +26,7 @@ class Salvage:
     damaged: Keys
 
 
-def salvage(path: Place, folder: SpaceFolder) -> Salvage | None:
+def salvage(path: StoragePath, folder: SpaceFolder) -> Salvage | None:
     """Reads the sound rows of a shard; returns None if its keys cannot be read."""
     spec = folder.spec
     try:
@@ -76,7 +76,7 @@ def _keys_of(found: Index, shards: ShardList, name: str) -> Keys:
     return np.concatenate(keys)
 
 
-def bring_back(folder: SpaceFolder, path: Place, others: Lookup | None = None) -> None:
+def bring_back(folder: SpaceFolder, path: StoragePath, others: Lookup | None = None) -> None:
     """Commits the sound rows of a shard again, without those whose keys ``others`` contains."""
     found = salvage(path, folder)
     if found is None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from penult.errors import StoreFormatError
 from penult.store.files.local import LocalPath, Part, temporary_folder, temporary_name, write_new
-from penult.store.files.protocol import Place
+from penult.store.files.protocol import StoragePath
 from penult.store.keys import halves
 from penult.store.shards.checksums import Sums
 from penult.store.shards.container import ContainerLayout, damaged
@@ -31,7 +31,7 @@ class SpaceFolder:
     For object storage, ``cache`` is a local folder for indexes, and files are written in a temporary folder.
     """
 
-    def __init__(self, path: Place, spec: SpaceSpec, refusal: str = "", *, cache: Path | None = None) -> None:
+    def __init__(self, path: StoragePath, spec: SpaceSpec, refusal: str = "", *, cache: Path | None = None) -> None:
         self.path = path
         self.spec = spec
         self.refusal = refusal

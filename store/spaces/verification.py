@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from penult.errors import StoreDamagedError
-from penult.store.files.protocol import Place
+from penult.store.files.protocol import StoragePath
 from penult.store.keys import Keys, distinct, no_keys
 from penult.store.shards.key_table import ABSENT
 from penult.store.shards.shard import Shard, ShardName
@@ -28,7 +28,7 @@ class Damage:
     ``unknown_rows`` counts lost rows whose keys are unknown.
     """
 
-    path: Place
+    path: StoragePath
     reason: str
     keys: Keys = field(default_factory=no_keys)
     unknown_rows: int = 0
@@ -121,7 +121,7 @@ def _damaged_shards(folder: SpaceFolder, snapshot: Snapshot, advance: Callable[[
             yield _damage(folder, name, reason)
 
 
-def _defect(path: Place, folder: SpaceFolder, advance: Callable[[int], None]) -> str:
+def _defect(path: StoragePath, folder: SpaceFolder, advance: Callable[[int], None]) -> str:
     try:
         if digest_on_disk(path, advance) != ShardName.known(path.name).digest:
             return "fails its checksum"

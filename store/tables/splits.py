@@ -130,7 +130,7 @@ class _Units:
 
 @dataclass(frozen=True)
 class _Classes:
-    """Which units (samples, or groups of them) have rows of which class, each pair once."""
+    """The distinct pairs of a class and a unit with rows of it."""
 
     count: int
     of_pair: Numbers
@@ -138,7 +138,7 @@ class _Classes:
 
     @classmethod
     def of(cls, labels: NDArray[Any], unit_of_row: Numbers) -> "_Classes":
-        """Numbers the classes in the order of their names, so that the order of the rows does not matter."""
+        """Numbers the classes by sorted name, so that the order of the rows does not matter."""
         rows = np.flatnonzero(~missing_in(labels))
         values = labels[rows].tolist()
         numbers = {value: number for number, value in enumerate(sorted(set(values)))}
@@ -155,10 +155,10 @@ def _balance(
     ends: NDArray[np.float64],
     is_fixed: NDArray[np.bool_],
 ) -> None:
-    """Moves units in place, until each class has one on each side or as many sides as it has units.
+    """Moves units in place until each class has a unit in each split, or in as many splits as it has units.
 
-    Where there are fewer units than sides, the larger sides come first. No unit moves that is fixed, or that another
-    class needs where it is; of the others, the one whose position is nearest to the side that lacks one.
+    With fewer units than splits, the largest splits come first. Fixed units stay, and so do units that another class
+    needs in their split. Of the others, the unit whose position is nearest to the split moves.
     """
     starts = np.concatenate([[0.0], ends[:-1]])
     order = np.lexsort((-np.arange(len(ends)), -(ends - starts).round(9)))

@@ -11,15 +11,14 @@ from google.protobuf import text_format
 
 from penult.errors import BackboneError, InputError, MissingFileError, PenultError
 from penult.exporters import Backbone
-from penult.exporters.export import export
+from penult.exporters.cpu_session import CpuSession
+from penult.exporters.exporting import export
 from penult.exporters.reference import reference_batch
-from penult.exporters.running import Runner
+from penult.exporters.requests import ExportRequest, Hints
 from penult.exporters.sources.caffe.layers import WRITERS
+from penult.exporters.sources.caffe.net import new_message
 from penult.exporters.sources.caffe.numpy_reference import LAYERS
-from penult.exporters.sources.caffe.schema import message
 from penult.exporters.sources.caffe.source import read_caffe
-from penult.exporters.sources.hints import Hints
-from penult.exporters.sources.source_network import ExportRequest
 from penult.pipeline.images.decode import decode
 
 
@@ -34,7 +33,7 @@ def blob(target: Any, array: npt.NDArray[Any], *, older: bool = False) -> None:
 
 def write(folder: Path, text: str, weights: Mapping[str, list[npt.NDArray[Any]]], *, older: bool = False) -> str:
     (folder / "deploy.prototxt").write_text(text)
-    net = message("NetParameter")
+    net = new_message("NetParameter")
     for name, arrays in weights.items():
         layer = (net.layers if older else net.layer).add(name=name)
         for array in arrays:
@@ -172,7 +171,7 @@ def test_the_older_format(tmp_path: Path) -> None:
 
 def test_a_blob_written_in_place_bears_its_last_value(tmp_path: Path) -> None:
     """``fc6`` names what comes after the ReLU; what the layer itself gave can be named too."""
-    from penult.exporters.graph.tap_requests import parse_taps
+    from penult.exporters.requests import parse_taps
 
     source = write(tmp_path, V1, V1_WEIGHTS)
     request = ExportRequest(taps=parse_taps("after=fc6,before=fc6 of fc6"))
@@ -238,7 +237,7 @@ class TestReal:
         image = reference_batch(227, 227, 1).astype("f4").transpose(0, 3, 1, 2) - 110
         reader = cv2.dnn.readNetFromCaffe(str(files[0]), str(files[1]))
         reader.setInput(image)
-        session = Runner(network.model.SerializeToString(), "the network")
+        session = CpuSession(network.model.SerializeToString(), "the network")
         name = network.model.graph.output[0].name
         ours = session.run([name], {"data": image})[name]
         np.testing.assert_allclose(ours, reader.forward(), rtol=1e-3, atol=1e-6)
@@ -299,7 +298,7 @@ class TestHostile:
             path.write_bytes(data[:end])
             with pytest.raises(BackboneError):
                 exported(source)
-        net = message("NetParameter")
+        net = new_message("NetParameter")
         layer = net.layer.add(name="conv")
         layer.blobs.add(data=b"\0" * 8).shape.dim.extend([1 << 40, 1 << 40])
         path.write_bytes(net.SerializeToString())
@@ -312,6 +311,6 @@ def test_every_layer_that_is_written_has_its_definition() -> None:
 
 
 def test_text_is_read_as_caffe_writes_it() -> None:
-    net = message("NetParameter")
+    net = new_message("NetParameter")
     text_format.Parse("layer { name: 'a' unknown { x: 1 } type: 'ReLU' }", net, allow_unknown_field=True)
     assert net.layer[0].type == "ReLU"

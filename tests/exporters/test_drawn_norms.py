@@ -7,18 +7,16 @@ import numpy as np
 import pytest
 
 from penult.exporters import Normalisation
-from penult.exporters.export import export
-from penult.exporters.graph.tap_requests import parse_taps
-from penult.exporters.sources.drawn_norms import batch_of, settle_keras, settle_torch
-from penult.exporters.sources.hints import FAMILIES
-from penult.exporters.sources.source_network import ExportRequest
+from penult.exporters.exporting import export
+from penult.exporters.requests import FAMILIES, ExportRequest, parse_taps
+from penult.exporters.sources.norm_calibration import calibrate_keras, calibrate_torch, calibration_batch
 from penult.pipeline.images.decode import decode
 from tests.exporters.torchvision_shim import import_or_skip
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 import_or_skip("torch", "torchvision")
 
-BATCH = batch_of((64, 48), FAMILIES["torch"])
+BATCH = calibration_batch((64, 48), FAMILIES["torch"])
 
 
 def growing(gain: float) -> Any:
@@ -57,12 +55,12 @@ class TestTorch:
     def test_numbers_neither_grow_nor_fade(self, gain: float) -> None:
         network = growing(gain)
         assert max(sizes(network)) > 1e6 or max(sizes(network)) < 0.2
-        assert settle_torch(network, BATCH) == 6
+        assert calibrate_torch(network, BATCH) == 6
         assert all(0.6 < size < 1.6 for size in sizes(network))  # within half an octave, and the drawn means
 
     def test_statistics_are_scaled_as_a_whole_and_by_powers_of_two(self) -> None:
         drawn, network = growing(30), growing(30)
-        settle_torch(network, BATCH)
+        calibrate_torch(network, BATCH)
         for old, new in zip(drawn[1::3], network[1::3], strict=True):
             (power,) = {float(scale) for scale in np.log2(new.running_mean.numpy() / old.running_mean.numpy())}
             assert power == round(power)
@@ -72,9 +70,9 @@ class TestTorch:
         import torch
 
         once, other = growing(30), growing(30)
-        settle_torch(once, BATCH)
+        calibrate_torch(once, BATCH)
         noise = np.random.default_rng(0).normal(size=BATCH.shape)
-        settle_torch(other, (BATCH * (1 + 1e-5 * noise)).astype(np.float32))
+        calibrate_torch(other, (BATCH * (1 + 1e-5 * noise)).astype(np.float32))
         for name, value in once.state_dict().items():
             assert torch.equal(value, other.state_dict()[name])
 
@@ -91,7 +89,7 @@ class TestTorch:
                 return self.norm(64 * self.norm(image * 1024))
 
         network = Reusing()
-        assert settle_torch(network, BATCH) == 1
+        assert calibrate_torch(network, BATCH) == 1
         power = round(np.log2(1024 * np.sqrt(np.square(BATCH).mean())))
         assert network.norm.running_var[0] == 4.0**power
         assert torch.equal(network.unused.running_var, torch.ones(3))
@@ -127,16 +125,16 @@ class TestKeras:
         between = keras.Model(image, [norm.output for norm in norms])
         before = [float(np.abs(value.detach().numpy()).mean()) for value in between(BATCH, training=False)]
         assert before[-1] > 1e5 * before[0]
-        assert settle_keras(model, BATCH) == 4
+        assert calibrate_keras(model, BATCH) == 4
         for value in between(BATCH, training=False):
             assert 0.7 < float(np.sqrt(np.square(value.detach().numpy()).mean())) < 1.42
         assert not any("call" in vars(norm) for norm in norms)
 
 
 def test_the_batch_is_as_the_network_takes_pixels() -> None:
-    raw = batch_of((6, 5), FAMILIES["raw"])
+    raw = calibration_batch((6, 5), FAMILIES["raw"])
     assert raw.shape == (2, 6, 5, 3)
     assert str(raw.dtype) == "float32"
-    turned = batch_of((6, 5), Normalisation("bgr", (1.0, 2.0, 3.0), (2.0, 2.0, 2.0)))
+    turned = calibration_batch((6, 5), Normalisation("bgr", (1.0, 2.0, 3.0), (2.0, 2.0, 2.0)))
     assert set(np.unique(raw)) == {0, 255}
     np.testing.assert_allclose(turned[..., 0], (raw[..., 2] - 1) / 2)

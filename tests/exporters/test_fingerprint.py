@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from penult.errors import BackboneError
 from penult.exporters import Backbone, Card, Decoding, Normalisation, Preprocessing, Tap
 from penult.exporters.fingerprint import fingerprint_of, value_digests
-from penult.exporters.graph.pruning import pruned
+from penult.exporters.graph.graph_writer import prune
 
 UNARY = ("Relu", "Sigmoid", "Neg", "Abs")
 BINARY = ("Add", "Mul", "Sub")
@@ -100,7 +100,7 @@ def test_names_order_and_texts_do_not_count(model: onnx.ModelProto, chance: Any)
 @settings(max_examples=60, deadline=None)
 @given(graphs(), st.data())
 def test_any_change_of_what_is_computed_counts(model: onnx.ModelProto, data: st.DataObject) -> None:
-    live = pruned(model, ["penultimate", "stage1"])
+    live = prune(model, ["penultimate", "stage1"])
     other = copy.deepcopy(live)
     nodes = [i for i, node in enumerate(live.graph.node) if node.op_type != "Identity"]
     choices: list[tuple[str, int]] = [("weight", i) for i in range(len(live.graph.initializer))]

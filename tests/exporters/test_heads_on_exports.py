@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 import penult
-from penult.exporters.export import export
-from penult.exporters.sources.hints import Hints
-from penult.exporters.sources.source_network import ExportRequest
+from penult.exporters.exporting import export
+from penult.exporters.requests import ExportRequest, Hints
 from penult.pipeline.images.decode import decode
 
 os.environ.setdefault("KERAS_BACKEND", "torch")

@@ -14,10 +14,8 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 
 from penult.errors import BackboneError, InputError, UnknownNameError
 from penult.exporters import Backbone
-from penult.exporters.export import export
-from penult.exporters.graph.tap_requests import parse_taps
-from penult.exporters.sources.hints import Hints
-from penult.exporters.sources.source_network import ExportRequest
+from penult.exporters.exporting import export
+from penult.exporters.requests import ExportRequest, Hints, parse_taps
 from penult.pipeline.images.decode import decode
 from tests.exporters.torchvision_shim import import_or_skip
 
@@ -89,10 +87,10 @@ class TestRealFiles:
 
 class TestModes:
     def test_every_application_has_one_of_the_known_modes(self) -> None:
-        from penult.exporters.sources.keras.applications import applications
-        from penult.exporters.sources.keras.pixels import mode_of
+        from penult.exporters.sources.keras.applications import application_names
+        from penult.exporters.sources.keras.network import preprocessing_mode
 
-        modes = {name: mode_of(name) for name in applications()}
+        modes = {name: preprocessing_mode(name) for name in application_names()}
         assert len(modes) >= 38
         assert modes["VGG16"] == modes["ResNet50"] == "caffe"
         assert modes["DenseNet121"] == "torch"

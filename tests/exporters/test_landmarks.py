@@ -10,9 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from penult.errors import BackboneError, InputError
 from penult.exporters.graph.graph_view import GraphView, network_inputs
-from penult.exporters.graph.landmarks import Landmarks, find_landmarks
-from penult.exporters.graph.modernising import modernised
-from penult.exporters.graph.tap_requests import TapRequest, parse_taps
+from penult.exporters.graph.standard_form import to_standard_form
+from penult.exporters.graph.taps import KnownTensors, find_taps
+from penult.exporters.requests import TapRequest, parse_taps
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 
@@ -35,9 +35,9 @@ def test_classics_of_the_onnx_package(name: str) -> None:
     path = LIGHT / f"light_{name}.onnx"
     if not path.is_file():
         pytest.skip(f"this onnx package brings no {path.name}")
-    model = modernised(onnx.load(path))
+    model = to_standard_form(onnx.load(path))
     view = GraphView(model)
-    plans, scores, notes = find_landmarks(view, Landmarks(), (224, 224), None)
+    plans, scores, notes = find_taps(view, KnownTensors(), (224, 224), None)
     tensor, width, pooling, stages = CLASSICS[name]
     *found, penultimate = plans
     assert (penultimate.tensor, view.width(penultimate.tensor), penultimate.pooling) == (tensor, width, pooling)
@@ -146,8 +146,8 @@ def net(*, tail: str) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("tail", TAILS)
 def test_classifiers_of_every_form(tail: str) -> None:
-    view = GraphView(modernised(net(tail=tail)))
-    plans, scores, notes = find_landmarks(view, Landmarks(), (32, 32), None)
+    view = GraphView(to_standard_form(net(tail=tail)))
+    plans, scores, notes = find_taps(view, KnownTensors(), (32, 32), None)
     penultimate = plans[-1]
     before_a_pool = tail in ("pool last", "whole filter")
     assert penultimate.tensor == ("r" if before_a_pool else "features"), "an Identity is passed over"
@@ -162,13 +162,11 @@ def test_features_before_a_pool_are_no_classifier() -> None:
     model = net(tail="pool last")
     del model.graph.node[-1]
     model.graph.output[0].name = "s"
-    view = GraphView(modernised(model))
-    plans, scores, notes = find_landmarks(view, Landmarks(), (32, 32), None)
+    view = GraphView(to_standard_form(model))
+    plans, scores, notes = find_taps(view, KnownTensors(), (32, 32), None)
     assert (plans[-1].tensor, scores) == ("s", None)
     assert "No classifier was found" in notes[0]
-    assert find_landmarks(view, Landmarks(), (32, 32), 5)[1] == "p", (
-        "unless it has as many channels as there are classes"
-    )
+    assert find_taps(view, KnownTensors(), (32, 32), 5)[1] == "p", "unless it has as many channels as there are classes"
 
 
 def test_the_best_of_several_outputs() -> None:
@@ -186,7 +184,7 @@ def test_the_best_of_several_outputs() -> None:
     model.graph.initializer.append(numpy_helper.from_array(np.ones((3, 5), "f4"), "w3"))
     for name in ("aux", "embedding"):
         model.graph.output.insert(0, helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
-    plans, scores, _ = find_landmarks(GraphView(modernised(model)), Landmarks(), (32, 32), None)
+    plans, scores, _ = find_taps(GraphView(to_standard_form(model)), KnownTensors(), (32, 32), None)
     assert (plans[-1].tensor, scores) == ("features", "y")
 
 
@@ -196,7 +194,7 @@ def test_several_outputs_and_no_classifier() -> None:
     model.graph.output[0].name = "v"
     model.graph.output.append(helper.make_tensor_value_info("r", TensorProto.FLOAT, None))
     with pytest.raises(BackboneError, match="2 outputs"):
-        find_landmarks(GraphView(modernised(model)), Landmarks(), (32, 32), None)
+        find_taps(GraphView(to_standard_form(model)), KnownTensors(), (32, 32), None)
 
 
 def test_the_end_of_a_stage_is_the_end_of_a_block() -> None:
@@ -206,7 +204,7 @@ def test_the_end_of_a_stage_is_the_end_of_a_block() -> None:
     backbone = efficientnet_lite0.build()
     model = backbone.model(["logits"])
     view = GraphView(model)
-    plans, _, _ = find_landmarks(view, Landmarks(), (224, 224), 1000)
+    plans, _, _ = find_taps(view, KnownTensors(), (224, 224), 1000)
     assert [(plan.name, plan.tensor) for plan in plans] == [(tap.name, tap.tensor) for tap in backbone.card.taps]
     assert [value.name for value in network_inputs(model.graph)] == ["pixels"]
 
@@ -227,11 +225,11 @@ def test_a_stage_ends_on_a_value_that_the_source_knows_where_only_pointwise_work
     model.graph.node.extend(nodes)
     filters = np.random.default_rng(1).normal(size=(8, 8, 3, 3)).astype("f4")
     model.graph.initializer.append(numpy_helper.from_array(filters, "g"))
-    view = GraphView(modernised(model))
+    view = GraphView(to_standard_form(model))
 
     def end_of_stage(*parts: str) -> str:
-        known = Landmarks(parts=frozenset(parts)) if parts else Landmarks()
-        return find_landmarks(view, known, (32, 32), None)[0][0].tensor
+        known = KnownTensors(parts=frozenset(parts)) if parts else KnownTensors()
+        return find_taps(view, known, (32, 32), None)[0][0].tensor
 
     assert end_of_stage() == "scaled"
     assert end_of_stage("c0", "block") == "block"
@@ -257,7 +255,7 @@ def test_the_end_of_a_stage_is_not_the_inside_of_a_separable_convolution() -> No
     chance = np.random.default_rng(1)
     for name, shape in {"g": (8, 8, 3, 3), "deep": (8, 1, 3, 3), "wide": (16, 8, 1, 1)}.items():
         model.graph.initializer.append(numpy_helper.from_array(chance.normal(size=shape).astype("f4"), name))
-    plans, _, _ = find_landmarks(GraphView(modernised(model)), Landmarks(), (32, 32), None)
+    plans, _, _ = find_taps(GraphView(to_standard_form(model)), KnownTensors(), (32, 32), None)
     assert [plan.tensor for plan in plans] == ["c0", "block", "pooled"]
 
 
@@ -278,7 +276,7 @@ def test_what_attention_holds_is_no_stage() -> None:
         dim.dim_value = 48
     for name, shape in {"heads": [-1, 64, 8, 9], "map": [-1, 8, 24, 24]}.items():
         model.graph.initializer.append(numpy_helper.from_array(np.array(shape), name))
-    plans, _, _ = find_landmarks(GraphView(modernised(model)), Landmarks(), (48, 48), None)
+    plans, _, _ = find_taps(GraphView(to_standard_form(model)), KnownTensors(), (48, 48), None)
     assert "inside" not in {plan.tensor for plan in plans}
 
 

@@ -23,11 +23,9 @@ from penult.errors import (
 )
 from penult.exporters import Backbone, Card
 from penult.exporters.card import Tap
-from penult.exporters.export import export, export_network
-from penult.exporters.graph.tap_requests import parse_taps
-from penult.exporters.sources.hints import Hints, read_sidecar
+from penult.exporters.exporting import export, export_network
+from penult.exporters.requests import ExportRequest, Hints, parse_taps, read_sidecar
 from penult.exporters.sources.onnx.source import read_onnx
-from penult.exporters.sources.source_network import ExportRequest
 from penult.pipeline.cli.backbones import proof_line
 from penult.pipeline.images.decode import decode
 

@@ -25,7 +25,7 @@ def test_slips_are_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(MissingFileError):
         load_backbone("mine.onnx")
     (tmp_path / "model").write_text("x")
-    with pytest.raises(BackboneError, match=r"not called \.onnx"):
+    with pytest.raises(BackboneError, match=r"does not end in \.onnx"):
         load_backbone("model")
 
 

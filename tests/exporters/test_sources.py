@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from penult.errors import InputError, UnknownNameError
-from penult.exporters.sources import finding as sources
+from penult.exporters.sources import lookup as sources
 from penult.exporters.sources.caffe.source import read_caffe
 from penult.exporters.sources.onnx.source import read_onnx
 
@@ -37,7 +37,7 @@ def test_what_was_meant_without_a_prefix_is_told(text: str, meant: str) -> None:
     with pytest.raises(InputError, match=re.escape(f"{text!r} has no prefix.")) as told:
         sources.find_source(text)
     assert f"What to do: {meant}" in str(told.value)
-    with pytest.raises(InputError, match="'onnx:' has no name or file behind its prefix"):
+    with pytest.raises(InputError, match="'onnx:' has no name or file after its prefix"):
         sources.find_source("onnx:")
 
 
@@ -47,7 +47,7 @@ def test_a_slip_is_answered_with_advice() -> None:
 
 
 def test_another_package_adds_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("mine", "penult.exporters.sources.onnx.source:read_onnx", sources.GROUP)
+    point = EntryPoint("mine", "penult.exporters.sources.onnx:read_onnx", sources.GROUP)
     monkeypatch.setattr(sources, "entry_points", lambda group: [point])
     assert sources.find_source("mine:x") == (read_onnx, "x")
     twice = EntryPoint("onnx", "other:object", sources.GROUP)

@@ -7,10 +7,8 @@ from typing import Any
 import pytest
 
 from penult.errors import BackboneError, InputError, UnknownNameError
-from penult.exporters.export import export
-from penult.exporters.graph.tap_requests import parse_taps
-from penult.exporters.sources.hints import Hints
-from penult.exporters.sources.source_network import ExportRequest
+from penult.exporters.exporting import export
+from penult.exporters.requests import ExportRequest, Hints, parse_taps
 from penult.pipeline.images.decode import decode
 from tests.exporters.torchvision_shim import import_or_skip
 

@@ -14,11 +14,9 @@ from PIL import Image
 
 from penult.errors import BackboneError, InputError, MissingFileError, UnknownNameError
 from penult.exporters import Backbone
-from penult.exporters.export import export
-from penult.exporters.graph.tap_requests import parse_taps
-from penult.exporters.sources.drawn_norms import batch_of, settle_torch
-from penult.exporters.sources.hints import Hints
-from penult.exporters.sources.source_network import ExportRequest
+from penult.exporters.exporting import export
+from penult.exporters.requests import ExportRequest, Hints, parse_taps
+from penult.exporters.sources.norm_calibration import calibrate_torch, calibration_batch
 from penult.pipeline.images.decode import decode
 from tests.exporters.torchvision_shim import import_or_skip
 
@@ -38,19 +36,18 @@ def squeezenet(shared_data: Path) -> Backbone:
 def test_the_values_of_parts_are_named_and_not_held_while_a_network_is_traced() -> None:
     import torch
 
-    from penult.exporters.sources.torch.export import exported
-    from penult.exporters.sources.torch.parts import named_parts, traceable
+    from penult.exporters.sources.torch.tracing import export_torch, tappable_modules, traceable_module
 
     network = torch.nn.Sequential()
     parts = {"first": torch.nn.Conv2d(3, 4, 3), "relu": torch.nn.ReLU(inplace=True), "last": torch.nn.Conv2d(4, 5, 3)}
     for name, part in parts.items():
         network.add_module(name, part)
     sample = torch.zeros(2, 3, 9, 9)
-    names = named_parts(network, sample)
-    scores, *values = traceable(network, names)(sample)
+    names = tappable_modules(network, sample)
+    scores, *values = traceable_module(network, names)(sample)
     assert scores.numel() == 2 * 5 * 5 * 5
     assert [value.numel() for value in values] == [0] * len(names)
-    graph = exported(traceable(network, names), ["scores", *names], sample, what="three layers").graph
+    graph = export_torch(traceable_module(network, names), ["scores", *names], sample, what="three layers").graph
     assert [node.op_type for node in graph.node] == ["Conv", "Relu", "Conv"]
     assert [graph.node[1].output[0], graph.output[0].name] == ["relu", "scores"]
 
@@ -112,7 +109,7 @@ class TestRandomWeights:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             network = resnet18(weights=None).eval()
-        settle_torch(network, batch_of((224, 224), resnet.card.normalisation))
+        calibrate_torch(network, calibration_batch((224, 224), resnet.card.normalisation))
         extractor = create_feature_extractor(network, {"flatten": "penultimate", "layer2": "stage3"})
         pixels = np.random.default_rng(1).integers(0, 256, (300, 401, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "noise.png")

@@ -14,10 +14,10 @@ from penult.errors import BackboneError
 from penult.exporters import Backbone
 from penult.exporters.card import Decoding, Preprocessing
 from penult.exporters.proof import sample_photos
-from penult.pipeline.backbones import drafted
+from penult.pipeline.backbones import with_draft_decoding
 from penult.pipeline.cli.app import app
 from penult.pipeline.extraction.extract import extract
-from penult.pipeline.images.decode import decode, decoded_image
+from penult.pipeline.images.decode import decode, decode_to_image
 from penult.store import open_store
 
 WHOLE = Preprocessing(resize=64, crop=(56, 56))
@@ -65,8 +65,8 @@ def test_a_reduced_jpeg_keeps_the_margin(monkeypatch: pytest.MonkeyPatch) -> Non
         return loaded(image, *arguments, **more)  # type: ignore[arg-type]  # passed on as they came
 
     monkeypatch.setattr(Image.Image, "resize", spy)
-    decoded_image(photo, REDUCED)  # 640 x 427, for a shorter side of 64
-    decoded_image(photo, WHOLE)
+    decode_to_image(photo, REDUCED)  # 640 x 427, for a shorter side of 64
+    decode_to_image(photo, WHOLE)
     assert sizes == [(320, 214), (640, 427)], "a third would keep the margin too, but JPEGs know only halves"
 
 
@@ -75,7 +75,7 @@ def test_a_drafted_backbone_tells_its_drift_and_has_a_space_of_its_own(
 ) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "large.jpg").write_bytes(_photo(times=2))
-    made = drafted(small_backbone, [tmp_path / "photos" / "large.jpg"])
+    made = with_draft_decoding(small_backbone, [tmp_path / "photos" / "large.jpg"])
     drift = made.card.proof["draft"]
     assert drift["images"] == 3
     assert all(0 < figures["relative_error"] < 0.5 for figures in drift["outputs"].values())
@@ -83,7 +83,7 @@ def test_a_drafted_backbone_tells_its_drift_and_has_a_space_of_its_own(
     again = Backbone.load(tmp_path / "draft.onnx")
     assert again.fingerprint == made.fingerprint != small_backbone.fingerprint
     with pytest.raises(BackboneError, match="already"):
-        drafted(again)
+        with_draft_decoding(again)
 
     for backbone in (small_backbone, again):
         extract(tmp_path / "photos", tmp_path / "store", backbone=backbone)

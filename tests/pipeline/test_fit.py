@@ -1,4 +1,4 @@
-"""The main job on real photos and on what users do to their folders between two runs."""
+"""The main job on real photos, and after changes of their folder."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def _draw(path: Path, channel: int, seed: int) -> None:
 
 @pytest.fixture
 def unreviewed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports without the doubtful labels and the advice, which most of a small fit's time goes into."""
+    """Makes reports without review and advice, which take most of the time of a small fit."""
     monkeypatch.setattr(deliver, "REVIEW_IMAGES", 0)
 
 
@@ -44,7 +44,7 @@ def test_a_folder_becomes_a_classifier(collection: Path, tmp_path: Path, small_b
     assert wanted | {"seconds", "model", "report"} <= set(shown)
     assert shown["classes"] == ["blue", "green", "red"]
     assert shown["n_train"] + shown["n_test"] == 30
-    assert shown["accuracy"] == 1.0, "the three colours are told apart by any network"
+    assert shown["accuracy"] == 1.0, "the three colours are separated by any network"
     assert shown["receipt"]["new"] == 30
     assert "<html" in Path(shown["report"]).read_text()
     for prediction in predict(Model.load(shown["model"]), collection):
@@ -86,9 +86,7 @@ def test_a_second_fit_extracts_nothing_and_ten_new_images_cost_ten(
 
 
 @pytest.mark.usefixtures("unreviewed")
-def test_the_made_split_depends_on_nothing_but_the_images(
-    collection: Path, tmp_path: Path, small_backbone: Backbone
-) -> None:
+def test_the_split_depends_only_on_the_images(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
     fit(collection, tmp_path / "one", backbone=small_backbone, output=tmp_path)
     moved = tmp_path / "moved" / "photos"
     shutil.copytree(collection, moved)
@@ -98,7 +96,7 @@ def test_the_made_split_depends_on_nothing_but_the_images(
 
 
 @pytest.mark.usefixtures("unreviewed")
-def test_the_made_split_is_stratified(tmp_path: Path, small_backbone: Backbone) -> None:
+def test_the_split_is_stratified(tmp_path: Path, small_backbone: Backbone) -> None:
     for channel, name in enumerate(("red", "green", "blue")):
         for number in range(60):
             _draw(tmp_path / "many" / name / f"{number}.png", channel, 1000 * channel + number)
@@ -133,7 +131,7 @@ def test_a_table_is_a_collection_too(collection: Path, tmp_path: Path, small_bac
 
 
 @pytest.mark.usefixtures("unreviewed")
-def test_copies_never_stand_on_both_sides_and_contradictions_are_left_out(
+def test_copies_are_in_one_split_and_contradictions_are_left_out(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     shutil.copy(collection / "red" / "0.png", collection / "red" / "same.png")
@@ -146,7 +144,7 @@ def test_copies_never_stand_on_both_sides_and_contradictions_are_left_out(
     assert "exact copies of other files, which count once: 1 file" in notes
 
 
-def test_names_from_strangers_do_no_harm(tmp_path: Path, small_backbone: Backbone) -> None:
+def test_hostile_names_do_no_harm(tmp_path: Path, small_backbone: Backbone) -> None:
     names = ["<script>alert(1)</script>".replace("/", "\u2215"), 'with space, comma; "quotes"', "Ünïcödé 猫"]
     for channel, name in enumerate(names):
         for number in range(8):
@@ -156,14 +154,14 @@ def test_names_from_strangers_do_no_harm(tmp_path: Path, small_backbone: Backbon
     assert "<script>alert" not in (tmp_path / "report.html").read_text()
 
 
-def test_what_cannot_become_a_classifier_is_told_before_anything_is_extracted(
+def test_unusable_collections_raise_an_error_before_the_extraction(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     one = tmp_path / "one"
     shutil.copytree(collection / "red", one / "red")
     flat = collection / "red"
-    for images, told in ((one, "the same class, 'red'"), (flat, "No image in .* has a label")):
-        with pytest.raises(InputError, match=told):
+    for images, result in ((one, "the same class, 'red'"), (flat, "No image in .* has a label")):
+        with pytest.raises(InputError, match=result):
             fit(images, tmp_path / "store", backbone=small_backbone, output=tmp_path)
     with pytest.raises(UnknownNameError, match="did you mean 'logistic'"):
         fit(collection, tmp_path / "store", head="logistc", backbone=small_backbone, output=tmp_path)
@@ -172,7 +170,7 @@ def test_what_cannot_become_a_classifier_is_told_before_anything_is_extracted(
     assert not (tmp_path / "store").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_anything_is_extracted(
+def test_a_read_only_output_folder_raises_an_error_before_the_extraction(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     (tmp_path / "file").touch()
@@ -181,7 +179,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_extracted(
     assert not (tmp_path / "store").exists()
 
 
-def test_classes_whose_images_all_fail_are_told(tmp_path: Path, small_backbone: Backbone) -> None:
+def test_classes_without_usable_images_raise_an_error(tmp_path: Path, small_backbone: Backbone) -> None:
     _draw(tmp_path / "photos" / "a" / "0.png", 0, 0)
     (tmp_path / "photos" / "b").mkdir()
     (tmp_path / "photos" / "b" / "0.png").write_bytes(b"torn")
@@ -197,7 +195,7 @@ def test_names_of_datasets() -> None:
 @pytest.mark.parametrize(
     ("folder", "least"), [("hymenoptera", 0.93), pytest.param("steel_defects", 0.97, marks=pytest.mark.slow)]
 )
-def test_real_collections_reach_what_these_features_give(
+def test_real_collections_reach_the_expected_accuracy(
     shared_data: Path, tmp_path: Path, folder: str, least: float
 ) -> None:
     fitted = fit(shared_data / "images" / folder, tmp_path / "store", output=tmp_path)
@@ -206,14 +204,14 @@ def test_real_collections_reach_what_these_features_give(
 
 
 @pytest.mark.usefixtures("unreviewed")
-def test_what_a_fit_wrote_among_the_images_is_no_image_of_the_next(collection: Path, small_backbone: Backbone) -> None:
+def test_files_that_fit_wrote_are_not_images_of_the_next_fit(collection: Path, small_backbone: Backbone) -> None:
     for _ in range(2):
         fitted = fit(collection, collection / "penult-store", backbone=small_backbone, output=collection)
         assert (fitted.receipt.found, fitted.receipt.failed) == (30, 0)
     assert {"report.html", "model.onnx"} <= {path.name for path in collection.iterdir()}
 
 
-def test_a_head_that_no_model_can_be_made_of_has_its_report(
+def test_a_head_without_an_onnx_form_still_has_a_report(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     with pytest.raises(HeadError, match="LabelSpreading cannot be written as ONNX"):

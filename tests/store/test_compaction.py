@@ -121,7 +121,7 @@ def peaks(path: Path, shards: int) -> list[int]:
     return [int(word) for word in result.stdout.split()]
 
 
-def test_add_and_compact_use_memory_for_one_shard(memory_path: Path) -> None:
-    small, large = peaks(memory_path / "small", 5), peaks(memory_path / "large", 20)
+def test_add_and_compact_use_memory_for_one_shard(tmp_path: Path) -> None:
+    small, large = peaks(tmp_path / "small", 5), peaks(tmp_path / "large", 20)
     assert large[0] - small[0] < 20
     assert large[1] - small[1] < 40

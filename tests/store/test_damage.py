@@ -41,24 +41,24 @@ def flip_every_file(path: Path, batches: set[int], count: int | None) -> int:
 
 
 def test_a_flipped_bit_is_harmless_or_reported_and_never_a_wrong_row(
-    memory_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batches = store_with_everything(memory_path / "store", monkeypatch)
-    assert flip_every_file(memory_path / "store", batches, count=40) > 100
+    batches = store_with_everything(tmp_path / "store", monkeypatch)
+    assert flip_every_file(tmp_path / "store", batches, count=40) > 100
 
 
 @pytest.mark.slow
 def test_a_flip_of_any_byte_is_harmless_or_reported_and_never_a_wrong_row(
-    memory_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batches = store_with_everything(memory_path / "store", monkeypatch)
-    assert flip_every_file(memory_path / "store", batches, count=None) > 1000
+    batches = store_with_everything(tmp_path / "store", monkeypatch)
+    assert flip_every_file(tmp_path / "store", batches, count=None) > 1000
 
 
 def test_torn_zeroed_foreign_and_swapped_pages_are_harmless_or_reported(
-    memory_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, chance, noticed = memory_path / "store", Random(0), 0
+    path, chance, noticed = tmp_path / "store", Random(0), 0
     batches = store_with_everything(path, monkeypatch)
     shards = shards_of(the_space(path))
     for file in files_of(path):
@@ -69,8 +69,8 @@ def test_torn_zeroed_foreign_and_swapped_pages_are_harmless_or_reported(
     assert noticed > 20
 
 
-def test_a_lost_or_swapped_file_is_harmless_or_reported(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = memory_path / "store"
+def test_a_lost_or_swapped_file_is_harmless_or_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "store"
     batches = store_with_everything(path, monkeypatch)
     the_space(path).checkpoint()
     for file in files_of(path):
@@ -83,9 +83,9 @@ def test_a_lost_or_swapped_file_is_harmless_or_reported(memory_path: Path, monke
 
 
 def test_verify_finds_every_flipped_byte_of_shards_and_manifests(
-    memory_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, chance = memory_path / "store", Random(1)
+    path, chance = tmp_path / "store", Random(1)
     store_with_everything(path, monkeypatch)
     space = the_space(path)
     assert space.verify().is_sound

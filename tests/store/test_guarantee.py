@@ -45,15 +45,15 @@ def make_go_wrong(shim: Path, folder: Path, fault: str, first: int, stride: int)
 
 
 @pytest.mark.parametrize(("fault", "first"), [(fault, first) for first, fault in enumerate(FAULTS, start=1)])
-def test_when_add_returns_its_rows_are_durable_through(fault: str, first: int, shim: Path, memory_path: Path) -> None:
+def test_when_add_returns_its_rows_are_durable_through(fault: str, first: int, shim: Path, tmp_path: Path) -> None:
     """If ``add`` raises or dies, the batch is stored completely or not at all, and adding it again is harmless."""
-    make_go_wrong(shim, memory_path, fault, first, stride=16)
+    make_go_wrong(shim, tmp_path, fault, first, stride=16)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_when_add_returns_its_rows_are_durable_through_every(fault: str, shim: Path, memory_path: Path) -> None:
-    make_go_wrong(shim, memory_path, fault, first=1, stride=1)
+def test_when_add_returns_its_rows_are_durable_through_every(fault: str, shim: Path, tmp_path: Path) -> None:
+    make_go_wrong(shim, tmp_path, fault, first=1, stride=1)
 
 
 def lose_power(shim: Path, folder: Path, workload: str, losses: int) -> None:
@@ -65,14 +65,14 @@ def lose_power(shim: Path, folder: Path, workload: str, losses: int) -> None:
 
 
 @pytest.mark.parametrize("workload", ["steps", "steps_after_dead_processes"])
-def test_when_add_returns_its_rows_survive_the_loss_of_power(workload: str, shim: Path, memory_path: Path) -> None:
-    lose_power(shim, memory_path, workload, losses=1)
+def test_when_add_returns_its_rows_survive_the_loss_of_power(workload: str, shim: Path, tmp_path: Path) -> None:
+    lose_power(shim, tmp_path, workload, losses=1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workload", ["steps", "steps_after_dead_processes"])
-def test_when_add_returns_its_rows_survive_many_losses_of_power(workload: str, shim: Path, memory_path: Path) -> None:
-    lose_power(shim, memory_path, workload, losses=50)
+def test_when_add_returns_its_rows_survive_many_losses_of_power(workload: str, shim: Path, tmp_path: Path) -> None:
+    lose_power(shim, tmp_path, workload, losses=50)
 
 
 def test_when_add_returns_its_rows_survive_a_disk_that_is_really_full(small_disk: Path) -> None:
@@ -173,24 +173,24 @@ def live_in_a_crowd(folder: Path, seconds: float) -> None:
     assert batches > 2 * seconds
 
 
-def test_any_number_may_run_at_once_and_die(memory_path: Path) -> None:
-    live_in_a_crowd(memory_path, seconds=5)
+def test_any_number_may_run_at_once_and_die(tmp_path: Path) -> None:
+    live_in_a_crowd(tmp_path, seconds=5)
 
 
 @pytest.mark.slow
-def test_any_number_may_run_at_once_and_die_for_long(memory_path: Path) -> None:
-    live_in_a_crowd(memory_path, seconds=60)
+def test_any_number_may_run_at_once_and_die_for_long(tmp_path: Path) -> None:
+    live_in_a_crowd(tmp_path, seconds=60)
 
 
-def test_none_takes_a_lock(shim: Path, memory_path: Path) -> None:
-    result = run_under(shim, "stalls", str(memory_path), "3", "12")
+def test_none_takes_a_lock(shim: Path, tmp_path: Path) -> None:
+    result = run_under(shim, "stalls", str(tmp_path), "3", "12")
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) > 10
 
 
 @pytest.mark.slow
-def test_none_takes_a_lock_at_any_operation(shim: Path, memory_path: Path) -> None:
-    result = run_under(shim, "stalls", str(memory_path), "1", "1")
+def test_none_takes_a_lock_at_any_operation(shim: Path, tmp_path: Path) -> None:
+    result = run_under(shim, "stalls", str(tmp_path), "1", "1")
     assert result.returncode == 0, result.stderr
 
 
@@ -219,13 +219,13 @@ QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function
 @settings(max_examples=15, deadline=None, suppress_health_check=QUIET)
 @given(st.data())
 def test_the_same_rows_give_the_same_answer_whatever_order_names_or_compaction_produced_it(
-    memory_path: Path, data: st.DataObject
+    tmp_path: Path, data: st.DataObject
 ) -> None:
     keys, answers = keys_of(0, 12), []
     batches = data.draw(st.lists(ADDITIONS, min_size=1, max_size=5))
     for _ in ("one", "other"):
         # A new folder each time, because an aborted Hypothesis example leaves its folder behind.
-        space = open_store(memory_path / uuid4().hex).space(SPEC)
+        space = open_store(tmp_path / uuid4().hex).space(SPEC)
         for batch in data.draw(st.permutations(batches)):
             for key, variant in data.draw(st.permutations(batch)):
                 space.add(keys[[key]], rows_of(keys[[key]]) + variant)

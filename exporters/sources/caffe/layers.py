@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from penult.errors import BackboneError
-from penult.exporters.sources.caffe.net import Layer
+from penult.exporters.sources.caffe.net import CaffeLayer
 from penult.exporters.sources.caffe.writer import CaffeWriter
 
 __all__ = ["WRITERS"]
 
 
-def _convolution(writer: CaffeWriter, layer: Layer) -> None:
+def _convolution(writer: CaffeWriter, layer: CaffeLayer) -> None:
     options = layer.params.convolution_param
     kernel = _pair(options, "kernel", "kernel_size", None)
     strides, pads = _pair(options, "stride", "stride", 1), _pair(options, "pad", "pad", 0)
@@ -35,7 +35,7 @@ def _convolution(writer: CaffeWriter, layer: Layer) -> None:
     )
 
 
-def _pooling(writer: CaffeWriter, layer: Layer) -> None:
+def _pooling(writer: CaffeWriter, layer: CaffeLayer) -> None:
     options = layer.params.pooling_param
     if options.pool not in (0, 1):
         raise _unknown(layer, "stochastic pooling")
@@ -72,7 +72,7 @@ def _end_padding(side: int, kernel: int, stride: int, pad: int, *, ceil: bool) -
     return max(0, (windows - 1) * stride + kernel - side - pad)
 
 
-def _inner_product(writer: CaffeWriter, layer: Layer) -> None:
+def _inner_product(writer: CaffeWriter, layer: CaffeLayer) -> None:
     options = layer.params.inner_product_param
     if options.axis != 1:
         raise _unknown(layer, f"axis {options.axis}")
@@ -84,7 +84,7 @@ def _inner_product(writer: CaffeWriter, layer: Layer) -> None:
     writer.node(layer, "Gemm", names, instead=flat, transB=0 if options.transpose else 1)
 
 
-def _lrn(writer: CaffeWriter, layer: Layer) -> None:
+def _lrn(writer: CaffeWriter, layer: CaffeLayer) -> None:
     options = layer.params.lrn_param
     size = int(options.local_size)
     if options.norm_region == 0:
@@ -101,7 +101,7 @@ def _lrn(writer: CaffeWriter, layer: Layer) -> None:
     writer.node(layer, "Div", [divisor])
 
 
-def _batch_norm(writer: CaffeWriter, layer: Layer) -> None:
+def _batch_norm(writer: CaffeWriter, layer: CaffeLayer) -> None:
     """Divides the stored sums by their count, the third blob."""
     channels = writer.shape(layer.bottoms[0])[1]
     mean, variance, count = (writer.blob(layer, index, shape) for index, shape in enumerate([(channels,)] * 2 + [(1,)]))
@@ -112,7 +112,7 @@ def _batch_norm(writer: CaffeWriter, layer: Layer) -> None:
     writer.node(layer, "BatchNormalization", names, epsilon=epsilon)
 
 
-def _scale(writer: CaffeWriter, layer: Layer) -> None:
+def _scale(writer: CaffeWriter, layer: CaffeLayer) -> None:
     options = layer.params.scale_param
     rank = len(writer.shape(layer.bottoms[0]))
     if len(layer.bottoms) == 2:
@@ -134,7 +134,7 @@ def _scale(writer: CaffeWriter, layer: Layer) -> None:
     writer.node(layer, "Add", [writer.constant(writer.blob(layer, 1, (channels,)).reshape(shape))], instead=scaled)
 
 
-def _eltwise(writer: CaffeWriter, layer: Layer) -> None:
+def _eltwise(writer: CaffeWriter, layer: CaffeLayer) -> None:
     options = layer.params.eltwise_param
     kind = {0: "Mul", 1: "Add", 2: "Max"}[options.operation]
     values = list(layer.bottoms)
@@ -148,13 +148,13 @@ def _eltwise(writer: CaffeWriter, layer: Layer) -> None:
     writer.node(layer, kind, values[1:], instead=values[0])
 
 
-def _concat(writer: CaffeWriter, layer: Layer) -> None:
+def _concat(writer: CaffeWriter, layer: CaffeLayer) -> None:
     options = layer.params.concat_param
     axis = options.axis if options.HasField("axis") else options.concat_dim
     writer.node(layer, "Concat", list(layer.bottoms[1:]), axis=int(axis))
 
 
-def _slice(writer: CaffeWriter, layer: Layer) -> None:
+def _slice(writer: CaffeWriter, layer: CaffeLayer) -> None:
     options = layer.params.slice_param
     axis = int(options.axis if options.HasField("axis") else options.slice_dim)
     whole = writer.shape(layer.bottoms[0])[axis]
@@ -163,7 +163,7 @@ def _slice(writer: CaffeWriter, layer: Layer) -> None:
     writer.node(layer, "Split", [writer.constant(np.asarray(parts, dtype=np.int64))], axis=axis)
 
 
-def _relu(writer: CaffeWriter, layer: Layer) -> None:
+def _relu(writer: CaffeWriter, layer: CaffeLayer) -> None:
     slope = layer.params.relu_param.negative_slope
     if slope:
         writer.node(layer, "LeakyRelu", alpha=slope)
@@ -171,14 +171,14 @@ def _relu(writer: CaffeWriter, layer: Layer) -> None:
         writer.node(layer, "Relu")
 
 
-def _prelu(writer: CaffeWriter, layer: Layer) -> None:
+def _prelu(writer: CaffeWriter, layer: CaffeLayer) -> None:
     shape = writer.shape(layer.bottoms[0])
     slopes = 1 if layer.params.prelu_param.channel_shared else shape[1]
     numbers = writer.blob(layer, 0, (slopes,)).reshape(slopes, *[1] * (len(shape) - 2))
     writer.node(layer, "PRelu", [writer.constant(numbers)])
 
 
-def _power(writer: CaffeWriter, layer: Layer) -> None:
+def _power(writer: CaffeWriter, layer: CaffeLayer) -> None:
     options, value = layer.params.power_param, layer.bottoms[0]
     for kind, number, idle in (("Mul", options.scale, 1), ("Add", options.shift, 0), ("Pow", options.power, 1)):
         if number != idle:
@@ -186,29 +186,29 @@ def _power(writer: CaffeWriter, layer: Layer) -> None:
     writer.node(layer, "Identity", instead=value)
 
 
-def _softmax(writer: CaffeWriter, layer: Layer) -> None:
+def _softmax(writer: CaffeWriter, layer: CaffeLayer) -> None:
     writer.node(layer, "Softmax", axis=int(layer.params.softmax_param.axis))
 
 
-def _flatten(writer: CaffeWriter, layer: Layer) -> None:
+def _flatten(writer: CaffeWriter, layer: CaffeLayer) -> None:
     options = layer.params.flatten_param
     if options.axis != 1 or options.end_axis != -1:
         raise _unknown(layer, "flattening a part of the sides")
     writer.node(layer, "Flatten")
 
 
-def _reshape(writer: CaffeWriter, layer: Layer) -> None:
+def _reshape(writer: CaffeWriter, layer: CaffeLayer) -> None:
     options = layer.params.reshape_param
     if options.axis != 0 or options.num_axes != -1:
         raise _unknown(layer, "reshaping a part of the sides")
     writer.node(layer, "Reshape", [writer.constant(np.array(options.shape.dim, dtype=np.int64))])
 
 
-def _plain(kind: str, **attributes: Any) -> Callable[[CaffeWriter, Layer], None]:
+def _plain(kind: str, **attributes: Any) -> Callable[[CaffeWriter, CaffeLayer], None]:
     return lambda writer, layer: writer.node(layer, kind, **attributes)
 
 
-def _same(writer: CaffeWriter, layer: Layer) -> None:
+def _same(writer: CaffeWriter, layer: CaffeLayer) -> None:
     for top in layer.tops:
         writer.alias(top, layer.bottoms[0])
 
@@ -227,13 +227,13 @@ def _pair(options: Any, stem: str, repeated: str, default: int | None) -> tuple[
     return int(values[0]), int(values[-1])
 
 
-def _unknown(layer: Layer, what: str) -> BackboneError:
+def _unknown(layer: CaffeLayer, what: str) -> BackboneError:
     return BackboneError(
         f"The layer {layer.name!r} of type {layer.type} asks for {what}", expected="a usual classifier"
     )
 
 
-WRITERS: dict[str, Callable[[CaffeWriter, Layer], None]] = {
+WRITERS: dict[str, Callable[[CaffeWriter, CaffeLayer], None]] = {
     "AbsVal": _plain("Abs"),
     "BatchNorm": _batch_norm,
     "Concat": _concat,

@@ -12,9 +12,8 @@ import numpy as np
 
 from penult.exporters.card import Normalisation, Preprocessing, Tap
 from penult.exporters.graph.pooling import pool_in_numpy
+from penult.exporters.sources.base import RunSource, prepare_image
 from penult.exporters.sources.caffe.net import Blobs, CaffeNet
-from penult.exporters.sources.plain_pixels import network_input
-from penult.exporters.sources.source_network import RunSource
 
 __all__ = ["LAYERS", "numpy_runner"]
 
@@ -29,7 +28,7 @@ def numpy_runner(
     def run(paths: Sequence[Path], taps: Sequence[Tap]) -> Mapping[str, Array]:
         rows: dict[str, list[Array]] = {}
         for path in paths:
-            values = _values(net, weights, network_input(path, preprocessing, normalisation))
+            values = _values(net, weights, prepare_image(path, preprocessing, normalisation))
             for tap in taps:
                 if tap.tensor in values:
                     rows.setdefault(tap.name, []).append(pool_in_numpy(values[tap.tensor], tap.pooling))

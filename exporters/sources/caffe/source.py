@@ -6,14 +6,13 @@ from pathlib import Path
 
 from penult.errors import BackboneError, InputError
 from penult.exporters.card import Normalisation
-from penult.exporters.graph.landmarks import Landmarks
-from penult.exporters.sources.addresses import RANDOM
+from penult.exporters.graph.taps import KnownTensors
+from penult.exporters.requests import FAMILIES, ExportRequest, Hints
+from penult.exporters.sources.base import RANDOM, Provenance, SourceNetwork
 from penult.exporters.sources.caffe.layers import WRITERS
 from penult.exporters.sources.caffe.net import Blobs, CaffeNet, read_net, read_weights
 from penult.exporters.sources.caffe.numpy_reference import numpy_runner
 from penult.exporters.sources.caffe.writer import CaffeWriter
-from penult.exporters.sources.hints import FAMILIES, Hints
-from penult.exporters.sources.source_network import ExportRequest, Provenance, SourceNetwork
 
 __all__ = ["read_caffe"]
 
@@ -57,7 +56,7 @@ def read_caffe(rest: str, request: ExportRequest) -> SourceNetwork:
             notes=tuple(notes),
         ),
         classes=hints.class_names(),
-        landmarks=Landmarks(hints.penultimate, hints.logits),
+        landmarks=KnownTensors(hints.penultimate, hints.logits),
         run=numpy_runner(net, writer.used, preprocessing, normalisation),
         run_with="the definitions of Caffe's layers in numpy",
     )

@@ -12,13 +12,13 @@ from onnx import TensorProto, defs, helper, numpy_helper, shape_inference
 
 from penult.errors import BackboneError
 from penult.exporters.graph.graph_writer import OPSET, GraphWriter, float_value
-from penult.exporters.sources.caffe.net import Blobs, CaffeNet, Layer, blobs_of
+from penult.exporters.sources.caffe.net import Blobs, CaffeLayer, CaffeNet, layer_blobs
 
-__all__ = ["PASSING", "CaffeWriter", "random_blob"]
+__all__ = ["IDENTITY_LAYERS", "CaffeWriter", "random_blob"]
 
 
 # These give their input on unchanged, so they make no value of their own.
-PASSING = {"Dropout", "Split"}
+IDENTITY_LAYERS = {"Dropout", "Split"}
 
 
 class CaffeWriter:
@@ -33,14 +33,16 @@ class CaffeWriter:
         self._types = {net.input: helper.make_tensor_type_proto(TensorProto.FLOAT, [1, 3, *size])}
         self._constants: dict[str, onnx.TensorProto] = {}
         self._size = size
-        self._last = {top: layer.name for layer in net.layers if layer.type not in PASSING for top in layer.tops}
+        self._last = {
+            top: layer.name for layer in net.layers if layer.type not in IDENTITY_LAYERS for top in layer.tops
+        }
         self._taken: set[str] = set()
 
     def shape(self, blob: str) -> tuple[int, ...]:
         """Gives the shape that a blob has by now, for one image."""
         return tuple(side.dim_value for side in self._types[self._value(blob)].tensor_type.shape.dim)
 
-    def blob(self, layer: Layer, index: int, shape: Sequence[int]) -> npt.NDArray[np.float32]:
+    def blob(self, layer: CaffeLayer, index: int, shape: Sequence[int]) -> npt.NDArray[np.float32]:
         """Gives the weights of a layer, whose number must be that of ``shape``; random ones where there are none."""
         array = (
             self._stored(self._weights, layer, index, shape)
@@ -51,9 +53,9 @@ class CaffeWriter:
         return array
 
     def _stored(
-        self, weights: Mapping[str, Blobs], layer: Layer, index: int, shape: Sequence[int]
+        self, weights: Mapping[str, Blobs], layer: CaffeLayer, index: int, shape: Sequence[int]
     ) -> npt.NDArray[np.float32]:
-        array = blobs_of(weights, layer, index + 1)[index]
+        array = layer_blobs(weights, layer, index + 1)[index]
         if array.size != int(np.prod(shape)):
             raise BackboneError(
                 f"The weights of the layer {layer.name!r} have the shape {list(array.shape)}",
@@ -62,7 +64,7 @@ class CaffeWriter:
             )
         return array.reshape(shape)
 
-    def weights(self, layer: Layer, index: int, shape: Sequence[int]) -> str:
+    def weights(self, layer: CaffeLayer, index: int, shape: Sequence[int]) -> str:
         """Adds a layer's weights as they are, and gives their name."""
         return self.constant(self.blob(layer, index, shape))
 
@@ -75,12 +77,12 @@ class CaffeWriter:
             self._constants[name] = numpy_helper.from_array(np.asarray(array), name)
         return name
 
-    def inner(self, layer: Layer, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
+    def inner(self, layer: CaffeLayer, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
         """Adds a node within a layer, and gives the name of its value."""
         return self._add(kind, inputs, [f"{layer.name} {kind.lower()} {len(self._types)}"], attributes)
 
     def node(
-        self, layer: Layer, kind: str, more: Sequence[str] = (), *, instead: str | None = None, **attributes: Any
+        self, layer: CaffeLayer, kind: str, more: Sequence[str] = (), *, instead: str | None = None, **attributes: Any
     ) -> None:
         """Adds the node that gives a layer's tops, from its first bottom (or ``instead``) and ``more``."""
         outputs = [top if self._last[top] == layer.name else f"{top} of {layer.name}" for top in layer.tops]
@@ -133,7 +135,7 @@ _ONES = {("BatchNorm", 1), ("BatchNorm", 2), ("Scale", 0)}
 _ZEROS = {("BatchNorm", 0), ("Scale", 1)}
 
 
-def random_blob(layer: Layer, index: int, shape: Sequence[int]) -> npt.NDArray[np.float32]:
+def random_blob(layer: CaffeLayer, index: int, shape: Sequence[int]) -> npt.NDArray[np.float32]:
     """Draws filters as He does, leaves biases at zero, and lets normalising layers do nothing."""
     if math.prod(shape) > _MOST_NUMBERS:
         raise BackboneError(

@@ -1,5 +1,7 @@
-"""Builds the networks of keras.applications, with their own weights, those of a file, or random ones."""
+"""Builds the networks of keras.applications on torch, with their own weights, weights from a file, or random ones."""
 
+import os
+import random
 import re
 import sys
 import warnings
@@ -7,17 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from penult.errors import BackboneError, InputError, PenultError
-from penult.exporters.sources.addresses import Address
-from penult.exporters.sources.keras.backend import keras_on_torch, seeded
-from penult.exporters.sources.keras.file import check_weights
-from penult.exporters.sources.source_network import ExportRequest
-from penult.exporters.sources.torch.weights import misfit
+import numpy as np
 
-__all__ = ["NOTOP", "applications", "built", "notes_on"]
+from penult.errors import BackboneError, InputError, MissingExtraError, PenultError
+from penult.exporters.requests import ExportRequest
+from penult.exporters.sources.base import Address
+from penult.exporters.sources.keras.saved import check_weights
+from penult.exporters.sources.torch.weights import mismatch_error
+
+__all__ = ["NOTOP", "application_names", "build_application", "keras_on_torch", "seeded", "weight_notes"]
 
 NOTOP = "notop"
-
 _REFUSED = "NASNetMobile"
 _NOT_TRUSTED = (
     f"Keras refuses {_REFUSED} on torch, where its own weights gave wrong classes. Built all the same, it gave with "
@@ -26,19 +28,19 @@ _NOT_TRUSTED = (
 _ANY_SIZE = 224  # of MobileNetV3, which takes any size and was trained at this one
 
 
-def applications() -> list[str]:
+def application_names() -> list[str]:
     """Gives the names of the networks of keras.applications."""
     room = keras_on_torch().applications
     return [name for name in dir(room) if name[0].isupper() and callable(getattr(room, name))]
 
 
-def notes_on(address: Address) -> tuple[str, ...]:
+def weight_notes(address: Address) -> tuple[str, ...]:
     """Gives what the card must say of a network and its weights."""
     random = ("The weights are random: only the architecture is Keras's.",) if address.is_random else ()
     return (*random, *([_NOT_TRUSTED] if address.name == _REFUSED else []))
 
 
-def built(address: Address, request: ExportRequest) -> tuple[Any, bool]:
+def build_application(address: Address, request: ExportRequest) -> tuple[Any, bool]:
     """Gives the model with its weights, and whether it has its classifier."""
     build = _builder(address)
     shape = (request.size, request.size, 3) if request.size is not None else None
@@ -116,7 +118,7 @@ def _with_file(model: Callable[..., Any], path: Path) -> tuple[Any, bool]:
             reasons.append(reason)
         else:
             return network, top
-    raise misfit(path.name, reasons[0])
+    raise mismatch_error(path.name, reasons[0])
 
 
 def _unavailable(address: Address, request: ExportRequest, reason: Exception) -> PenultError:
@@ -132,3 +134,36 @@ def _unavailable(address: Address, request: ExportRequest, reason: Exception) ->
         expected="a network connection, or the file in Keras's cache",
         remedy=f"get the file elsewhere and name it: keras:{address.name}@FILE",
     )
+
+
+def keras_on_torch() -> Any:
+    """Imports Keras, and makes sure that it runs on torch."""
+    if "keras" not in sys.modules:
+        os.environ.setdefault("KERAS_BACKEND", "torch")
+    try:
+        import keras
+        import torch  # noqa: F401 - Keras finds out too late that it is missing
+    except ImportError:
+        raise MissingExtraError.of("Keras 3 on torch", "keras", "Exporting a network of Keras") from None
+    if keras.backend.backend() != "torch":
+        raise InputError(
+            f"Keras runs on {keras.backend.backend()} in this process",
+            expected="torch, through which its networks become ONNX",
+            remedy="set the environment variable KERAS_BACKEND=torch before Keras is imported",
+        )
+    return keras
+
+
+def seeded(build: Callable[[], Any]) -> Any:
+    """Builds with random weights from one seed, and leaves the process's own randomness as it was."""
+    import keras
+    import torch
+
+    python, numbers = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            keras.utils.set_random_seed(0)
+            return build()
+    finally:
+        random.setstate(python)
+        np.random.set_state(numbers)

@@ -1,5 +1,6 @@
-"""A Keras model on torch becomes a source network: its graph with channels first, and its run for the proof."""
+"""Turns a Keras model on torch into a source network with a channels-first graph."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,16 +12,26 @@ import numpy.typing as npt
 
 from penult.errors import BackboneError
 from penult.exporters.card import Normalisation, Preprocessing, Tap
-from penult.exporters.graph.channels_first import with_channels_first
-from penult.exporters.graph.folding import with_folded_filters
-from penult.exporters.graph.landmarks import Landmarks
+from penult.exporters.graph.channels_first import to_channels_first
+from penult.exporters.graph.convolution_folding import fold_into_convolutions
 from penult.exporters.graph.pooling import pool_in_numpy
-from penult.exporters.graph.settling import without_identities
-from penult.exporters.sources.source_network import Provenance, RunSource, SourceNetwork
-from penult.exporters.sources.torch.export import exported, marked
-from penult.exporters.sources.torch.parts import LOGITS
+from penult.exporters.graph.size_folding import remove_identities
+from penult.exporters.graph.taps import KnownTensors
+from penult.exporters.requests import FAMILIES, Hints
+from penult.exporters.sources.base import Provenance, RunSource, SourceNetwork, prepare_image
+from penult.exporters.sources.torch.tracing import LOGITS, empty_marker, export_torch
 
-__all__ = ["KerasSource", "source_network"]
+__all__ = ["MODES", "KerasSource", "make_keras_source", "preprocessing_mode", "source_network"]
+
+# These take sizes and pads, which Keras computes from shapes, and must know them as numbers to be written as ONNX.
+_SIZED = ("avg_pool2d", "conv2d", "layer_norm", "max_pool2d", "pad")
+MODES = {
+    # Keras's own means of the Caffe networks have decimals.
+    "caffe": Normalisation("bgr", (103.939, 116.779, 123.68), (1.0, 1.0, 1.0)),
+    "tf": FAMILIES["tf"],
+    "torch": FAMILIES["torch"],
+    "none": FAMILIES["raw"],  # the network begins with layers that do it
+}
 
 
 @dataclass(frozen=True)
@@ -54,16 +65,16 @@ def source_network(
     names = [source.end, *(layer for layer in source.layers if layer != source.end)]
     sample = torch.zeros(2, *source.preprocessing.crop, 3)
     with _sizes_as_numbers():
-        model = exported(_traceable(source, names), names, sample, what=name)
-    model = without_identities(with_channels_first(model), names)
+        model = export_torch(_traceable(source, names), names, sample, what=name)
+    model = remove_identities(to_channels_first(model), names)
     return SourceNetwork(
         name=name,
-        model=with_folded_filters(model),
+        model=fold_into_convolutions(model),
         preprocessing=source.preprocessing,
         normalisation=source.normalisation,
         provenance=provenance,
         classes=classes,
-        landmarks=Landmarks(None if source.has_classifier else source.end, parts=frozenset(names)),
+        landmarks=KnownTensors(None if source.has_classifier else source.end, parts=frozenset(names)),
         run=_runner(source),
         run_with=source.framework,
     )
@@ -98,13 +109,9 @@ def _traceable(source: KerasSource, names: Sequence[str]) -> Any:
 
         def forward(self, image: Any) -> tuple[Any, ...]:
             end, *rest = self.inner(image, training=False)
-            return (end.clone(), *map(marked, rest))
+            return (end.clone(), *map(empty_marker, rest))
 
     return Traceable().eval()
-
-
-# These take sizes and pads, which Keras computes from shapes, and must know them as numbers to be written as ONNX.
-_SIZED = ("avg_pool2d", "conv2d", "layer_norm", "max_pool2d", "pad")
 
 
 @contextmanager
@@ -174,3 +181,43 @@ def _ends_in_probabilities(model: Any) -> bool:
     last = model.layers[-1]
     activation = getattr(getattr(last, "activation", None), "__name__", "")
     return activation in ("softmax", "sigmoid") or type(last).__name__ == "Softmax"
+
+
+def preprocessing_mode(name: str) -> str:
+    """Finds what a family's own ``preprocess_input`` does to pixels, by asking it."""
+    import keras
+
+    probe = np.array([[[[0, 0, 0], [255, 255, 255], [10, 120, 230]]]], dtype=np.float32)
+    family = sys.modules[getattr(keras.applications, name).__module__]
+    wanted = np.asarray(family.preprocess_input(probe.copy(), data_format="channels_last"))
+    for mode, normalisation in MODES.items():
+        channels = probe[..., ::-1] if normalisation.channels == "bgr" else probe
+        if np.allclose((channels - normalisation.mean) / normalisation.std, wanted, rtol=1e-5, atol=1e-4):
+            return mode
+    raise BackboneError(f"preprocess_input of {name} does something unknown", expected=f"one of {', '.join(MODES)}")
+
+
+def make_keras_source(model: Any, normalisation: Normalisation, hints: Hints, *, has_classifier: bool) -> KerasSource:
+    """Joins a model with the way in which its makers prepare an image file for it."""
+    import keras
+
+    high, wide = model.inputs[0].shape[1:3]
+    resize = hints.resize if hints.resize is not None else (high, wide)
+    preprocessing = Preprocessing(resize, (high, wide), hints.interpolation or "bilinear")
+
+    def prepare(path: Path) -> npt.NDArray[Any]:
+        if resize != (high, wide):
+            return prepare_image(path, preprocessing, normalisation).transpose(0, 2, 3, 1)
+        image = keras.utils.load_img(path, target_size=(high, wide), interpolation=preprocessing.interpolation)
+        pixels = keras.utils.img_to_array(image)[None]
+        channels = pixels[..., ::-1] if normalisation.channels == "bgr" else pixels
+        return np.ascontiguousarray((channels - normalisation.mean) / normalisation.std, dtype=np.float32)
+
+    return KerasSource(
+        model=model,
+        prepare=prepare,
+        preprocessing=preprocessing,
+        normalisation=normalisation,
+        has_classifier=has_classifier,
+        framework=f"Keras {keras.__version__} on torch",
+    )

@@ -1,24 +1,38 @@
-"""Reads a model that Keras saved whole, as ``.keras`` or ``.h5``: a network of one image batch and one output."""
+"""Reads whole models that Keras saved as ``.keras`` or ``.h5``.
 
+Each file is checked first: it may not run code, read other files, or expand without bound.
+"""
+
+import json
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from penult.errors import BackboneError, InputError
-from penult.exporters.sources.addresses import file_facts
-from penult.exporters.sources.hints import FAMILIES, read_sidecar
-from penult.exporters.sources.keras.file import load_whole
-from penult.exporters.sources.keras.network import source_network
-from penult.exporters.sources.keras.pixels import keras_source
-from penult.exporters.sources.source_network import ExportRequest, Provenance, SourceNetwork
+from penult.errors import BackboneError, InputError, MissingFileError
+from penult.exporters.requests import FAMILIES, ExportRequest, read_sidecar
+from penult.exporters.sources.base import Provenance, SourceNetwork, file_facts
+from penult.exporters.sources.keras.network import make_keras_source, source_network
 
-__all__ = ["read_saved"]
+__all__ = ["check_weights", "load_saved_model", "read_saved_model"]
+
+_LARGEST_BYTES = 4 << 30
+_LARGEST_CONFIG = 64 << 20
+_DEEPEST = 32
+_MOST_GROUPS = 20_000  # the largest network of keras.applications has some 2,000
+# These run code of the file's, or read further files.
+_REFUSED_LAYERS = {
+    "FlaxLayer", "JaxLayer", "Lambda", "TFSMLayer", "TorchModuleWrapper", "TextVectorization", "StringLookup",
+    "IntegerLookup", "CategoryEncoding", "HashedCrossing", "Hashing",
+}  # fmt: skip
+_OTHER_CLASSES = {"Functional", "Model", "Sequential", "__keras_tensor__", "__tuple__"}
 
 
-def read_saved(path: Path, request: ExportRequest) -> SourceNetwork:
+def read_saved_model(path: Path, request: ExportRequest) -> SourceNetwork:
     """Reads a model that was saved whole; how it takes pixels must be said, unless its first layers do it."""
     if request.weights is not None:
         raise InputError(f"weights is {request.weights!r}", expected="none: the file holds its own")
-    model = load_whole(path)
+    model = load_saved_model(path)
     hints = request.hints
     if (sidecar := path.with_suffix(".json")).is_file():
         hints = hints.over(read_sidecar(sidecar))
@@ -44,7 +58,7 @@ def read_saved(path: Path, request: ExportRequest) -> SourceNetwork:
     if request.size is not None and sides[:2] != (request.size, request.size):
         model = _resized(model, request.size, path)
     return source_network(
-        keras_source(model, normalisation, hints, has_classifier=_classifies(model)),
+        make_keras_source(model, normalisation, hints, has_classifier=_classifies(model)),
         hints.name or path.stem,
         Provenance(
             source=hints.source or f"the Keras model {path.name}",
@@ -72,3 +86,138 @@ def _resized(model: Any, size: int, path: Path) -> Any:
     except Exception as reason:  # Keras raises whatever a layer's own code raises
         raise BackboneError(f"{path.name} cannot take {size} pixels: {reason}", expected="its own size") from reason
     return clone
+
+
+def load_saved_model(path: Path) -> Any:
+    """Gives the Keras model of a ``.keras`` or ``.h5`` file that holds its configuration."""
+    import keras
+
+    if not path.is_file():
+        raise MissingFileError(f"There is no Keras model {path}")
+    config = _zip_config(path) if zipfile.is_zipfile(path) else _h5_config(path)
+    _check_classes(config, path)
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as reason:  # Keras raises whatever a layer's own code raises
+        raise BackboneError(
+            f"Keras cannot load {path}: {_line(reason)}", expected="a model that Keras saved whole, of its own layers"
+        ) from reason
+
+
+def check_weights(path: Path) -> None:
+    """Refuses an HDF5 file that is damaged, leads to other files, or holds more than there is memory for."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            total = sum(_size_bytes(dataset, path) for dataset in _datasets(file, path))
+    except OSError as reason:
+        raise BackboneError(f"{path} cannot be read: {_line(reason)}", expected="an HDF5 file, and whole") from reason
+    if total > _LARGEST_BYTES:
+        raise BackboneError(f"{path} holds {total:,} bytes of weights", expected=f"at most {_LARGEST_BYTES:,}")
+
+
+def _datasets(file: Any, path: Path) -> Iterator[Any]:
+    import h5py
+
+    waiting, count = [(file, 0)], 0
+    while waiting:
+        group, depth = waiting.pop()
+        count += 1
+        if depth > _DEEPEST or count > _MOST_GROUPS:  # a group may lie within itself, or twice in each of its parents
+            raise BackboneError(
+                f"{path} has groups within groups, {depth} deep after {count:,}",
+                expected=f"at most {_DEEPEST} deep, and {_MOST_GROUPS:,}",
+            )
+        for name in group:
+            link = group.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                raise BackboneError(f"{path} leads elsewhere at {name!r}", expected="weights in the file itself")
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                waiting.append((item, depth + 1))
+            else:
+                yield item
+
+
+def _size_bytes(dataset: Any, path: Path) -> int:
+    if dataset.external or dataset.is_virtual:
+        raise BackboneError(
+            f"{path} keeps {dataset.name!r} in other files", expected="weights that stand in the file itself"
+        )
+    return int(dataset.size or 0) * int(dataset.dtype.itemsize)
+
+
+def _zip_config(path: Path) -> Any:
+    import tempfile
+
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory(prefix="penult-") as folder:
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
+        if sum(sizes.values()) > _LARGEST_BYTES or sizes.get("config.json", 0) > _LARGEST_CONFIG:
+            raise BackboneError(
+                f"{path} unpacks to {sum(sizes.values()):,} bytes", expected=f"at most {_LARGEST_BYTES:,}"
+            )
+        if not {"config.json", "model.weights.h5"} <= set(sizes):
+            raise BackboneError(f"{path} holds {', '.join(sorted(sizes)[:5])}", expected="a model that Keras saved")
+        check_weights(Path(archive.extract("model.weights.h5", folder)))
+        return _parsed(archive.read("config.json"), path)
+
+
+def _h5_config(path: Path) -> Any:
+    import h5py
+
+    check_weights(path)
+    with h5py.File(path, "r") as file:
+        text = file.attrs.get("model_config")
+    if text is None:
+        raise InputError(
+            f"{path} holds weights alone, without the network that they belong to",
+            expected="a model saved whole",
+            remedy=f"name the architecture: keras:NAME@{path.name}, such as keras:VGG16@{path.name}",
+        )
+    return _parsed(text, path)
+
+
+def _parsed(text: str | bytes, path: Path) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as reason:
+        raise BackboneError(f"The configuration in {path} cannot be read: {_line(reason)}") from reason
+
+
+def _check_classes(config: Any, path: Path) -> None:
+    """Refuses a configuration that names anything but Keras's own layers and what belongs to them."""
+    known = _known_classes()
+    for item in _objects(config):
+        name, module = item["class_name"], item.get("module")
+        own = module is None or str(module).partition(".")[0] == "keras" or name in _OTHER_CLASSES
+        if name not in known or not own:
+            raise BackboneError(
+                f"{path} asks for {module or 'the class'} {name!r}",
+                expected="Keras's own layers, none of which runs code out of the file",
+                remedy="where you trust the file: build the network in your own code, and export it from there to ONNX",
+            )
+
+
+def _objects(config: Any) -> Iterator[dict[str, Any]]:
+    waiting = [config]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            if "class_name" in item:
+                yield item
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)
+
+
+def _known_classes() -> set[str]:
+    import keras
+
+    rooms = (keras.layers, keras.initializers, keras.regularizers, keras.constraints, keras.dtype_policies)
+    names = {name for room in rooms for name in dir(room) if isinstance(getattr(room, name), type)}
+    return (names | _OTHER_CLASSES) - _REFUSED_LAYERS
+
+
+def _line(reason: Exception) -> str:
+    return (str(reason).strip().splitlines() or [type(reason).__name__])[0]

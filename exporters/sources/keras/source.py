@@ -9,16 +9,20 @@ from typing import Any
 
 from penult.errors import InputError
 from penult.exporters.classes import imagenet_classes
-from penult.exporters.sources.addresses import Address, file_facts, refuse_unknown
-from penult.exporters.sources.drawn_norms import batch_of, settle_keras
-from penult.exporters.sources.keras.applications import NOTOP, applications, built, notes_on
-from penult.exporters.sources.keras.backend import keras_on_torch, seeded
-from penult.exporters.sources.keras.file import check_weights
-from penult.exporters.sources.keras.network import source_network
-from penult.exporters.sources.keras.pixels import MODES, keras_source, mode_of
-from penult.exporters.sources.keras.saved import read_saved
+from penult.exporters.requests import ExportRequest
+from penult.exporters.sources.base import Address, Provenance, SourceNetwork, check_name, file_facts
+from penult.exporters.sources.keras.applications import (
+    NOTOP,
+    application_names,
+    build_application,
+    keras_on_torch,
+    seeded,
+    weight_notes,
+)
+from penult.exporters.sources.keras.network import MODES, make_keras_source, preprocessing_mode, source_network
+from penult.exporters.sources.keras.saved import check_weights, read_saved_model
 from penult.exporters.sources.keras.squeezenet import load_by_name, squeezenet1_1
-from penult.exporters.sources.source_network import ExportRequest, Provenance, SourceNetwork
+from penult.exporters.sources.norm_calibration import calibrate_keras, calibration_batch
 
 __all__ = ["read_keras"]
 
@@ -30,23 +34,25 @@ _WHOLE = {".keras", ".h5", ".hdf5"}
 def read_keras(rest: str, request: ExportRequest) -> SourceNetwork:
     """Reads ``NAME``, ``NAME@FILE``, ``NAME@notop`` (the weights without a classifier), or the file of a model."""
     keras = keras_on_torch()
-    request.hints.refuse_tensors("Keras")
+    request.hints.check_no_tensors("Keras")
     keras.utils.clear_session(free_memory=False)  # layers are numbered from the start: names are always the same
     if Path(rest).suffix.lower() in _WHOLE and "@" not in rest:
-        return read_saved(Path(rest).expanduser(), request)
+        return read_saved_model(Path(rest).expanduser(), request)
     address = Address.of(rest, request)
-    refuse_unknown("network of keras.applications", address.name, [*applications(), SQUEEZENET])
-    refuse_unknown("weights", address.weights or "imagenet", ["imagenet", NOTOP])
-    model, has_classifier = _squeezenet(address, request) if address.name == SQUEEZENET else built(address, request)
-    mode = "caffe" if address.name == SQUEEZENET else mode_of(address.name)
-    notes = (*notes_on(address), f"Pixels are prepared as preprocess_input does in mode {mode!r}.")
+    check_name("network of keras.applications", address.name, [*application_names(), SQUEEZENET])
+    check_name("weights", address.weights or "imagenet", ["imagenet", NOTOP])
+    model, has_classifier = (
+        _squeezenet(address, request) if address.name == SQUEEZENET else build_application(address, request)
+    )
+    mode = "caffe" if address.name == SQUEEZENET else preprocessing_mode(address.name)
+    notes = (*weight_notes(address), f"Pixels are prepared as preprocess_input does in mode {mode!r}.")
     facts: dict[str, Any] = {"name": "random" if address.is_random else "imagenet"}
     if address.file is not None:
         facts = file_facts(address.file)
     asked = request.hints.normalisation()
-    source = keras_source(model, asked or MODES[mode], request.hints, has_classifier=has_classifier)
+    source = make_keras_source(model, asked or MODES[mode], request.hints, has_classifier=has_classifier)
     if address.is_random:
-        settle_keras(model, batch_of(source.preprocessing.crop, source.normalisation))
+        calibrate_keras(model, calibration_batch(source.preprocessing.crop, source.normalisation))
     named = address.file is None and not address.is_random
     return source_network(
         source,

@@ -1,9 +1,10 @@
-"""The source ``onnx:FILE``: any image classifier in ONNX, from the zoo or elsewhere."""
+"""The source ``onnx:FILE``: any image classifier in ONNX, from the Model Zoo or elsewhere."""
 
+import re
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,17 +13,15 @@ from onnx import TensorProto
 
 from penult.errors import BackboneError, InputError
 from penult.exporters.card import Normalisation, Preprocessing, Tap
+from penult.exporters.cpu_session import CpuSession
 from penult.exporters.graph.graph_view import network_inputs
-from penult.exporters.graph.landmarks import Landmarks
 from penult.exporters.graph.pooling import pool_in_numpy
-from penult.exporters.running import Runner
-from penult.exporters.sources.hints import FAMILIES, Hints, read_sidecar
-from penult.exporters.sources.onnx.families import known_family
-from penult.exporters.sources.onnx.file import read_onnx_file
-from penult.exporters.sources.plain_pixels import network_input
-from penult.exporters.sources.source_network import ExportRequest, Provenance, RunSource, SourceNetwork
+from penult.exporters.graph.taps import KnownTensors
+from penult.exporters.requests import FAMILIES, ExportRequest, Family, Hints, read_sidecar
+from penult.exporters.sources.base import Provenance, RunSource, SourceNetwork, prepare_image
+from penult.exporters.sources.onnx.model_file import read_onnx_file
 
-__all__ = ["read_onnx"]
+__all__ = ["known_family", "read_onnx"]
 
 _DTYPES: dict[int, npt.DTypeLike] = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
 
@@ -60,7 +59,7 @@ def read_onnx(rest: str, request: ExportRequest) -> SourceNetwork:
             notes=tuple(notes),
         ),
         classes=classes,
-        landmarks=Landmarks(hints.penultimate, hints.logits),
+        landmarks=KnownTensors(hints.penultimate, hints.logits),
         run=_runner(model, preprocessing, normalisation, channels_last=channels_last),
         run_with="ONNX Runtime on the file as it was, with numpy's arithmetic before it",
         run_precision=precision,  # type: ignore[arg-type]  # one of the two
@@ -129,11 +128,13 @@ def _runner(
     def run(paths: Sequence[Path], taps: Sequence[Tap]) -> Mapping[str, npt.NDArray[Any]]:
         made = {name for node in model.graph.node for name in node.output}
         wanted = [tap for tap in taps if tap.tensor in made]
-        runner = Runner(_with_outputs(model, preprocessing.crop, [tap.tensor for tap in wanted]), "the file as it was")
+        runner = CpuSession(
+            _with_outputs(model, preprocessing.crop, [tap.tensor for tap in wanted]), "the file as it was"
+        )
         value = network_inputs(model.graph)[0]
         rows: dict[str, list[npt.NDArray[Any]]] = {tap.name: [] for tap in wanted}
         for path in paths:
-            image = network_input(path, preprocessing, normalisation).astype(_DTYPES[value.type.tensor_type.elem_type])
+            image = prepare_image(path, preprocessing, normalisation).astype(_DTYPES[value.type.tensor_type.elem_type])
             image = image.transpose(0, 2, 3, 1) if channels_last else image
             batch = np.repeat(image, _sides(value)[0] or 1, axis=0)
             given = runner.run(list({tap.tensor for tap in wanted}), {value.name: batch})
@@ -161,3 +162,38 @@ def _with_outputs(model: onnx.ModelProto, size: tuple[int, int], outputs: Sequen
     del copy.graph.output[:]
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(outputs))
     return bytes(copy.SerializeToString())
+
+
+class _KnownFamily(NamedTuple):
+    pattern: str
+    hints: Hints
+
+
+def _known_family(pattern: str, family: Family, **more: object) -> _KnownFamily:
+    return _KnownFamily(pattern, Hints(family=family, classes="imagenet", **more))  # type: ignore[arg-type]  # fields of Hints
+
+
+# The names under which the zoo hands out its classifiers, and what its pages say of them.
+_BY_NAME = (
+    _known_family(r"(bvlcalexnet|caffenet|rcnn-ilsvrc13|googlenet|inception-v1)-\d+", "caffe"),
+    _known_family(r"(inception-v2|zfnet512|vgg19-caffe2|densenet)-\d+", "caffe"),
+    _known_family(
+        r"(resnet\d+-v[12]|resnet\d+|vgg1[69](-bn)?|mobilenetv2|squeezenet1\.[01]|shufflenet-v2)-\d+", "torch"
+    ),
+    _KnownFamily(
+        r"efficientnet-lite4-\d+",
+        Hints(mean=(127.0,) * 3, std=(128.0,) * 3, resize=256, classes="imagenet"),
+    ),
+)
+
+
+def known_family(name: str, model: onnx.ModelProto) -> tuple[Hints, str] | None:
+    """Gives the hints for a known file, and a note that says why it is taken for one."""
+    stem = name.lower().removesuffix(".onnx")
+    for pattern, hints in _BY_NAME:
+        if re.fullmatch(pattern, stem):
+            return hints, f"Preprocessing is taken to be that of the ONNX Model Zoo's {stem}, by the file's name."
+    if model.producer_name == "onnx-caffe2":
+        hints = Hints(family="caffe", classes="imagenet")
+        return hints, "Preprocessing is taken to be Caffe's (BGR minus the mean): the file was converted from Caffe2."
+    return None

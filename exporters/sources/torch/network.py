@@ -10,14 +10,20 @@ import numpy.typing as npt
 
 from penult.errors import BackboneError, InputError
 from penult.exporters.card import Normalisation, Preprocessing, Tap
-from penult.exporters.graph.landmarks import Landmarks
 from penult.exporters.graph.pooling import pool_in_numpy
-from penult.exporters.sources.drawn_norms import batch_of, settle_torch
-from penult.exporters.sources.source_network import Provenance, RunSource, SourceNetwork
-from penult.exporters.sources.torch.export import exported
-from penult.exporters.sources.torch.parts import LOGITS, Watch, giver, named_parts, traceable
+from penult.exporters.graph.taps import KnownTensors
+from penult.exporters.sources.base import Provenance, RunSource, SourceNetwork
+from penult.exporters.sources.norm_calibration import calibrate_torch, calibration_batch
+from penult.exporters.sources.torch.tracing import (
+    LOGITS,
+    ModuleRecorder,
+    export_torch,
+    module_producing,
+    tappable_modules,
+    traceable_module,
+)
 
-__all__ = ["TorchSource", "misbuilt", "refuse_bgr", "source_network"]
+__all__ = ["TorchSource", "check_rgb", "incompatible_builds", "source_network"]
 
 
 @dataclass(frozen=True)
@@ -50,25 +56,25 @@ def source_network(
     for weight in network.parameters():
         weight.requires_grad_(False)
     if source.is_drawn:
-        settle_torch(network, batch_of(source.preprocessing.crop, normalisation))
+        calibrate_torch(network, calibration_batch(source.preprocessing.crop, normalisation))
     # Two images: in a batch of one, sides of 1 and the batch could be taken for one another.
     sample = torch.zeros(2, 3, *source.preprocessing.crop)
-    names = named_parts(network, sample)
-    before = giver(network, sample, source.classifier, names) if source.classifier else None
+    names = tappable_modules(network, sample)
+    before = module_producing(network, sample, source.classifier, names) if source.classifier else None
     return SourceNetwork(
         name=name,
-        model=exported(traceable(network, names), [LOGITS, *names], sample, what=name),
+        model=export_torch(traceable_module(network, names), [LOGITS, *names], sample, what=name),
         preprocessing=source.preprocessing,
         normalisation=normalisation,
         provenance=provenance,
         classes=classes,
-        landmarks=Landmarks(before, LOGITS if before else None, frozenset(names)),
+        landmarks=KnownTensors(before, LOGITS if before else None, frozenset(names)),
         run=_runner(source, names),
         run_with=source.framework,
     )
 
 
-def refuse_bgr(normalisation: Normalisation) -> None:
+def check_rgb(normalisation: Normalisation) -> None:
     """Raises where the colours are to come in another order than transforms of torch can give them."""
     if normalisation.channels != "rgb":
         raise InputError(
@@ -76,7 +82,7 @@ def refuse_bgr(normalisation: Normalisation) -> None:
         )
 
 
-def misbuilt(library: str, reason: RuntimeError) -> BackboneError:
+def incompatible_builds(library: str, reason: RuntimeError) -> BackboneError:
     """Makes the error for torch and torchvision that were not built for one another, which shows when they meet."""
     return BackboneError(
         f"{library} cannot be imported: {reason}",
@@ -97,7 +103,7 @@ def _runner(source: TorchSource, names: Sequence[str]) -> RunSource:
         for path in paths:
             with Image.open(path) as image, torch.no_grad():
                 batch = source.transform(image.convert("RGB"))[None]
-                with Watch(source.network, watched) as watch:
+                with ModuleRecorder(source.network, watched) as watch:
                     scores = source.network(batch)
                 ends = {LOGITS: scores, "penultimate": source.penultimate(batch)}
             for tap in taps:

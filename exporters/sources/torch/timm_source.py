@@ -7,10 +7,10 @@ from typing import Any, cast
 from penult.errors import BackboneError, InputError, MissingExtraError
 from penult.exporters.card import Interpolation, Preprocessing
 from penult.exporters.classes import imagenet_classes
-from penult.exporters.sources.addresses import Address, file_facts, refuse_unknown
-from penult.exporters.sources.source_network import ExportRequest, Provenance, SourceNetwork
-from penult.exporters.sources.torch.network import TorchSource, misbuilt, refuse_bgr, source_network
-from penult.exporters.sources.torch.weights import class_count, misfit, read_state, seeded
+from penult.exporters.requests import ExportRequest
+from penult.exporters.sources.base import Address, Provenance, SourceNetwork, check_name, file_facts
+from penult.exporters.sources.torch.network import TorchSource, check_rgb, incompatible_builds, source_network
+from penult.exporters.sources.torch.weights import class_count, mismatch_error, read_state_dict, seeded
 
 __all__ = ["read_timm"]
 
@@ -20,7 +20,7 @@ _HUB_SECONDS = 10
 def read_timm(rest: str, request: ExportRequest) -> SourceNetwork:
     """Reads ``ARCHITECTURE``, ``ARCHITECTURE.TAG`` or ``NAME@FILE``."""
     timm = _timm()
-    request.hints.refuse_tensors("timm")
+    request.hints.check_no_tensors("timm")
     address = _address(timm, rest, request)
     network, facts, notes = _built(timm, address, _sized(timm, address.name, request))
     own = network.pretrained_cfg
@@ -44,9 +44,9 @@ def _address(timm: Any, rest: str, request: ExportRequest) -> Address:
             expected="random, or a file that is there",
             remedy=f"timm:{address.name.partition('.')[0]}.{address.weights} names weights of timm's own",
         )
-    refuse_unknown("network of timm", address.name.partition(".")[0], timm.list_models())
+    check_name("network of timm", address.name.partition(".")[0], timm.list_models())
     if "." in address.name:
-        refuse_unknown("pretrained network of timm", address.name, _pretrained(timm, address.name))
+        check_name("pretrained network of timm", address.name, _pretrained(timm, address.name))
     _refuse_own_crop(timm, address.name, request)
     return address
 
@@ -85,7 +85,7 @@ def _timm() -> Any:
     except ImportError:
         raise MissingExtraError.of("timm", "torch", "Exporting a network of timm") from None
     except RuntimeError as reason:
-        raise misbuilt("timm", reason) from reason
+        raise incompatible_builds("timm", reason) from reason
     return timm
 
 
@@ -105,7 +105,7 @@ def _pretrained(timm: Any, name: str) -> list[str]:
 def _from_file(timm: Any, address: Address, parameters: Mapping[str, Any]) -> Any:
     path = address.file
     assert path is not None
-    state = read_state(path)
+    state = read_state_dict(path)
     count = class_count(timm.create_model(address.name, **parameters), state)
     classes = {"num_classes": count} if count else {}
     try:
@@ -117,7 +117,7 @@ def _from_file(timm: Any, address: Address, parameters: Mapping[str, Any]) -> An
             **parameters,
         )
     except (RuntimeError, KeyError, AttributeError) as reason:  # of load_state_dict, and of timm's filters before it
-        raise misfit(path.name, reason) from reason
+        raise mismatch_error(path.name, reason) from reason
 
 
 def _downloaded(timm: Any, name: str, parameters: Mapping[str, Any]) -> Any:
@@ -192,7 +192,7 @@ def _configured(timm: Any, network: Any, request: ExportRequest) -> dict[str, An
     if hints.interpolation is not None:
         asked["interpolation"] = hints.interpolation
     if (normalisation := hints.normalisation()) is not None:
-        refuse_bgr(normalisation)
+        check_rgb(normalisation)
         asked["mean"] = tuple(level / 255 for level in normalisation.mean)
         asked["std"] = tuple(level / 255 for level in normalisation.std)
     config = dict(timm.data.resolve_model_data_config(network, args=asked))

@@ -9,13 +9,13 @@ from typing import Any
 
 from penult.errors import BackboneError, InputError, MissingExtraError
 from penult.exporters.card import Preprocessing
-from penult.exporters.sources.addresses import Address, file_facts, refuse_unknown
-from penult.exporters.sources.source_network import ExportRequest, Provenance, SourceNetwork
-from penult.exporters.sources.torch.network import TorchSource, misbuilt, refuse_bgr, source_network
-from penult.exporters.sources.torch.parts import Watch, last_weighing
-from penult.exporters.sources.torch.weights import called, class_count, load_strictly, read_state, seeded
+from penult.exporters.requests import ExportRequest
+from penult.exporters.sources.base import Address, Provenance, SourceNetwork, check_name, file_facts
+from penult.exporters.sources.torch.network import TorchSource, check_rgb, incompatible_builds, source_network
+from penult.exporters.sources.torch.tracing import ModuleRecorder, last_weighted_module
+from penult.exporters.sources.torch.weights import class_count, load_strictly, read_state_dict, rename_keys, seeded
 
-__all__ = ["architectures", "read_torchvision"]
+__all__ = ["architecture_names", "read_torchvision"]
 
 # Their old weights take pixels from -1 to 1: with weights, torchvision's builders switch on the change from ImageNet's
 # mean and std. Both have side branches for training, whose tensors are in the files.
@@ -28,9 +28,9 @@ _LICENCE = "BSD-3-Clause (torchvision); the weights were trained on ImageNet"
 def read_torchvision(rest: str, request: ExportRequest) -> SourceNetwork:
     """Reads ``NAME``, ``NAME@WEIGHTS`` or ``NAME@FILE``."""
     torchvision = _torchvision()
-    request.hints.refuse_tensors("torchvision")
+    request.hints.check_no_tensors("torchvision")
     address = Address.of(rest, request)
-    refuse_unknown("classification network of torchvision", address.name, architectures())
+    check_name("classification network of torchvision", address.name, architecture_names())
     entries = torchvision.models.get_model_weights(address.name)
     entry = entries.DEFAULT if address.weights in (None, "DEFAULT") else _entry(entries, address)
     facts: dict[str, Any]
@@ -44,7 +44,7 @@ def read_torchvision(rest: str, request: ExportRequest) -> SourceNetwork:
     else:
         network, facts = _downloaded(address.name, entry), {"name": str(entry), "url": entry.url}
     preset, preprocessing = _prepared(entry.transforms(), request)
-    classifier = last_weighing(network.eval(), _sample(preprocessing))
+    classifier = last_weighted_module(network.eval(), _sample(preprocessing))
     is_filter = network.get_submodule(classifier).weight.dim() == 4
     source = TorchSource(
         network=network,
@@ -68,7 +68,7 @@ def read_torchvision(rest: str, request: ExportRequest) -> SourceNetwork:
     )
 
 
-def architectures() -> list[str]:
+def architecture_names() -> list[str]:
     """Gives the names of torchvision's classification networks for floating-point numbers."""
     return [str(name) for name in _torchvision().models.list_models(module=_torchvision().models)]
 
@@ -79,13 +79,13 @@ def _torchvision() -> Any:
     except ImportError:
         raise MissingExtraError.of("torchvision", "torch", "Exporting a network of torchvision") from None
     except RuntimeError as reason:
-        raise misbuilt("torchvision", reason) from reason
+        raise incompatible_builds("torchvision", reason) from reason
     return torchvision
 
 
 def _entry(entries: Any, address: Address) -> Any:
     name = str(address.weights).rpartition(".")[2]
-    refuse_unknown(f"weights of {address.name}", name, list(entries.__members__))
+    check_name(f"weights of {address.name}", name, list(entries.__members__))
     return entries[name]
 
 
@@ -95,7 +95,7 @@ def _built(name: str, **parameters: Any) -> Any:
 
 
 def _from_file(name: str, path: Path) -> Any:
-    state = read_state(path)
+    state = read_state_dict(path)
     count = class_count(_built(name), state)
     return _loaded(name, state, path.name, **({"num_classes": count} if count else {}))
 
@@ -121,7 +121,7 @@ def _loaded(name: str, state: Mapping[str, Any], origin: str, **parameters: Any)
         has_sides = any("aux" in key.lower() for key in state)
         parameters |= {"aux_logits": has_sides, "transform_input": True}
     network = _built(name, **parameters)
-    load_strictly(network, called(state, lambda key: _OLD_DENSENET.sub(r"\1\2", key)), origin)
+    load_strictly(network, rename_keys(state, lambda key: _OLD_DENSENET.sub(r"\1\2", key)), origin)
     return network
 
 
@@ -141,7 +141,7 @@ def _prepared(preset: Any, request: ExportRequest) -> tuple[Any, Preprocessing]:
     preset.interpolation = type(preset.interpolation)(own.interpolation)
     asked = hints.normalisation()
     if asked is not None:
-        refuse_bgr(asked)
+        check_rgb(asked)
         preset.mean, preset.std = ([level / 255 for level in levels] for levels in (asked.mean, asked.std))
     return preset, own
 
@@ -156,7 +156,7 @@ def _taken_by(network: Any, part: str) -> Callable[[Any], Any]:
     """Gives what goes into a part of the network."""
 
     def penultimate(batch: Any) -> Any:
-        with Watch(network, [part]) as watch:
+        with ModuleRecorder(network, [part]) as watch:
             network(batch)
         return watch.inputs[part]
 

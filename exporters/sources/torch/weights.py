@@ -9,13 +9,13 @@ from typing import Any
 
 from penult.errors import BackboneError, MissingExtraError
 
-__all__ = ["called", "class_count", "load_strictly", "misfit", "read_state", "seeded"]
+__all__ = ["class_count", "load_strictly", "mismatch_error", "read_state_dict", "rename_keys", "seeded"]
 
 _LARGEST_BYTES = 8 << 30
 _TABLES = ("state_dict", "model")  # where training programs put the table beside their own state
 
 
-def read_state(path: Path) -> dict[str, Any]:
+def read_state_dict(path: Path) -> dict[str, Any]:
     """Gives the tensors by name, from ``.safetensors`` or from what torch saved."""
     size_bytes = path.stat().st_size
     if size_bytes > _LARGEST_BYTES:
@@ -28,10 +28,10 @@ def read_state(path: Path) -> dict[str, Any]:
         raise BackboneError(
             f"{path} holds no table of tensors", expected="a state dict, alone or under 'state_dict' or 'model'"
         )
-    return called(loaded, lambda name: name.removeprefix("module."))
+    return rename_keys(loaded, lambda name: name.removeprefix("module."))
 
 
-def called(state: Mapping[str, Any], rename: Callable[[str], str]) -> dict[str, Any]:
+def rename_keys(state: Mapping[str, Any], rename: Callable[[str], str]) -> dict[str, Any]:
     """Gives the tensors under other names, with the notes of torch on the version of each part: MNASNet needs them."""
     renamed: OrderedDict[str, Any] = OrderedDict((rename(str(name)), value) for name, value in state.items())
     notes = getattr(state, "_metadata", None)
@@ -101,10 +101,10 @@ def load_strictly(network: Any, state: Mapping[str, Any], path: Path | str) -> N
     try:
         network.load_state_dict(state, strict=True)
     except (RuntimeError, ValueError) as reason:
-        raise misfit(path, reason) from reason
+        raise mismatch_error(path, reason) from reason
 
 
-def misfit(path: Path | str, reason: Exception) -> BackboneError:
+def mismatch_error(path: Path | str, reason: Exception) -> BackboneError:
     """Makes the error for weights that are not those of the network that was named."""
     lines = [line.strip() for line in str(reason).splitlines()]
     return BackboneError(

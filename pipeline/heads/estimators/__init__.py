@@ -1,1 +1,1 @@
-"""The other estimators of penult's own."""
+"""The estimators of penult other than logistic regression."""

@@ -1,4 +1,4 @@
-"""Gradient-boosted trees with the settings that suit dense embeddings, stopped when held-out loss rises."""
+"""Gradient-boosted trees with settings for dense embeddings and early stopping."""
 
 from dataclasses import dataclass
 from inspect import signature
@@ -12,16 +12,16 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from penult.cores import usable_cores
 from penult.errors import HeadError
-from penult.pipeline.heads.numerics.blocks import calm_blas
+from penult.pipeline.heads.numerics.blocks import limit_blas_threads
 from penult.pipeline.heads.numerics.folds import assign_folds, number_folds
 
-__all__ = ["BoostedNumbers", "BoostedTrees", "Growth"]
+__all__ = ["BoostedClassifier", "BoostedRegressor", "TreeSettings"]
 
 
-class BoostedNumbers(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """LightGBM for a number, with few leaves, few bins and a tenth of the features per tree.
+class BoostedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+    """LightGBM regression with few leaves, few bins and a tenth of the features per tree.
 
-    ``booster_`` is the plain ``LGBMRegressor``; ``n_trees_`` how many rounds it took.
+    Attributes: ``booster_``, the fitted ``LGBMRegressor``; ``n_trees_``, its number of trees.
     """
 
     def __init__(
@@ -40,19 +40,19 @@ class BoostedNumbers(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.n_jobs = n_jobs
 
     def fit(self, X: ArrayLike, y: ArrayLike, *, groups: ArrayLike | None = None) -> Self:
-        """Fits on X (n, D) and y (n); ``groups`` are held out whole."""
+        """Fits on X (n, D) and y (n); a group is held out as a whole."""
         from lightgbm import LGBMRegressor
 
         features, numbers = validate_data(self, X, y, dtype=[np.float32, np.float64], y_numeric=True)
         out = number_folds(len(numbers), groups, n_folds=5, seed=self.random_state) == 0
-        growth = Growth(LGBMRegressor, **self.get_params(deep=False))
-        with calm_blas():
-            self.booster_ = growth.grown(features, numbers, out if 0 < out.sum() < len(out) else None)
+        settings = TreeSettings(LGBMRegressor, **self.get_params(deep=False))
+        with limit_blas_threads():
+            self.booster_ = settings.fit(features, numbers, out if 0 < out.sum() < len(out) else None)
         self.n_trees_ = int(self.booster_.n_estimators)
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Returns the number of each row, (n)."""
+        """Returns the predicted number of each row, (n)."""
         check_is_fitted(self, "booster_")
         features: Any = validate_data(self, X, dtype=[np.float32, np.float64], reset=False)
         numbers: NDArray[np.float64] = self.booster_.predict(features)
@@ -63,12 +63,12 @@ MOST_TREES = 1000
 USUAL_TREES = 100
 PATIENCE = 30
 LITTLE_WORK = 1_000_000
-"""Below so many values the threads of LightGBM wait for each other far longer than they work."""
+"""With fewer values than this, LightGBM's threads wait for each other longer than they work."""
 
 
 @dataclass(frozen=True)
-class Growth:
-    """How trees are grown: ``kind`` is LightGBM's estimator, ``more`` what it alone takes."""
+class TreeSettings:
+    """The settings of the trees: ``kind`` is LightGBM's estimator class, ``more`` its further parameters."""
 
     kind: Any
     learning_rate: float
@@ -78,8 +78,8 @@ class Growth:
     n_jobs: int | None
     more: tuple[tuple[str, Any], ...] = ()
 
-    def grown(self, features: NDArray[np.floating], targets: NDArray[Any], out: NDArray[np.bool_] | None) -> Any:
-        """Returns the trees on all rows, as many as were best on the rows ``out`` when grown on the others."""
+    def fit(self, features: NDArray[np.floating], targets: NDArray[Any], out: NDArray[np.bool_] | None) -> Any:
+        """Returns trees fitted on all rows; their number is the best on the rows ``out`` when fitted on the others."""
         rounds = USUAL_TREES if out is None else self._best_rounds(features, targets, out)
         return self._trees(rounds, features.shape).fit(features, targets)
 
@@ -88,7 +88,7 @@ class Growth:
 
         rest = ~out
         trees = self._trees(MOST_TREES, (int(rest.sum()), features.shape[1]))
-        # LightGBM 4.7 calls the one way of naming the held-out rows deprecated; 4.5 does not know the other.
+        # LightGBM 4.7 deprecates eval_set; 4.5 does not have eval_X.
         knows_eval_x = "eval_X" in signature(trees.fit).parameters
         held_out = (
             {"eval_X": features[out], "eval_y": targets[out]}
@@ -116,11 +116,12 @@ class Growth:
         )
 
 
-class BoostedTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """LightGBM with few leaves, few bins and a tenth of the features per tree; a fifth of the rows ends the boosting.
+class BoostedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+    """LightGBM classification with few leaves, few bins and a tenth of the features per tree.
 
-    The trees are then grown again on all rows, as many as were best. ``booster_`` is the plain ``LGBMClassifier``;
-    ``n_trees_`` how many rounds it took.
+    Early stopping on a fifth of the rows chooses the number of trees, which are then fitted on all rows.
+
+    Attributes: ``booster_``, the fitted ``LGBMClassifier``; ``n_trees_``, its number of trees.
     """
 
     def __init__(
@@ -141,16 +142,16 @@ class BoostedTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         self.n_jobs = n_jobs
 
     def fit(self, X: ArrayLike, y: ArrayLike, *, groups: ArrayLike | None = None) -> Self:
-        """Fits on X (n, D) and y (n); ``groups`` are held out whole."""
+        """Fits on X (n, D) and y (n); a group is held out as a whole."""
         features, labels = validate_data(self, X, y, dtype=[np.float32, np.float64])
         check_classification_targets(labels)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
-            raise HeadError(f"all {len(codes)} rows have one class", expected="two classes at least")
+            raise HeadError(f"all {len(codes)} rows have one class", expected="at least two classes")
         out = assign_folds(codes, groups, n_folds=5, seed=self.random_state) == 0
         is_enough = out.any() and len(np.unique(codes[~out])) == len(self.classes_)
-        with calm_blas():
-            self.booster_ = self._growth().grown(features, codes, out if is_enough else None)
+        with limit_blas_threads():
+            self.booster_ = self._settings().fit(features, codes, out if is_enough else None)
         self.n_trees_ = int(self.booster_.n_estimators)
         return self
 
@@ -158,8 +159,8 @@ class BoostedTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         """Returns a probability per class, (n, C)."""
         check_is_fitted(self, "booster_")
         features = validate_data(self, X, dtype=[np.float32, np.float64], reset=False)
-        chances: NDArray[np.float64] = self.booster_.predict_proba(features)
-        return chances
+        probabilities: NDArray[np.float64] = self.booster_.predict_proba(features)
+        return probabilities
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Returns the most probable class of each row."""
@@ -167,11 +168,11 @@ class BoostedTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         labels: NDArray[Any] = self.classes_[best]
         return labels
 
-    def _growth(self) -> Growth:
+    def _settings(self) -> TreeSettings:
         from lightgbm import LGBMClassifier
 
         params = self.get_params(deep=False)
         weight = params.pop("class_weight")
         if isinstance(weight, dict):
             weight = {i: weight.get(name, 1.0) for i, name in enumerate(self.classes_.tolist())}
-        return Growth(LGBMClassifier, **params, more=(("class_weight", weight),))
+        return TreeSettings(LGBMClassifier, **params, more=(("class_weight", weight),))

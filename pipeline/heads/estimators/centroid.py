@@ -1,4 +1,4 @@
-"""The nearest class mean: the head that a handful of images per class is enough for."""
+"""The nearest class mean, a head for classes with a few images each."""
 
 from typing import Any, Self
 
@@ -6,17 +6,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from penult.pipeline.heads.numerics.basis import mean_and_scale
-from penult.pipeline.heads.numerics.blocks import BLOCK, calm_blas, standardised
+from penult.pipeline.heads.numerics.blocks import BLOCK, limit_blas_threads, standardised
 from penult.pipeline.heads.numerics.linear import LinearHead, choose_temperature, class_weights
 
 __all__ = ["NearestMean"]
 
 
 class NearestMean(LinearHead):
-    """Calls a row by the nearest class mean among standardised features, as scikit-learn's ``NearestCentroid`` does.
+    """Predicts the nearest class mean of standardised features, as scikit-learn's ``NearestCentroid`` does.
 
-    Probabilities are a softmax of the negative squared distances, its temperature chosen by leave-one-out log-loss.
-    There is nothing else to choose. ``class_weight`` shifts the classes' odds.
+    Probabilities are a softmax of the negative squared distances; its temperature is chosen by leave-one-out log-loss.
+    ``class_weight`` changes the odds of the classes.
 
     Attributes: ``temperature_``, ``centroids_`` (C, D) on raw features.
     """
@@ -33,17 +33,17 @@ class NearestMean(LinearHead):
         centres = (self.centroids_ - mean) / scale
         offsets = -(centres**2).sum(axis=1) / 2
         scores = np.empty((len(codes), len(counts)), np.float32)
-        with calm_blas():
+        with limit_blas_threads():
             for start in range(0, len(codes), BLOCK):
                 part = slice(start, start + BLOCK)
-                rows, true = standardised(features[part], mean, scale), codes[part]
-                places = np.arange(len(rows))
+                rows, own_class = standardised(features[part], mean, scale), codes[part]
+                indices = np.arange(len(rows))
                 own = (rows**2).sum(axis=1)
                 block = rows @ centres.T.astype(np.float32) + offsets
-                # A row pulls its own centre towards itself; without it the distance is n / (n - 1) times as long.
-                count = np.maximum(counts[true], 2)
-                longer = (count / (count - 1)) ** 2
-                block[places, true] = own / 2 + longer * (block[places, true] - own / 2)
+                # Without the row itself, the distance to the mean of its class is n / (n - 1) times as long.
+                count = np.maximum(counts[own_class], 2)
+                factor = (count / (count - 1)) ** 2
+                block[indices, own_class] = own / 2 + factor * (block[indices, own_class] - own / 2)
                 scores[part] = block
             self.temperature_, _ = choose_temperature(scores, codes)
         shift = np.log(class_weights(self.class_weight, self.classes_, counts))

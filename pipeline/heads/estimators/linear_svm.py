@@ -1,4 +1,4 @@
-"""The linear support-vector machine with probabilities, still one matrix and a softmax."""
+"""A linear support-vector svc with probabilities."""
 
 import warnings
 from typing import Any, Self
@@ -10,22 +10,22 @@ from sklearn.svm import LinearSVC
 
 from penult.errors import HeadError
 from penult.pipeline.heads.numerics.basis import mean_and_scale
-from penult.pipeline.heads.numerics.blocks import calm_blas, standardised
+from penult.pipeline.heads.numerics.blocks import limit_blas_threads, standardised
 from penult.pipeline.heads.numerics.folds import assign_folds
 from penult.pipeline.heads.numerics.linear import LinearHead, choose_temperature
 
-__all__ = ["LinearMachine"]
+__all__ = ["LinearSVCPath"]
 
 PATH = 10.0 ** np.arange(-5, 1)
-"""Values of C, from strong to weak; at the weak end each fit takes many times as long as at the strong."""
+"""Values of C in rising order; fits with large C take many times as long."""
 
 ROUNDS = 2000
 
 
-class LinearMachine(LinearHead):
-    """scikit-learn's ``LinearSVC`` on standardised features, its margins made probabilities by one temperature.
+class LinearSVCPath(LinearHead):
+    """scikit-learn's ``LinearSVC`` on standardised features, with probabilities from a softmax with a temperature.
 
-    None, the default, walks ``C`` from strong to weak and stops when the held-out log-loss has risen.
+    With the default ``C=None``, rising values of C are tried until the held-out log-loss rises.
 
     Attributes: ``C_``, ``path_`` (rows of C, held-out log-loss), ``temperature_``, ``is_converged_``.
     """
@@ -46,14 +46,14 @@ class LinearMachine(LinearHead):
         self.random_state = random_state
 
     def fit(self, X: ArrayLike, y: ArrayLike, *, groups: ArrayLike | None = None) -> Self:
-        """Fits on X (n, D) and y (n); ``groups`` are held out whole."""
+        """Fits on X (n, D) and y (n); a group is held out as a whole."""
         features, codes = self._checked(X, y)
         if self.C is not None and not self.C > 0:
             raise HeadError(f"C is {self.C!r}", expected="a number above 0, or None to search for it")
         mean, scale = mean_and_scale(features)
         rows = standardised(features, mean, scale)
         folds = assign_folds(codes, groups, n_folds=self.n_folds, seed=self.random_state)
-        with calm_blas():
+        with limit_blas_threads():
             steps: list[tuple[float, float, float]] = []
             for c in PATH if self.C is None else (self.C,):
                 temperature, loss = choose_temperature(*self._held_out_scores(rows, codes, folds, c))
@@ -62,7 +62,7 @@ class LinearMachine(LinearHead):
                     break
             self.C_, _, self.temperature_ = min(steps, key=lambda step: step[1])
             self.path_ = np.array([step[:2] for step in steps])
-            slopes, offsets, self.is_converged_ = self._machine(rows, codes, self.C_)
+            slopes, offsets, self.is_converged_ = self._fit_svc(rows, codes, self.C_)
         self.coef_ = self.temperature_ * slopes / scale
         self.intercept_ = self.temperature_ * offsets - self.coef_ @ mean
         return self
@@ -77,7 +77,7 @@ class LinearMachine(LinearHead):
             out &= np.isin(codes, seen)
             if len(seen) < 2 or not out.any():
                 continue
-            slopes, offsets, _ = self._machine(rows[folds != fold], np.searchsorted(seen, codes[folds != fold]), c)
+            slopes, offsets, _ = self._fit_svc(rows[folds != fold], np.searchsorted(seen, codes[folds != fold]), c)
             part = np.full((out.sum(), len(self.classes_)), -1e3)
             part[:, seen] = rows[out] @ slopes.T + offsets
             scores.append(part)
@@ -86,18 +86,18 @@ class LinearMachine(LinearHead):
             return rows[:, :1] * np.zeros(len(self.classes_)) + np.eye(len(self.classes_))[codes], codes
         return np.concatenate(scores), np.concatenate(true)
 
-    def _machine(
+    def _fit_svc(
         self, rows: NDArray[np.float32], codes: NDArray[np.intp], c: float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
-        """Returns slopes (C, D), offsets (C), and whether liblinear came to its end."""
+        """Returns slopes (C, D), offsets (C), and whether liblinear converged."""
         weight = self.class_weight
         if isinstance(weight, dict):
             weight = {i: weight.get(name, 1.0) for i, name in enumerate(self.classes_.tolist())}
-        machine = LinearSVC(C=c, dual="auto", class_weight=weight, max_iter=ROUNDS, random_state=self.random_state)
-        with warnings.catch_warnings(record=True) as told:
+        svc = LinearSVC(C=c, dual="auto", class_weight=weight, max_iter=ROUNDS, random_state=self.random_state)
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
-            machine.fit(rows, codes)
-        slopes, offsets = machine.coef_.astype(np.float64), np.asarray(machine.intercept_, dtype=np.float64)
+            svc.fit(rows, codes)
+        slopes, offsets = svc.coef_.astype(np.float64), np.asarray(svc.intercept_, dtype=np.float64)
         if len(slopes) == 1:
             slopes, offsets = np.concatenate([-slopes, slopes]) / 2, np.concatenate([-offsets, offsets]) / 2
-        return slopes, offsets, not any(issubclass(w.category, ConvergenceWarning) for w in told)
+        return slopes, offsets, not any(issubclass(w.category, ConvergenceWarning) for w in caught)

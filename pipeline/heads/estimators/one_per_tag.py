@@ -1,4 +1,4 @@
-"""A head for images that bear several labels at once: one yes-or-no classifier for each tag, on a shared basis."""
+"""A head for tags: one binary classifier per tag, on a shared basis."""
 
 from inspect import signature
 from typing import Any, Self
@@ -14,27 +14,27 @@ from penult.pipeline.heads.logistic.path import LogisticPath
 from penult.pipeline.heads.numerics.basis import Basis
 from penult.pipeline.heads.numerics.linear import FLOATS, LinearHead
 
-__all__ = ["EachTag"]
+__all__ = ["PerTagClassifier"]
 
 
-class EachTag(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """Fits a clone of ``estimator`` to each column of Y (n, T), whose higher value says yes (binary relevance).
+class PerTagClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+    """Fits a clone of ``estimator`` to each column of Y (n, T); the higher value means that a row has the tag.
 
-    ``predict_proba`` gives the probability that a row bears each tag, (n, T): rows do not sum to 1.
+    ``predict_proba`` returns the probability of each tag, (n, T); rows do not sum to 1.
 
-    Attributes: ``estimators_``, one for each tag.
+    Attributes: ``estimators_``, one per tag.
     """
 
     @property
     def reads_blocks(self) -> bool:
-        """Whether the tags' estimators do."""
+        """Whether the tags' estimators read their rows in blocks."""
         return self.estimator is None or bool(getattr(self.estimator, "reads_blocks", False))
 
     def __init__(self, estimator: Any = None) -> None:
         self.estimator = estimator
 
     def fit(self, X: ArrayLike, Y: ArrayLike, *, groups: ArrayLike | None = None, basis: Basis | None = None) -> Self:
-        """Fits on X (n, D) and Y (n, T); ``groups`` are held out whole, ``basis`` is that of these very rows."""
+        """Fits on X (n, D) and Y (n, T); a group is held out as a whole, ``basis`` is the exact basis of X."""
         features, tags = validate_data(self, X, Y, dtype=list(FLOATS), multi_output=True)
         columns = [_as_bits(column, place) for place, column in enumerate(tags.reshape(len(tags), -1).T)]
         estimator = LogisticPath() if self.estimator is None else self.estimator
@@ -55,19 +55,19 @@ class EachTag(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no typ
         return np.column_stack([each.predict_proba(features)[:, 1] for each in self.estimators_])
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Returns 1 for each tag that is more probable than not, (n, T)."""
+        """Returns 1 for each tag with a probability above 0.5, (n, T)."""
         chosen: NDArray[np.int64] = (self.predict_proba(X) > 0.5).astype(np.int64)
         return chosen
 
     def _scores(self, features: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Returns the log-odds of each tag by one product for all of them."""
+        """Returns the log-odds of all tags from one matrix product."""
         slopes = np.array([each.coef_[1] - each.coef_[0] for each in self.estimators_])
         levels = np.array([each.intercept_[1] - each.intercept_[0] for each in self.estimators_])
         scores: NDArray[np.floating[Any]] = features @ slopes.T.astype(features.dtype) + levels.astype(features.dtype)
         return scores
 
     def __sklearn_tags__(self) -> Any:
-        """Tells scikit-learn that Y is a matrix of zeros and ones."""
+        """Declares to scikit-learn that Y is a binary matrix."""
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         tags.target_tags.multi_output = True
@@ -80,7 +80,7 @@ def _as_bits(column: NDArray[Any], place: int) -> NDArray[np.intp]:
     found, bits = np.unique(column, return_inverse=True)
     if len(found) != 2:
         raise HeadError(
-            f"the tag at place {place} has {len(found)} values on {len(column)} rows (1 class or many)",
+            f"the tag in column {place} has {len(found)} values on {len(column)} rows (1 class or many)",
             expected="two values: rows with the tag and rows without it",
         )
     return bits
@@ -89,5 +89,5 @@ def _as_bits(column: NDArray[Any], place: int) -> NDArray[np.intp]:
 def _sigmoid(scores: NDArray[np.floating]) -> NDArray[np.floating]:
     from scipy.special import expit
 
-    chances: NDArray[np.floating[Any]] = expit(scores)
-    return chances
+    probabilities: NDArray[np.floating[Any]] = expit(scores)
+    return probabilities

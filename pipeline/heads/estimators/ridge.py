@@ -1,4 +1,4 @@
-"""Least squares on class indicators with a penalty: its whole path and leave-one-out in one closed form."""
+"""Ridge regression for classes and for numbers, with alpha chosen by leave-one-out in closed form."""
 
 from typing import Any, Self
 
@@ -8,22 +8,22 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from penult.errors import HeadError
-from penult.pipeline.heads.numerics.basis import Basis, Rotation
-from penult.pipeline.heads.numerics.blocks import BLOCK, calm_blas, standardised
+from penult.pipeline.heads.numerics.basis import Basis, RotatedRows
+from penult.pipeline.heads.numerics.blocks import BLOCK, limit_blas_threads, standardised
 from penult.pipeline.heads.numerics.linear import FLOATS, LinearHead, choose_temperature, class_weights
 
-__all__ = ["RidgeNumbers", "RidgePath"]
+__all__ = ["RidgePath", "RidgeRegressor"]
 
 
 PATH = 10.0 ** np.arange(-6, 0.25, 0.5)
-"""Penalties as shares of the greatest variance of any direction."""
+"""Penalties as shares of the largest variance of any direction."""
 
 
 class RidgePath(LinearHead):
-    """Ridge regression on class indicators, its scores made probabilities by one temperature.
+    """Ridge regression on class indicators, with probabilities from a softmax with a temperature.
 
-    ``alpha`` means what it means in scikit-learn's ``Ridge`` on standardised features. None, the default, chooses it,
-    and the temperature with it, by exact leave-one-out log-loss. ``class_weight`` shifts the classes' odds afterwards.
+    ``alpha`` has the meaning of scikit-learn's ``Ridge`` on standardised features. With the default ``alpha=None``,
+    exact leave-one-out log-loss chooses alpha and the temperature. ``class_weight`` then changes the odds of classes.
 
     Attributes: ``alpha_``, ``path_`` (rows of alpha, leave-one-out log-loss), ``temperature_``.
     """
@@ -33,12 +33,12 @@ class RidgePath(LinearHead):
         self.class_weight = class_weight
 
     def fit(self, X: ArrayLike, y: ArrayLike, *, basis: Basis | None = None) -> Self:
-        """Fits on X (n, D) and y (n); ``basis`` is that of these very rows if it is known."""
+        """Fits on X (n, D) and y (n); ``basis`` is the exact basis of these rows, if known."""
         features, codes = self._checked(X, y)
         if self.alpha is not None and not self.alpha > 0:
             raise HeadError(f"alpha is {self.alpha!r}", expected="a number above 0, or None to search for it")
-        with calm_blas():
-            rotation = Rotation.of(features, codes, basis)
+        with limit_blas_threads():
+            rotation = RotatedRows.of(features, codes, basis)
             spread, n = rotation.basis.spread, len(codes)
             penalties = PATH * spread[0] if self.alpha is None else np.array([self.alpha / n])
             models = [rotation.shares[:, None] * rotation.centres / (spread + penalty) for penalty in penalties]
@@ -56,7 +56,7 @@ class RidgePath(LinearHead):
 
 
 def _left_out_scores(
-    rotation: Rotation, penalties: NDArray[np.float64], models: list[NDArray[np.float64]], chosen: NDArray[np.intp]
+    rotation: RotatedRows, penalties: NDArray[np.float64], models: list[NDArray[np.float64]], chosen: NDArray[np.intp]
 ) -> NDArray[np.float32]:
     """Returns (penalties, m, C): the score of each chosen row by the model fitted without it, from the hat matrix."""
     n, n_classes = len(rotation.codes), len(rotation.counts)
@@ -71,13 +71,13 @@ def _left_out_scores(
     return scores
 
 
-class RidgeNumbers(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """Ridge regression on standardised features whose ``alpha`` is chosen by exact leave-one-out error.
+class RidgeRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+    """Ridge regression on standardised features; exact leave-one-out error chooses ``alpha``.
 
-    ``alpha`` means what it means in scikit-learn's ``Ridge``; None, the default, searches for it.
+    ``alpha`` has the meaning of scikit-learn's ``Ridge``; the default None chooses it.
 
     Attributes: ``alpha_``, ``path_`` (rows of alpha, leave-one-out root mean square error), ``coef_`` (D) and
-    ``intercept_`` on features as they are stored.
+    ``intercept_`` on unscaled features.
     """
 
     reads_blocks = True
@@ -89,13 +89,13 @@ class RidgeNumbers(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
         self.alpha = alpha
 
     def fit(self, X: ArrayLike, y: ArrayLike, *, basis: Basis | None = None) -> Self:
-        """Fits on X (n, D) and y (n); ``basis`` is that of these very rows if it is known."""
+        """Fits on X (n, D) and y (n); ``basis`` is the exact basis of these rows, if known."""
         features, numbers = validate_data(self, X, y, dtype=list(FLOATS), y_numeric=True)
         if self.alpha is not None and not self.alpha > 0:
             raise HeadError(f"alpha is {self.alpha!r}", expected="a number above 0, or None to search for it")
         n, level = len(numbers), float(np.mean(numbers, dtype=np.float64))
         rest = numbers.astype(np.float64) - level
-        with calm_blas():
+        with limit_blas_threads():
             basis = basis or Basis.of(features)
             penalties = PATH * basis.spread[:1].sum() if self.alpha is None else np.array([self.alpha / n])
             penalties = np.maximum(penalties, 1e-300)
@@ -109,7 +109,7 @@ class RidgeNumbers(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.floating]:
-        """Returns the number of each row, (n)."""
+        """Returns the predicted number of each row, (n)."""
         check_is_fitted(self, "coef_")
         features = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         numbers: NDArray[np.floating[Any]] = features @ self.coef_.astype(features.dtype) + self.intercept_
@@ -117,7 +117,7 @@ class RidgeNumbers(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
 
 
 def _slopes(features: NDArray[np.floating], rest: NDArray[np.float64], basis: Basis) -> NDArray[np.float64]:
-    """Returns how the numbers vary along each axis of the basis, (r)."""
+    """Returns the covariance of the numbers with each axis of the basis, (r)."""
     total = np.zeros(features.shape[1])
     for start in range(0, len(rest), BLOCK):
         part = slice(start, start + BLOCK)

@@ -1,1 +1,1 @@
-"""Multinomial logistic regression over a whole path of penalties."""
+"""Multinomial logistic regression along a path of penalties."""

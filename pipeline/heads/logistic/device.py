@@ -1,4 +1,4 @@
-"""The passes over all rows on a GPU through torch, where it is installed; they give what the CPU's give."""
+"""The passes over all rows on a GPU with PyTorch; the results equal those of the CPU."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,18 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.errors import MissingExtraError, ProviderError
-from penult.pipeline.heads.logistic.fold_losses import Answer, Lockstep
+from penult.pipeline.heads.logistic.fold_losses import FoldLoss, FoldLosses
 from penult.pipeline.heads.numerics.basis import Moments
 from penult.pipeline.heads.numerics.blocks import Matrix
 
-__all__ = ["DeviceLockstep", "moments_on", "torch_on"]
+__all__ = ["DeviceFoldLosses", "moments_on", "torch_on"]
 
 ROWS = 65_536
-"""Rows whose scores and sums are held on the device at once."""
+"""Rows whose scores are on the device at once."""
 
 
 def torch_on(device: str) -> Any:
-    """Returns torch, or says why it cannot compute on ``device``: ``cuda``, ``cuda:1``, or ``cpu`` (to try it)."""
+    """Returns torch; raises an error if it cannot use ``device``, for example ``cuda``, ``cuda:1`` or ``cpu``."""
     try:
         import torch
     except ImportError:
@@ -30,19 +30,19 @@ def torch_on(device: str) -> Any:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ProviderError(
             f"torch {torch.__version__} cannot compute on {device!r}: {reason}",
-            expected="a device such as cuda, with a torch that was built for it",
-            remedy="leave the device out to train on the CPU",
+            expected="a device such as cuda, and a torch that was built for it",
+            remedy="omit the device to train on the CPU",
         ) from error
     return torch
 
 
 @dataclass(frozen=True)
-class DeviceLockstep(Lockstep):
-    """As `Lockstep`, the rows being on a device: in the precision in which they came, each block cast as it is used."""
+class DeviceFoldLosses(FoldLosses):
+    """`FoldLosses` whose rows are on a device in their stored precision; each block is cast when it is used."""
 
     device: str = "cuda"
 
-    def evaluate(self, models: NDArray[np.float64], held_out: list[int | None]) -> list[Answer]:
+    def evaluate(self, models: NDArray[np.float64], held_out: list[int | None]) -> list[FoldLoss]:
         """Evaluates ``models`` (A, C, r + 1); model a trains on all rows but those of fold ``held_out[a]``."""
         torch = torch_on(self.device)
         n_models, n_classes, _ = models.shape
@@ -51,7 +51,7 @@ class DeviceLockstep(Lockstep):
         slopes = torch.as_tensor(frame_slopes, device=self.device)
         levels = torch.as_tensor(frame_levels, device=self.device)
         left_out = torch.as_tensor([-2 if fold is None else fold for fold in held_out], device=self.device)
-        rows, codes, weights, folds = self._held
+        rows, codes, weights, folds = self._on_device
         wide = {"dtype": torch.float64, "device": self.device}
         gradient = torch.zeros(slopes.shape, **wide)
         level, sums = torch.zeros(len(slopes), **wide), torch.zeros((3, n_models), **wide)
@@ -66,7 +66,7 @@ class DeviceLockstep(Lockstep):
             own = scores.gather(2, true)
             others = scores.exp_().scatter_(2, true, 0.0)
             rest = others.sum(dim=2, keepdim=True)
-            # As on the CPU: one and next to nothing would round to one.
+            # log1p for the same reason as on the CPU.
             loss = (torch.log1p(rest + (own.exp() - 1)) - own)[:, :, 0]
             is_out = folds[part][:, None] == left_out
             inside = weights[part][:, None] * ~is_out
@@ -81,22 +81,22 @@ class DeviceLockstep(Lockstep):
         losses, outside_sums, total = sums.cpu().numpy()
         level_sums = level.cpu().numpy()
         turned = self.frame.to_basis(gradient.cpu().numpy(), level_sums)
-        answers = np.column_stack([turned, level_sums]).reshape(models.shape) / total[:, None, None]
-        return [Answer(float(losses[a] / total[a]), answers[a], float(outside_sums[a])) for a in range(n_models)]
+        gradients = np.column_stack([turned, level_sums]).reshape(models.shape) / total[:, None, None]
+        return [FoldLoss(float(losses[a] / total[a]), gradients[a], float(outside_sums[a])) for a in range(n_models)]
 
     @cached_property
-    def _held(self) -> tuple[Any, Any, Any, Any]:
-        """The rows with all that belongs to them, carried to the device once."""
+    def _on_device(self) -> tuple[Any, Any, Any, Any]:
+        """Rows, codes, weights and folds, copied to the device once."""
         torch = torch_on(self.device)
         parts = (np.ascontiguousarray(self.rows), self.codes.astype(np.int64), self.weights, self.folds)
-        # A copy where numpy forbids to write: torch would warn of what it does not do.
+        # torch warns about read-only arrays, so these are copied.
         held = (part if part.flags.writeable else part.copy() for part in parts)
         rows, codes, weights, folds = (torch.from_numpy(part).to(self.device) for part in held)
         return rows, codes, weights, folds
 
 
 def moments_on(device: str, features: Matrix) -> Moments:
-    """Returns the moments of all rows, summed in float64 on the device."""
+    """Returns the moments of all rows, computed in float64 on the device."""
     torch = torch_on(device)
     n, width = features.shape
     shift = features[:ROWS].mean(axis=0, dtype=np.float64)

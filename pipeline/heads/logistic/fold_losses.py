@@ -1,4 +1,4 @@
-"""The softmax losses of several folds from one pass over the rows, each with its own rows held out."""
+"""The softmax losses and gradients of several folds from one pass over the rows."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -7,20 +7,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.pipeline.heads.numerics.basis import Basis
-from penult.pipeline.heads.numerics.blocks import map_stretches
+from penult.pipeline.heads.numerics.blocks import map_chunks
 
-__all__ = ["Answer", "Frame", "Lockstep", "columns_of_rows", "sums_of_rows"]
+__all__ = ["FoldLoss", "FoldLosses", "Frame", "columns_of_rows", "sums_of_rows"]
 
 
 FAR = 30.0
-"""Means of more standard deviations than this are taken off the rows themselves."""
+"""Means larger than this number of standard deviations are subtracted from the rows themselves."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a pass found for one model: the mean loss of its training rows, its gradient (C, r + 1), the held-out sum.
+class FoldLoss:
+    """The result for one model: mean training loss, its gradient (C, r + 1), and the summed held-out loss.
 
-    The last column of the gradient is the intercept's.
+    The last column of the gradient belongs to the intercept.
     """
 
     loss: float
@@ -30,10 +30,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Frame:
-    """How rows as they are stored relate to the basis: less ``mean`` (D), times ``axes`` (D, r).
+    """The map from stored rows to the basis: subtract ``mean`` (D), then multiply by ``axes`` (D, r).
 
-    ``is_shifting`` says that the mean is taken off each block and not off the models: where it is much greater than
-    the spread, float32 could not tell the one from the other afterwards.
+    With ``is_shifting`` the mean is subtracted from each block instead of folded into the models: if it is much larger
+    than the spread, float32 would lose the spread.
     """
 
     mean: NDArray[np.float64]
@@ -42,17 +42,17 @@ class Frame:
 
     @classmethod
     def of(cls, basis: Basis) -> Self:
-        """Takes the frame of a basis, with the scale folded into the axes."""
+        """Returns the frame of a basis, with the scale folded into the axes."""
         is_far = bool(np.abs(basis.mean / basis.scale).max() > FAR)
         return cls(basis.mean, (basis.axes / basis.scale[:, None]).astype(np.float32), is_far)
 
     @classmethod
     def none(cls, width: int) -> Self:
-        """Is the frame of rows that stand in the basis already."""
+        """Returns the frame of rows that are already in the basis."""
         return cls(np.zeros(width), np.empty((0, 0), np.float32), False)
 
     def prepared(self, block: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Returns a block of rows in float32, as the models of ``to_rows`` take them."""
+        """Returns a block of rows in float32, ready for the models of ``to_rows``."""
         if self.is_shifting:
             return (block - self.mean).astype(np.float32)
         return block.astype(np.float32, copy=False)
@@ -60,7 +60,7 @@ class Frame:
     def to_rows(
         self, slopes: NDArray[np.float64], levels: NDArray[np.float64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Turns models in the basis, (m, r) and (m), into models on prepared rows, (m, D) and (m)."""
+        """Converts models in the basis, (m, r) and (m), to models on prepared rows, (m, D) and (m)."""
         if self.axes.size:
             slopes = (slopes.astype(np.float32) @ self.axes.T).astype(np.float64)
         if not self.is_shifting:
@@ -68,18 +68,18 @@ class Frame:
         return slopes.astype(np.float32), levels.astype(np.float32)
 
     def to_basis(self, gradient: NDArray[np.float64], level: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Turns the gradients (m, D) by models on prepared rows into those by models in the basis, (m, r)."""
+        """Converts gradients (m, D) for models on prepared rows to gradients (m, r) for models in the basis."""
         if not self.is_shifting:
             gradient = gradient - np.outer(level, self.mean)
         return (gradient.astype(np.float32) @ self.axes).astype(np.float64) if self.axes.size else gradient
 
 
 @dataclass(frozen=True)
-class Lockstep:
-    """Rows (n, D) as they are stored, class codes (n), weights (n), and folds (n); fold -1 is never held out.
+class FoldLosses:
+    """Stored rows (n, D), class codes (n), weights (n) and folds (n); fold -1 is never held out.
 
-    The rows are neither copied nor changed: each block is cast as it is worked on, and what else would be done to
-    the rows is done to the models, of which there is far less.
+    The rows are neither copied nor changed: each block is cast when it is used, and standardisation is applied to the
+    models, which are much smaller.
     """
 
     rows: NDArray[np.floating]
@@ -90,23 +90,23 @@ class Lockstep:
     frame: Frame
     threads: int = 1
 
-    def evaluate(self, models: NDArray[np.float64], held_out: list[int | None]) -> list[Answer]:
+    def evaluate(self, models: NDArray[np.float64], held_out: list[int | None]) -> list[FoldLoss]:
         """Evaluates ``models`` (A, C, r + 1); model a trains on all rows but those of fold ``held_out[a]``."""
         n_models, n_classes, _ = models.shape
         flat = models.reshape(n_models * n_classes, -1)
         slopes, intercepts = self.frame.to_rows(flat[:, :-1], flat[:, -1])
         left_out = np.array([-2 if fold is None else fold for fold in held_out])
 
-        def stretch(blocks: list[slice]) -> tuple[NDArray[np.float64], ...]:
-            return self._stretch(blocks, np.ascontiguousarray(slopes.T), intercepts[:, None], left_out)
+        def chunk(blocks: list[slice]) -> tuple[NDArray[np.float64], ...]:
+            return self._chunk(blocks, np.ascontiguousarray(slopes.T), intercepts[:, None], left_out)
 
-        parts = map_stretches(len(self.rows), stretch, threads=self.threads)
+        parts = map_chunks(len(self.rows), chunk, threads=self.threads)
         gradient, level, losses, outside, total = (np.sum(part, axis=0) for part in zip(*parts, strict=True))
         gradient = np.column_stack([self.frame.to_basis(gradient, level), level])
         gradient = gradient.reshape(models.shape) / total[:, None, None]
-        return [Answer(float(losses[a] / total[a]), gradient[a], float(outside[a])) for a in range(n_models)]
+        return [FoldLoss(float(losses[a] / total[a]), gradient[a], float(outside[a])) for a in range(n_models)]
 
-    def _stretch(
+    def _chunk(
         self,
         blocks: list[slice],
         slopes: NDArray[np.float32],
@@ -119,24 +119,24 @@ class Lockstep:
         losses, outside, total = np.zeros(n_models), np.zeros(n_models), np.zeros(n_models)
         for block in blocks:
             rows, codes = self.frame.prepared(self.rows[block]), self.codes[block]
-            places = np.arange(len(rows))
-            chances = columns_of_rows(rows, slopes)
-            chances += intercepts
-            chances = chances.reshape(n_models, self.n_classes, len(rows))
-            chances -= chances.max(axis=1, keepdims=True)
-            true = chances[:, codes, places]
-            np.exp(chances, out=chances)
+            indices = np.arange(len(rows))
+            probabilities = columns_of_rows(rows, slopes)
+            probabilities += intercepts
+            probabilities = probabilities.reshape(n_models, self.n_classes, len(rows))
+            probabilities -= probabilities.max(axis=1, keepdims=True)
+            true = probabilities[:, codes, indices]
+            np.exp(probabilities, out=probabilities)
             own = np.exp(true)
-            chances[:, codes, places] = 0
-            others = chances.sum(axis=1)
+            probabilities[:, codes, indices] = 0
+            others = probabilities.sum(axis=1)
             mass = others + own
-            # A row that is told apart well loses next to nothing: one and next to nothing would round to one.
+            # A well-separated row has a tiny loss; log1p keeps digits that 1 + loss would round away.
             loss = np.log1p(others + (own - 1)) - true
             is_out = self.folds[block] == left_out[:, None]
             inside = self.weights[block] * ~is_out
-            chances *= (inside / mass)[:, None, :]
-            chances[:, codes, places] = -inside * (others / mass)
-            residual = chances.reshape(columns, len(rows))
+            probabilities *= (inside / mass)[:, None, :]
+            probabilities[:, codes, indices] = -inside * (others / mass)
+            residual = probabilities.reshape(columns, len(rows))
             gradient += sums_of_rows(residual, rows)
             level += residual.sum(axis=1, dtype=np.float64)
             losses += (loss * inside).sum(axis=1, dtype=np.float64)
@@ -146,11 +146,11 @@ class Lockstep:
 
 
 SMALL = 1_000_000
-"""Up to so many multiplications OpenBLAS copies nothing."""
+"""OpenBLAS copies no operands up to this number of multiplications."""
 
 WIDEST_LANE, NARROWEST_LANE = 32, 16
 PANEL = 256
-"""Rows whose sums are held at once."""
+"""Rows whose sums are in memory at once."""
 
 
 def columns_of_rows(rows: NDArray[np.float32], slopes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -181,9 +181,9 @@ def sums_of_rows(weights: NDArray[np.float32], rows: NDArray[np.float32]) -> NDA
 
 
 def _lane(width: int, n_columns: int) -> int:
-    """Returns how many rows make a small product, or a number beyond any block where that would be too few."""
+    """Returns the rows per small product, or a number larger than any block if small products do not pay off."""
     fitting = min(WIDEST_LANE, SMALL // (width * n_columns))
-    # The sums of each lane are written out, which is less than the rows themselves only where it has more rows.
+    # The sums of each lane are written to memory; this is less than the rows themselves only for enough rows.
     if fitting < max(NARROWEST_LANE, n_columns):
         return 1 << 62
     return 1 << (fitting.bit_length() - 1)

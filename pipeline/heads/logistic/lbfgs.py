@@ -1,4 +1,4 @@
-"""One minimisation by L-BFGS that asks where to evaluate and is told, so that several can share each pass."""
+"""L-BFGS without a callback: the caller evaluates trial points, so that several minimisations share one pass."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -18,26 +18,26 @@ SHORTEST = 1e-6
 
 @dataclass(frozen=True)
 class Pair:
-    """A step and how the gradient turned along it; ``bend`` is their product, which is above 0."""
+    """A step, the change of the gradient along it, and their dot product, which is above 0."""
 
-    moved: Vector
-    turned: Vector
-    bend: float
+    step: Vector
+    gradient_change: Vector
+    product: float
 
     def with_added(self, curvature: Vector) -> "Pair | None":
-        """Returns what the pair would be with a quadratic added to the function; None where that bends down."""
-        turned = self.turned + curvature * self.moved
-        bend = float(self.moved @ turned)
-        return Pair(self.moved, turned, bend) if bend > 0 else None
+        """Returns the pair for the function plus a quadratic; None if the curvature is not positive."""
+        gradient_change = self.gradient_change + curvature * self.step
+        product = float(self.step @ gradient_change)
+        return Pair(self.step, gradient_change, product) if product > 0 else None
 
 
 class Descent:
-    """Minimises a smooth convex function from ``start``, with ``curvature`` as the diagonal guess of its Hessian.
+    """Minimises a smooth convex function from ``start``; ``curvature`` is a diagonal estimate of its Hessian.
 
-    Evaluate the function and its gradient at ``trial``, ``tell`` the two, and go on until ``is_done``; ``point`` is
-    the best so far and ``value`` the function there. It ends when the decrease still expected is below
-    ``tolerance`` times the value, or after ``rounds`` evaluations (``is_converged`` is then False). ``pairs`` are
-    what a like minimisation learned of the Hessian.
+    The caller evaluates the function and its gradient at ``trial`` and passes both to ``update``, until ``is_done``.
+    ``point`` is the best point so far and ``value`` the function there. The descent ends when the expected decrease is
+    below ``tolerance`` times the value, or after ``rounds`` evaluations (``is_converged`` is then False). ``pairs``
+    are curvature pairs of a similar minimisation.
     """
 
     def __init__(
@@ -64,8 +64,8 @@ class Descent:
         self._slope = 0.0
         self._step = 1.0
 
-    def tell(self, value: float, gradient: Vector) -> bool:
-        """Takes the function at ``trial`` and chooses the next trial; True when the trial became the new point."""
+    def update(self, value: float, gradient: Vector) -> bool:
+        """Takes value and gradient at ``trial`` and sets the next trial; True if the trial became the new point."""
         self._rounds -= 1
         first = not np.isfinite(self.value)
         if not first and not value <= self.value + SUFFICIENT * self._step * self._slope:
@@ -89,7 +89,7 @@ class Descent:
         return self._gradient
 
     def _shorten(self, value: float) -> None:
-        """Steps back to the minimum of the parabola through what is known, between a tenth and a half of the step."""
+        """Backtracks to the minimum of the interpolating parabola, between a tenth and a half of the step."""
         rise = value - self.value - self._step * self._slope
         best = -self._slope * self._step / (2 * rise) if np.isfinite(rise) and rise > 0 else 0.1
         self._step *= min(0.5, max(0.1, best))
@@ -97,23 +97,23 @@ class Descent:
         self.trial = self.point + self._step * self._direction
 
     def _remember(self, gradient: Vector) -> None:
-        moved, turned = self.trial - self.point, gradient - self._gradient
-        bend = float(moved @ turned)
-        if bend > 0:
-            self.pairs.append(Pair(moved, turned, bend))
+        step, gradient_change = self.trial - self.point, gradient - self._gradient
+        product = float(step @ gradient_change)
+        if product > 0:
+            self.pairs.append(Pair(step, gradient_change, product))
 
     def _inverse_hessian(self, gradient: Vector) -> Vector:
-        """Applies the two-loop recursion with the diagonal guess, scaled by the newest pair, in its middle."""
+        """Applies the two-loop recursion; the initial Hessian is the diagonal, scaled by the newest pair."""
         rest = gradient.copy()
         shares = []
         for pair in reversed(self.pairs):
-            share = float(pair.moved @ rest) / pair.bend
-            rest -= share * pair.turned
+            share = float(pair.step @ rest) / pair.product
+            rest -= share * pair.gradient_change
             shares.append(share)
         rest /= self._curvature
         if self.pairs:
             newest = self.pairs[-1]
-            rest *= newest.bend / float(newest.turned @ (newest.turned / self._curvature))
+            rest *= newest.product / float(newest.gradient_change @ (newest.gradient_change / self._curvature))
         for pair, share in zip(self.pairs, reversed(shares), strict=True):
-            rest += (share - float(pair.turned @ rest) / pair.bend) * pair.moved
+            rest += (share - float(pair.gradient_change @ rest) / pair.product) * pair.step
         return rest

@@ -1,4 +1,4 @@
-"""Softmax regression with a squared penalty as a thing to be minimised, for one set of rows or for several folds."""
+"""The objective of softmax regression with a squared penalty, and its minimisation for one or several folds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from penult.pipeline.heads.logistic.fold_losses import Frame, Lockstep
+from penult.pipeline.heads.logistic.fold_losses import FoldLosses, Frame
 from penult.pipeline.heads.logistic.lbfgs import Descent, Pair
 from penult.pipeline.heads.numerics.basis import Basis
 from penult.pipeline.heads.numerics.blocks import standardised
@@ -16,21 +16,20 @@ from penult.pipeline.heads.numerics.folds import sample
 __all__ = ["Penalised", "Solution"]
 
 ALPHA = 0.15
-"""The share of a direction's variance taken as the loss's curvature along it; p (1 - p) is 0.25 at most."""
+"""The curvature of the loss along a direction, as a share of its variance; p (1 - p) is at most 0.25."""
 
 FEW_CLASSES = 10
-"""The classes of which that share was measured."""
+"""The number of classes for which ``ALPHA`` was measured."""
 
 MOST_ROTATED = 1 << 28
-"""Values of rotated rows that are worth their memory (1 GB)."""
+"""The most values of rotated rows in memory (1 GB)."""
 
 
 @dataclass(frozen=True)
 class Solution:
-    """Where a minimisation came to: the model (C, r + 1), its penalty, the objective, and what was learned.
+    """The result of a minimisation: model (C, r + 1), penalty, objective and curvature pairs.
 
-    ``held_out`` is the summed loss of the rows that were left out; ``gap`` how far the objective may lie above the
-    optimum, as a share of itself.
+    ``held_out`` is the summed loss of the held-out rows; ``gap`` is a bound of the relative distance to the optimum.
     """
 
     model: NDArray[np.float64]
@@ -41,7 +40,7 @@ class Solution:
     pairs: tuple[Pair, ...] = ()
 
     def moved_to(self, penalty: float) -> "Solution":
-        """Returns the same model at another penalty, with what was learned there, which is exact."""
+        """Returns the same model at another penalty; the curvature pairs are updated exactly."""
         added = np.zeros(self.model.shape)
         added[:, :-1] = penalty - self.penalty
         pairs = [pair.with_added(added.ravel()) for pair in self.pairs]
@@ -50,10 +49,10 @@ class Solution:
 
 @dataclass
 class Penalised:
-    """Rows in a basis with their classes; ``passes`` counts how often all rows were gone through."""
+    """Rows in a basis with their classes; ``passes`` counts the passes over all rows."""
 
     basis: Basis
-    loss: Lockstep
+    loss: FoldLosses
     passes: int = 0
 
     @classmethod
@@ -66,19 +65,19 @@ class Penalised:
         *,
         threads: int = 1,
     ) -> Self:
-        """Leaves the rows as they are, but rotates them where the basis is much smaller than they are wide."""
+        """Returns the problem; rows are rotated into the basis only if it is much narrower than they are."""
         is_smaller = basis.rank <= features.shape[1] // 2 and len(codes) * basis.rank <= MOST_ROTATED
         weights = of_class[codes].astype(np.float32)
         folds = np.full(len(codes), -1)
-        problem = cls(basis, Lockstep(features, codes, weights, folds, len(of_class), Frame.of(basis), threads))
+        problem = cls(basis, FoldLosses(features, codes, weights, folds, len(of_class), Frame.of(basis), threads))
         return problem.rotated() if is_smaller or len(codes) <= features.shape[1] else problem
 
     def moved_to(self, device: str) -> Self:
-        """Returns the same problem with its rows on a device of torch."""
-        from penult.pipeline.heads.logistic.device import DeviceLockstep
+        """Returns the same problem with its rows on a torch device."""
+        from penult.pipeline.heads.logistic.device import DeviceFoldLosses
 
         parts = {entry.name: getattr(self.loss, entry.name) for entry in fields(self.loss)}
-        return replace(self, loss=DeviceLockstep(**parts, device=device))
+        return replace(self, loss=DeviceFoldLosses(**parts, device=device))
 
     def restricted(self, rows: NDArray[np.intp]) -> "Penalised":
         """Returns the same problem on some of the rows."""
@@ -93,16 +92,16 @@ class Penalised:
         return Penalised(self.basis, part)
 
     def among(self, classes: NDArray[np.intp], most: int, *, seed: int) -> "Penalised":
-        """Returns the problem of telling these classes alone apart, on ``most`` of their rows at most."""
-        places = np.full(self.loss.n_classes, -1)
-        places[classes] = np.arange(len(classes))
-        rows = np.flatnonzero(places[self.loss.codes] >= 0)
-        part = self.restricted(rows[sample(places[self.loss.codes[rows]], most, seed=seed)])
-        loss = replace(part.loss, codes=places[part.loss.codes], n_classes=len(classes))
+        """Returns the problem restricted to these classes and to at most ``most`` of their rows."""
+        new_codes = np.full(self.loss.n_classes, -1)
+        new_codes[classes] = np.arange(len(classes))
+        rows = np.flatnonzero(new_codes[self.loss.codes] >= 0)
+        part = self.restricted(rows[sample(new_codes[self.loss.codes[rows]], most, seed=seed)])
+        loss = replace(part.loss, codes=new_codes[part.loss.codes], n_classes=len(classes))
         return Penalised(self.basis, loss).rotated()
 
     def rotated(self) -> Self:
-        """Returns the same problem with its rows in the basis, which takes the turning of models out of each pass."""
+        """Returns the same problem with its rows in the basis, so that passes need not convert models."""
         loss = self.loss
         if not loss.frame.axes.size:
             return self
@@ -111,18 +110,18 @@ class Penalised:
 
     @property
     def zero(self) -> Solution:
-        """The model that knows nothing; the last column is the intercept."""
+        """The model of zeros; the last column is the intercept."""
         return Solution(np.zeros((self.loss.n_classes, self.basis.rank + 1)), self.strongest)
 
     @property
     def strongest(self) -> float:
-        """The penalty, a half decade, at which even the widest direction is held back."""
+        """The penalty, rounded up to a half decade, at which even the direction of largest variance is shrunk."""
         half_decade = 10**0.5
         return float(half_decade ** np.ceil(np.log(ALPHA * self.basis.spread[0]) / np.log(half_decade)))
 
     @property
     def _doubling(self) -> int:
-        # Two opposite rows of a softmax carry half the squared length of scikit-learn's one row for two classes.
+        # The two opposite rows of a softmax have half the squared norm of scikit-learn's single row for two classes.
         return 2 if self.loss.n_classes == 2 else 1
 
     def to_c(self, penalty: float) -> float:
@@ -139,7 +138,7 @@ class Penalised:
     ) -> list[Solution]:
         """Minimises the mean loss plus ``penalty`` from each start, start i without the rows of ``folds[i]``."""
         shape = starts[0].model.shape
-        # Of many classes each one's probability is small, and bends less: its intercept would hardly move.
+        # With many classes each probability is small and so is its curvature; otherwise intercepts would hardly move.
         level = ALPHA * min(1, FEW_CLASSES / self.loss.n_classes)
         curvature = np.broadcast_to(np.append(ALPHA * self.basis.spread + penalty, level), shape).ravel()
         descents = [
@@ -147,16 +146,16 @@ class Penalised:
             for start in starts
         ]
         outside = [np.inf] * len(starts)
-        while asking := [i for i, descent in enumerate(descents) if not descent.is_done]:
-            trials = np.stack([descents[i].trial.reshape(shape) for i in asking])
-            answers = self.loss.evaluate(trials, [folds[i] for i in asking])
+        while active := [i for i, descent in enumerate(descents) if not descent.is_done]:
+            trials = np.stack([descents[i].trial.reshape(shape) for i in active])
+            results = self.loss.evaluate(trials, [folds[i] for i in active])
             self.passes += 1
-            for i, trial, answer in zip(asking, trials, answers, strict=True):
+            for i, trial, result in zip(active, trials, results, strict=True):
                 slopes = trial[:, :-1]
-                answer.gradient[:, :-1] += penalty * slopes
-                value = answer.loss + penalty / 2 * float(np.vdot(slopes, slopes))
-                if descents[i].tell(value, answer.gradient.ravel()):
-                    outside[i] = answer.held_out
+                result.gradient[:, :-1] += penalty * slopes
+                value = result.loss + penalty / 2 * float(np.vdot(slopes, slopes))
+                if descents[i].update(value, result.gradient.ravel()):
+                    outside[i] = result.held_out
         return [
             Solution(
                 descent.point.reshape(shape),
@@ -171,9 +170,10 @@ class Penalised:
 
 
 def _gap(descent: Descent, shape: tuple[int, ...], penalty: float) -> float:
-    """Returns the duality gap over the value: what the slopes can still bring at most, and all is expected to bring.
+    """Returns a bound of the remaining decrease, relative to the objective.
 
-    The objective bends by the penalty at least along every slope, so that it cannot fall further.
+    The curvature along every slope is at least the penalty, which bounds the decrease from the slopes; the expected
+    decrease of the descent is added.
     """
     slopes = descent.gradient.reshape(shape)[:, :-1]
     most = float(np.vdot(slopes, slopes)) / (2 * penalty)

@@ -1,1 +1,1 @@
-"""Matrix passes that several estimators share."""
+"""Matrix passes that several estimators use."""

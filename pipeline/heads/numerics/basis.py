@@ -1,4 +1,4 @@
-"""The axes along which features vary, found without any label, so that relabelling reuses them."""
+"""Moments and principal axes of features; they do not depend on labels and can be reused for new labels."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,16 +13,16 @@ from scipy.sparse import csr_array
 from penult.pipeline.heads.numerics.blocks import BLOCK, Matrix, standardised
 from penult.pipeline.heads.numerics.folds import sample
 
-__all__ = ["Basis", "Moments", "Rotation", "moments_of"]
+__all__ = ["Basis", "Moments", "RotatedRows", "moments_of"]
 
 
 NEGLIGIBLE = 1e-10
-"""Directions whose variance is below this share of the greatest carry rounding errors only."""
+"""Directions with less than this share of the largest variance contain only rounding errors."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """How many rows, their mean (D), and the scatter about it (D, D), all in float64 and free of labels."""
+    """The number of rows, their mean (D), and their scatter about it (D, D), in float64."""
 
     n: int
     mean: NDArray[np.float64]
@@ -30,18 +30,18 @@ class Moments:
 
     @property
     def scale(self) -> NDArray[np.float64]:
-        """The standard deviation of each column; 1 where a column is constant."""
+        """The standard deviation of each column; 1 for a constant column."""
         return scale_of(np.diag(self.scatter) / self.n, self.mean)
 
     def joined(self, other: "Moments") -> "Moments":
-        """Returns the moments of both sets of rows together, without looking at a row again."""
+        """Returns the moments of the union of both sets of rows."""
         n = self.n + other.n
         apart = other.mean - self.mean
         between = np.outer(apart, apart) * (self.n * other.n / n)
         return Moments(n, self.mean + apart * (other.n / n), self.scatter + other.scatter + between)
 
     def without(self, other: "Moments") -> "Moments":
-        """Returns the moments of the rows that are left when ``other``, some of these rows, are taken away."""
+        """Returns the moments of the rows without ``other``, a subset of them."""
         n = self.n - other.n
         mean = (self.mean * self.n - other.mean * other.n) / n
         apart = other.mean - mean
@@ -53,8 +53,8 @@ class Moments:
 class Basis:
     """Orthonormal ``axes`` (D, r) of the standardised rows, and the variances ``spread`` (r) along them.
 
-    They are the eigenvectors of the columns' correlation, and ``spread`` falls. Where ``is_exact`` is False they are
-    those of nearly the same rows: a descent goes as fast along them, a closed form would be wrong.
+    The axes are the eigenvectors of the columns' correlation, in order of falling ``spread``. If ``is_exact`` is False,
+    they are the eigenvectors of nearly the same rows: good enough for a descent, but not for a closed form.
     """
 
     n: int
@@ -66,7 +66,7 @@ class Basis:
 
     @classmethod
     def of(cls, features: Matrix) -> "Basis":
-        """Finds the basis from the columns' correlations, or, with fewer rows than columns, from the rows' products."""
+        """Returns the basis of ``features``; with fewer rows than columns it is computed from the rows' Gram matrix."""
         n, width = features.shape
         if n > width:
             return cls.of_moments(moments_of(features))
@@ -79,21 +79,21 @@ class Basis:
 
     @classmethod
     def of_moments(cls, moments: Moments) -> "Basis":
-        """Finds the basis from moments alone."""
+        """Returns the basis of rows with these moments."""
         scale = moments.scale
         values, vectors = eigh(moments.scatter / moments.n / np.outer(scale, scale))
         kept = _kept(values)
-        # In memory as it is in a file: the order of the axes' numbers decides how products of them round.
+        # The same memory layout as after reading from a file: the layout decides how products round.
         return cls(moments.n, moments.mean, scale, values[kept], np.ascontiguousarray(vectors[:, kept]))
 
-    def changed(self, squares: NDArray[np.float64], came: NDArray[np.floating], went: NDArray[np.floating]) -> Self:
-        """Returns these axes for rows of which some came and some went, with the mean and the scale of what there is.
+    def changed(self, squares: NDArray[np.float64], added: NDArray[np.floating], removed: NDArray[np.floating]) -> Self:
+        """Returns the basis with its axes unchanged, and the mean and scale after rows were added and removed.
 
-        ``squares`` are those of the rows before, about their mean. The axes and the spread along them guide a descent,
-        which a few rows change little about.
+        ``squares`` are the sums of squares about the mean before the change. A few rows change the axes so little that
+        a descent is as fast.
         """
         n, mean = self.n, self.mean
-        for rows, sign in ((came, 1), (went, -1)):
+        for rows, sign in ((added, 1), (removed, -1)):
             if not len(rows):
                 continue
             own, own_squares = mean_and_squares(rows)
@@ -106,24 +106,24 @@ class Basis:
     def from_raw(
         self, weights: NDArray[np.float64], intercept: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Turns a linear model on raw features, (C, D) and (C), into the nearest on the basis, (C, r) and (C)."""
+        """Projects a linear model on raw features, (C, D) and (C), onto the basis, (C, r) and (C)."""
         return (weights * self.scale) @ self.axes, intercept + weights @ self.mean
 
     @property
     def rank(self) -> int:
-        """The number of directions in which the rows vary at all."""
+        """The number of directions with variance."""
         return len(self.spread)
 
     def to_raw(
         self, weights: NDArray[np.float64], intercept: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Turns a linear model on the basis, (C, r) and (C), into the same one on raw features, (C, D) and (C)."""
+        """Converts a linear model on the basis, (C, r) and (C), to raw features, (C, D) and (C)."""
         raw = weights @ self.axes.T / self.scale
         return raw, intercept - raw @ self.mean
 
 
 def moments_of(features: Matrix) -> Moments:
-    """Returns the moments of all rows: one pass in float64, shifted by the first rows' mean against cancellation."""
+    """Returns the moments of all rows from one float64 pass; a shift by the first block's mean avoids cancellation."""
     n, width = features.shape
     shift = features[:BLOCK].mean(axis=0, dtype=np.float64)
     total = np.zeros(width)
@@ -132,14 +132,14 @@ def moments_of(features: Matrix) -> Moments:
         block = features[start : start + BLOCK].astype(np.float64) - shift
         total += block.sum(axis=0)
         products = dsyrk(1.0, block.T, beta=1.0, c=products, overwrite_c=1, lower=0)
-    scatter = products + products.T  # the other triangle is zero
+    scatter = products + products.T  # the upper triangle is zero
     np.fill_diagonal(scatter, products.diagonal())
     offset = total / n
     return Moments(n, shift + offset, scatter - n * np.outer(offset, offset))
 
 
 def mean_and_scale(features: Matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns the mean and the standard deviation of each column in float64; 1 where a column is constant."""
+    """Returns the mean and the standard deviation of each column in float64; the latter is 1 for a constant column."""
     mean, squares = mean_and_squares(features)
     return mean, scale_of(squares / len(features), mean)
 
@@ -154,7 +154,7 @@ def mean_and_squares(features: Matrix) -> tuple[NDArray[np.float64], NDArray[np.
 
 
 def scale_of(variance: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the standard deviations, with 1 for columns that vary by no more than float64 rounds."""
+    """Returns the standard deviations; 1 for columns that vary only by float64 rounding."""
     resolution = 10 * np.finfo(np.float64).eps
     return np.sqrt(np.where(variance > resolution * np.maximum(mean**2, 1e-300), variance, 1.0))
 
@@ -166,16 +166,16 @@ def _kept(values: NDArray[np.float64]) -> NDArray[np.intp]:
 
 
 MOST_SCORES = 20_000_000
-"""Left-out scores that are held at once (80 MB): with a thousand classes those of some thousand rows have to do."""
+"""The most leave-one-out scores in memory (80 MB); with a thousand classes a sample of some thousand rows is scored."""
 
 FEWEST_ROWS = 2048
 
 
 @dataclass(frozen=True)
-class Rotation:
-    """Feature rows (n, D) seen through a basis, and their classes' counts and centres in it.
+class RotatedRows:
+    """Feature rows (n, D) with a basis, and the counts and centres of their classes.
 
-    ``centres`` (C, r) are the classes' means; the mean of all rows is the origin.
+    ``centres`` (C, r) are the class means in the basis; the origin is the mean of all rows.
     """
 
     features: NDArray[np.floating]
@@ -186,7 +186,7 @@ class Rotation:
 
     @classmethod
     def of(cls, features: NDArray[np.floating], codes: NDArray[np.intp], basis: Basis | None) -> Self:
-        """Sums the rows of each class, and finds the basis if it is not known."""
+        """Computes the class means, and the basis if it is not given."""
         basis = basis or Basis.of(features)
         counts = np.bincount(codes)
         sums = np.zeros((len(counts), features.shape[1]))
@@ -204,15 +204,15 @@ class Rotation:
         return self.counts / len(self.codes)
 
     def left_out(self, levels: int) -> NDArray[np.intp]:
-        """Returns the rows to score ``levels`` models on: all, or as many as their scores have room for."""
+        """Returns the rows to score ``levels`` models on: all rows, or a sample whose scores fit in memory."""
         return sample(self.codes, max(FEWEST_ROWS, MOST_SCORES // (levels * len(self.counts))), seed=0)
 
     def blocks(self, rows: NDArray[np.intp]) -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.intp]]]:
-        """Yields slices of ``rows``, and these rows in the basis, (m, r) in float32, with their codes."""
+        """Yields slices of ``rows`` with these rows in the basis, float32 (m, r), and their codes."""
         axes = self.basis.axes.astype(np.float32)
         for start in range(0, len(rows), BLOCK):
             part = slice(start, start + BLOCK)
-            # A slice where all rows are wanted: it is looked at without a copy.
+            # If all rows are wanted, a slice avoids a copy.
             chosen = part if len(rows) == len(self.codes) else rows[part]
             turned = standardised(self.features[chosen], self.basis.mean, self.basis.scale) @ axes
             yield part, turned, self.codes[chosen]

@@ -1,4 +1,4 @@
-"""Which rows are held out together when something has to be chosen without touching the test split."""
+"""Folds and samples of training rows, for choosing parameters without the test split."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ from penult.errors import InputError
 __all__ = ["MANY_ROWS", "assign_folds", "number_folds", "sample"]
 
 MANY_ROWS = 8_192
-"""From here on one held-out fold measures a loss as closely as five do with a fifth of the rows."""
+"""From this number of rows on, one held-out fold is enough to measure a loss."""
 
 
 def assign_folds(codes: NDArray[np.intp], groups: ArrayLike | None, *, n_folds: int, seed: int) -> NDArray[np.intp]:
-    """Returns the fold of each row, stratified by class; with ``groups``, no group stands in two folds.
+    """Returns the fold of each row, stratified by class; with ``groups``, a group is in one fold only.
 
-    Every fold leaves each class at least one training row: a class of one row is never held out (fold -1). Beyond
-    ``MANY_ROWS`` ungrouped rows only the first fold is used and the others' rows are -1.
+    The only row of a class is never held out (fold -1). With more than ``MANY_ROWS`` ungrouped rows, only the first
+    fold is used, and all other rows are -1.
     """
     if groups is not None:
         return _grouped(codes, np.asarray(groups), n_folds, seed)
@@ -38,9 +38,9 @@ def _grouped(codes: NDArray[np.intp], groups: NDArray[Any], n_folds: int, seed: 
     distinct = len(np.unique(groups))
     if distinct < 2:
         raise InputError(
-            "all training rows are in one group, so none can be held out to choose by",
-            expected="two groups at least",
-            remedy="leave the groups out, or label images of another group",
+            "all training rows are in one group, so no row can be held out to choose parameters",
+            expected="at least two groups",
+            remedy="train without groups, or label images of another group",
         )
     rarest = int(np.bincount(codes).min())
     splitter = StratifiedGroupKFold(max(2, min(n_folds, distinct, rarest)), shuffle=True, random_state=seed)
@@ -51,7 +51,7 @@ def _grouped(codes: NDArray[np.intp], groups: NDArray[Any], n_folds: int, seed: 
 
 
 def number_folds(rows: int, groups: ArrayLike | None, *, n_folds: int, seed: int) -> NDArray[np.intp]:
-    """Returns the fold of each row where there are no classes; with ``groups``, no group stands in two folds."""
+    """Returns the fold of each row, without classes; with ``groups``, a group is in one fold only."""
     if groups is None:
         units, count = np.arange(rows), rows
     else:
@@ -62,7 +62,7 @@ def number_folds(rows: int, groups: ArrayLike | None, *, n_folds: int, seed: int
 
 
 def sample(codes: NDArray[np.intp], most: int, *, seed: int) -> NDArray[np.intp]:
-    """Returns at most about ``most`` rows, the same share of each class and at least two of each, in order."""
+    """Returns about ``most`` row indices in order: the same share of each class, and at least two rows of each."""
     if len(codes) <= most:
         return np.arange(len(codes))
     shuffled = np.random.default_rng(seed).permutation(len(codes))

@@ -1,4 +1,4 @@
-"""What all linear heads share: one matrix and one offset on raw features, and a softmax."""
+"""The base class of linear heads, and functions for temperatures, class weights and log-loss."""
 
 from typing import Any, Self
 
@@ -17,9 +17,9 @@ FLOATS = (np.float32, np.float64, np.float16)
 
 
 class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """A classifier whose probabilities are softmax(features @ coef_.T + intercept_), on features as they are stored.
+    """A classifier whose probabilities are softmax(features @ coef_.T + intercept_), on unscaled features.
 
-    Scaling is folded into ``coef_`` (C, D) and ``intercept_`` (C), both float64; so two classes have two rows.
+    ``coef_`` (C, D) and ``intercept_`` (C) are float64 and contain the scaling. Two classes have two rows.
     """
 
     reads_blocks = True
@@ -36,18 +36,18 @@ class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         if len(self.classes_) < 2:
             raise HeadError(
                 f"all {len(codes)} rows have one class, {self.classes_.tolist()[0]!r}",
-                expected="two classes at least",
-                remedy="give images of another class",
+                expected="at least two classes",
+                remedy="add images of another class",
             )
         return features, codes
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.floating]:
-        """Returns a score per class, (n, C); for two classes the second's less the first's, (n)."""
+        """Returns a score per class, (n, C); for two classes the second score minus the first, (n)."""
         scores = self._scores(X)
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.floating]:
-        """Returns a probability per class, (n, C), in the features' precision (float16 becomes float32)."""
+        """Returns a probability per class, (n, C), in the precision of the features (float16 becomes float32)."""
         return softmax(self._scores(X))
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
@@ -64,7 +64,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         return scores
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Fits the head; each kind does it its own way."""
+        """Fits the head; subclasses implement this."""
         raise NotImplementedError
 
 
@@ -79,7 +79,7 @@ def softmax(scores: NDArray[np.floating]) -> NDArray[np.floating]:
 def class_weights(
     class_weight: str | dict[Any, float] | None, classes: NDArray[Any], counts: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Returns the weight of each class: 1, inverse to its frequency ("balanced"), or as the dict says."""
+    """Returns the weight of each class: 1, the inverse of its frequency ("balanced"), or the weight in the dict."""
     if class_weight is None:
         return np.ones(len(classes))
     if class_weight == "balanced":
@@ -102,9 +102,9 @@ def mean_log_loss(scores: NDArray[np.floating], codes: NDArray[np.intp]) -> floa
 
 
 def choose_temperature(scores: NDArray[np.floating], codes: NDArray[np.intp]) -> tuple[float, float]:
-    """Returns the factor t >= 0 for which softmax(t * scores) has the least log-loss, and that loss.
+    """Returns the factor t >= 0 for which softmax(t * scores) has the lowest log-loss, and that loss.
 
-    The loss is convex in t, so a bracketed Newton iteration on its slope finds it; 20,000 rows settle it.
+    The loss is convex in t, so a bracketed Newton iteration on its slope finds the minimum. 20,000 rows are enough.
     """
     step = -(-len(codes) // MOST_ROWS)
     part, true = scores[::step].astype(np.float64), codes[::step]
@@ -114,11 +114,11 @@ def choose_temperature(scores: NDArray[np.floating], codes: NDArray[np.intp]) ->
     unit = max(float(np.sqrt(np.mean(part**2))), 1e-12)
     low, high, factor = 0.0, 1e4 / unit, 1 / unit
     for _ in range(ROUNDS):
-        chances = np.exp(factor * part)
-        chances /= chances.sum(axis=1, keepdims=True)
-        mean = (chances * part).sum(axis=1)
+        probabilities = np.exp(factor * part)
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        mean = (probabilities * part).sum(axis=1)
         slope = float(np.mean(mean - own))
-        bend = float(np.mean((chances * part**2).sum(axis=1) - mean**2))
+        bend = float(np.mean((probabilities * part**2).sum(axis=1) - mean**2))
         low, high = (factor, high) if slope < 0 else (low, factor)
         newton = factor - slope / bend if bend > 0 else -1.0
         following = newton if low < newton < high else (low + high) / 2

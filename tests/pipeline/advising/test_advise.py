@@ -1,7 +1,8 @@
-"""Advice is measured on training images only, says how thin its evidence is, and ends in commands that run."""
+"""Advice: its evidence, its wording and its commands."""
 
 import json
 import shlex
+import shutil
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +24,7 @@ from penult.pipeline.cli.app import app
 from penult.pipeline.comparing.compare import compare
 from penult.pipeline.fit import fit
 from penult.pipeline.heads.numerics.basis import Basis
-from penult.pipeline.heads.out_of_fold import HeadPlan, HeldOut, fitted_parts, hold_out
+from penult.pipeline.heads.out_of_fold import HeadPlan, OutOfFold, predict_out_of_fold, training_parts
 from penult.pipeline.progress import Silent
 from penult.store import SpaceSpec, Store, key_of, open_store
 from penult.store.tables.table import Table
@@ -35,13 +36,13 @@ def keys_of(n: int) -> Any:
     return np.frombuffer(b"".join(sorted(key_of(f"{i}".encode()) for i in range(n))), np.uint8).reshape(n, 16)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """600 digits of five classes: as pixels under ``stage1``, and as little else than noise under ``penultimate``."""
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """600 digits of five classes: ``stage1`` contains their pixels, ``penultimate`` mostly noise."""
     features, labels = load_digits(n_class=5, return_X_y=True)
     features, labels = features[:600].astype(np.float32), labels[:600]
     keys = keys_of(600)
-    opened = open_store(tmp_path / "store")
+    opened = open_store(tmp_path_factory.mktemp("numbers") / "store")
     opened.space(SpaceSpec("digits", "a" * 64, "stage1", 64, card=TAPS)).add(keys, features)
     noise = np.random.default_rng(0).normal(size=(600, 8)).astype(np.float32)
     noise[:, 0] += 2 * (labels == 0)
@@ -49,7 +50,26 @@ def store(tmp_path: Path) -> Store:
     splits = np.where(np.arange(600) % 4 == 0, "test", "train").tolist()
     columns = {"label": [str(y) for y in labels], "split": splits}
     opened.catalog.datasets.save("numbers", Table(keys, tuple(f"/x/{i}.png" for i in range(600)), columns))
-    return opened
+    return opened.path
+
+
+@pytest.fixture(scope="module")
+def advised(numbers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the store that caches the results of two calls of `advise`."""
+    path = shutil.copytree(numbers, tmp_path_factory.mktemp("advised") / "store")
+    for features in ("penultimate", "stage1"):
+        advise(path, dataset="numbers", features=features)
+    return path
+
+
+@pytest.fixture
+def store(numbers: Path, tmp_path: Path) -> Store:
+    return open_store(shutil.copytree(numbers, tmp_path / "store"))
+
+
+@pytest.fixture
+def warm_store(advised: Path, tmp_path: Path) -> Store:
+    return open_store(shutil.copytree(advised, tmp_path / "store"))
 
 
 def texts(found: Advised) -> str:
@@ -60,22 +80,22 @@ def points_of(errors: Sequence[float], sizes: Sequence[int]) -> list[CurvePoint]
     return [CurvePoint(n, 1 - error, 0, 1) for n, error in zip(sizes, errors, strict=True)]
 
 
-def test_what_more_labels_bring_lies_within_the_bounds_that_are_given() -> None:
-    """Curves of known laws, measured on as many images as each is said to be."""
+def test_the_true_gain_lies_within_the_extrapolated_bounds() -> None:
+    """Simulates curves of known power laws."""
     chance = np.random.default_rng(0)
     sizes, tested, inside = (80, 160, 320, 560, 800), 1_000, 0
     laws = [(floor, power) for floor in (0.0, 0.05, 0.1) for power in (0.3, 0.6, 1.0)] * 8
     for floor, power in laws:
-        told = [floor + 0.25 * (n / 80) ** -power for n in (*sizes, 1_600)]
-        measured = [chance.binomial(tested, error) / tested for error in told[:-1]]
+        result = [floor + 0.25 * (n / 80) ** -power for n in (*sizes, 1_600)]
+        measured = [chance.binomial(tested, error) / tested for error in result[:-1]]
         found = extrapolate(points_of(measured, sizes), tested)
         assert found is not None
         assert found.n == 1_600
-        inside += found.gain.low <= told[-2] - told[-1] <= found.gain.high
+        inside += found.gain.low <= result[-2] - result[-1] <= found.gain.high
     assert inside >= 0.9 * len(laws)
 
 
-def test_a_flat_curve_promises_nothing_and_a_short_one_says_nothing() -> None:
+def test_a_flat_curve_has_no_gain_and_a_short_one_no_extrapolation() -> None:
     sizes = (80, 160, 320, 560, 800)
     flat = extrapolate(points_of([0.1] * 5, sizes), 5_000)
     assert flat is not None
@@ -87,31 +107,33 @@ def test_a_flat_curve_promises_nothing_and_a_short_one_says_nothing() -> None:
     assert extrapolate(points_of([0.3, 0.2], (8, 16)), 40) is None
 
 
-def test_parts_are_stratified_and_each_holds_the_smaller_ones() -> None:
+def test_parts_are_stratified_and_contain_the_smaller_ones() -> None:
     codes = np.repeat([0, 1, 2], [60, 30, 10])
-    parts = [fitted_parts(codes, None, HeadPlan(share=share)) for share in SHARES]
+    parts = [training_parts(codes, None, HeadPlan(share=share)) for share in SHARES]
     for fold in range(5):
         nested = [set(part[fold].tolist()) for part in parts]
         assert all(small < large for small, large in pairwise(nested))
         assert np.bincount(codes[parts[2][fold]]).tolist() == [19, 10, 3]
         assert np.bincount(codes[parts[0][fold]])[2] == 2, "a class of one row could not be chosen by"
     groups = np.repeat(np.arange(20), 5).astype(str)
-    (part, *_) = fitted_parts(codes, groups, HeadPlan(share=0.5))
+    (part, *_) = training_parts(codes, groups, HeadPlan(share=0.5))
     split = [group for group in set(groups[part]) if (groups[part] == group).sum() < 5]
     assert len(split) <= 3, "at most one group of each class is cut"
 
 
-def test_axes_of_all_rows_change_no_prediction() -> None:
+def test_the_basis_of_all_rows_changes_no_prediction() -> None:
     X, y = load_digits(n_class=4, return_X_y=True)
     X = (X[:, X.std(axis=0) > 1] + np.random.default_rng(0).normal(size=(len(X), 1))).astype(np.float32)
     for share in (0.2, 1.0):
         plan = HeadPlan(params={"C": 0.01}, share=share)
-        own = hold_out(X, y, None, plan).probabilities
-        np.testing.assert_allclose(hold_out(X, y, None, plan, basis=Basis.of(X)).probabilities, own, atol=2e-3)
+        own = predict_out_of_fold(X, y, None, plan).probabilities
+        np.testing.assert_allclose(
+            predict_out_of_fold(X, y, None, plan, basis=Basis.of(X)).probabilities, own, atol=2e-3
+        )
 
 
-def test_better_features_are_found_and_the_command_trains_on_them(store: Store) -> None:
-    found = advise(store, dataset="numbers")
+def test_better_features_are_found_and_the_command_trains_on_them(warm_store: Store) -> None:
+    found = advise(warm_store, dataset="numbers")
     best, used = found.measured.taps.better, found.measured.taps.used
     assert best is not None
     assert used is not None
@@ -119,34 +141,34 @@ def test_better_features_are_found_and_the_command_trains_on_them(store: Store) 
     assert used.features == "digits:penultimate"
     first = found.advice[0]
     assert first.text.startswith("Train on ")
-    table = compare(store, dataset="numbers", heads=["lda"])
+    table = compare(warm_store, dataset="numbers", heads=["lda"])
     assert table.computed == 0, "the comparison is that of compare"
     assert table.best.features == best.features
     words = shlex.split(first.command)
     assert words[:3] == ["penult", "train", "numbers"]
-    trained = penult.train(store, dataset="numbers", features=words[words.index("--features") + 1])
+    trained = penult.train(warm_store, dataset="numbers", features=words[words.index("--features") + 1])
     assert trained.evaluation.accuracy.value > 0.9
-    again = advise(store, dataset="numbers", features=best.features)
+    again = advise(warm_store, dataset="numbers", features=best.features)
     assert again.measured.taps.better is None
     assert "no features in the store are significantly better" in texts(again)
 
 
-def test_taps_that_were_never_extracted_are_named_with_the_command(store: Store) -> None:
-    (one,) = (one for one in advise(store, dataset="numbers").advice if "stage2" in one.text)
+def test_missing_taps_are_listed_with_the_command(warm_store: Store) -> None:
+    (one,) = (one for one in advise(warm_store, dataset="numbers").advice if "stage2" in one.text)
     assert "--taps penultimate,stage1,stage2" in one.command
     assert one.command.startswith("penult extract IMAGES --backbone ")
 
 
-def test_the_test_split_is_not_touched_and_the_second_call_fits_no_part(
+def test_advice_ignores_the_test_split_and_a_second_call_fits_no_part(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fitted: list[HeadPlan] = []
 
-    def counted(X: Any, codes: Any, groups: Any, plan: HeadPlan, **known: Any) -> HeldOut:
+    def counted(X: Any, codes: Any, groups: Any, plan: HeadPlan, **known: Any) -> OutOfFold:
         fitted.append(plan)
-        return hold_out(X, codes, groups, plan, **known)
+        return predict_out_of_fold(X, codes, groups, plan, **known)
 
-    monkeypatch.setattr("penult.pipeline.comparing.held_out.hold_out", counted)
+    monkeypatch.setattr("penult.pipeline.comparing.held_out.predict_out_of_fold", counted)
     before = advise(store, dataset="numbers", features="stage1").to_json()
     assert [plan.share for plan in fitted if plan.head == "logistic"] == list(SHARES)
     n_fitted = len(fitted)
@@ -162,7 +184,7 @@ def test_the_test_split_is_not_touched_and_the_second_call_fits_no_part(
     assert (last["n"], last["accuracy"] > 0.9) == (360, True)
 
 
-def test_few_images_are_told_to_be_few(tmp_path: Path) -> None:
+def test_few_images_give_cautious_advice(tmp_path: Path) -> None:
     chance = np.random.default_rng(0)
     labels = np.arange(40) % 2
     rows = (chance.normal(size=(40, 8)) + labels[:, None]).astype(np.float32)
@@ -174,14 +196,14 @@ def test_few_images_are_told_to_be_few(tmp_path: Path) -> None:
     assert found.measured.extrapolation is None
     assert found.measured.has_many is None
     assert found.measured.distance is None
-    said = " ".join(f"{one.text} {one.evidence}" for one in found.advice)
-    assert "30 training images of 2 classes are too few for a learning curve" in said
-    assert "There is little evidence" in said
-    assert "It is not clear yet" in said
-    assert "The distance of the images from ImageNet is unknown" in said
+    notes = " ".join(f"{one.text} {one.evidence}" for one in found.advice)
+    assert "30 training images of 2 classes are too few for a learning curve" in notes
+    assert "There is little evidence" in notes
+    assert "It is not clear yet" in notes
+    assert "The distance of the images from ImageNet is unknown" in notes
 
 
-def test_a_network_that_leaves_nothing_to_gain_is_left_and_no_other_is_offered(tmp_path: Path) -> None:
+def test_a_network_without_headroom_is_kept(tmp_path: Path) -> None:
     chance = np.random.default_rng(0)
     labels = np.arange(500) % 2
     rows = (chance.normal(size=(500, 8)) + 9 * labels[:, None]).astype(np.float32)
@@ -193,7 +215,7 @@ def test_a_network_that_leaves_nothing_to_gain_is_left_and_no_other_is_offered(t
     assert (last.text.partition(":")[0], last.command) == ("Keep the network", "")
 
 
-def test_photos_alike_are_near_and_others_far_and_of_other_backbones_nothing_is_said(tmp_path: Path) -> None:
+def test_similar_photos_are_near_to_imagenet_and_others_far(tmp_path: Path) -> None:
     known = reference()
     mean, deviation = (np.array(known[name]) for name in ("mean", "deviation"))
     spec = SpaceSpec("efficientnet-lite0", known["fingerprint"], "penultimate", 1280)
@@ -215,14 +237,16 @@ def test_photos_alike_are_near_and_others_far_and_of_other_backbones_nothing_is_
     assert imagenet_distance([other], keys_of(150)) is None
 
 
-def test_the_reference_is_that_of_the_photos(shared_data: Path, tmp_path: Path) -> None:
+def test_the_reference_matches_the_photos(shared_data: Path, tmp_path: Path) -> None:
     known = reference()
     rows = rows_of(open_store(tmp_path / "store"), shared_data / "images" / "imagenet_100", Silent())
     assert len(rows) == known["photos"]
     assert feature_distance(rows, np.array(known["mean"]), np.array(known["deviation"])) < 1e-4
 
 
-def test_commands_name_folders_below_and_no_home(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_name_only_folders_below_the_current_one(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "my photos" / "a").mkdir(parents=True)
     paths = tuple(str(tmp_path / "my photos" / name) for name in ("a/1.png", "b.png"))
     store.catalog.datasets.save("set", Table(keys_of(2), paths, {"label": np.array(["a", "b"])}))
@@ -233,16 +257,16 @@ def test_commands_name_folders_below_and_no_home(store: Store, tmp_path: Path, m
     assert commands.on_images("fit") == f"penult fit IMAGES --store {store.path}"
 
 
-def test_the_verb_says_it_in_words_and_in_json(store: Store) -> None:
-    words = ["advise", "numbers", "--store", str(store.path), "--features", "stage1"]
+def test_the_advise_verb_prints_text_and_json(warm_store: Store) -> None:
+    words = ["advise", "numbers", "--store", str(warm_store.path), "--features", "stage1"]
     shown = CliRunner().invoke(app, words, catch_exceptions=False).stdout
     assert shown.startswith("numbers@1: 450 training images of 5 classes, features digits:stage1\n\n1. ")
     assert "Fine-tuning itself was not tried." in " ".join(shown.split())
-    told = json.loads(CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False).stdout)
-    assert [point["n"] for point in told["learning_curve"]][-1] == 360
-    assert all(one["text"] in shown for one in told["advice"])
-    assert told == json.loads(json.dumps(penult.advise(store, dataset="numbers", features="stage1").to_json()))
-    other = advise(store, dataset="numbers", features="stage1", options=AdviseOptions(head="lda", most_rows=200))
+    result = json.loads(CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False).stdout)
+    assert [point["n"] for point in result["learning_curve"]][-1] == 360
+    assert all(one["text"] in shown for one in result["advice"])
+    assert result == json.loads(json.dumps(penult.advise(warm_store, dataset="numbers", features="stage1").to_json()))
+    other = advise(warm_store, dataset="numbers", features="stage1", options=AdviseOptions(head="lda", most_rows=200))
     assert 190 < other.measured.curve.tested <= 200
     assert other.measured.n_train == 450
 
@@ -266,7 +290,7 @@ def test_the_report_of_a_fit_shows_the_curve_and_the_advice(
 
 @pytest.fixture
 def draw_many(tmp_path: Path) -> Path:
-    """Ninety small images of three colours, of which many are nearly grey."""
+    """Ninety small images of three colours, many of them nearly grey."""
     from PIL import Image
 
     chance = np.random.default_rng(1)

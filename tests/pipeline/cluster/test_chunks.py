@@ -10,7 +10,7 @@ def _files(count: int) -> list[ImageFile]:
     return [ImageFile(str(number), 1, 1) for number in range(count)]
 
 
-def _loads(*sizes: int) -> Generator[list[ImageFile]]:
+def _batches(*sizes: int) -> Generator[list[ImageFile]]:
     files = iter(_files(sum(sizes)))
     for size in sizes:
         yield [next(files) for _ in range(size)]
@@ -22,7 +22,7 @@ def _chunk(chunks: Chunks, size: int, *, is_alone: bool = True) -> list[str] | N
 
 
 def test_chunks_are_whole_loads_of_the_size_asked() -> None:
-    chunks = Chunks(_loads(2, 2, 2, 1))
+    chunks = Chunks(_batches(2, 2, 2, 1))
     assert _chunk(chunks, 3) == ["0", "1", "2", "3"]
     assert not chunks.is_over
     assert _chunk(chunks, 100) == ["4", "5", "6"]
@@ -31,7 +31,7 @@ def test_chunks_are_whole_loads_of_the_size_asked() -> None:
 
 
 def test_where_others_have_the_rest_it_is_asked_for_again() -> None:
-    chunks = Chunks(_loads(2, 0, 0, 3))
+    chunks = Chunks(_batches(2, 0, 0, 3))
     assert _chunk(chunks, 100) == ["0", "1"]
     assert chunks.is_waiting
     assert _chunk(chunks, 100) is None
@@ -47,7 +47,7 @@ def test_where_others_have_the_rest_it_is_asked_for_again() -> None:
 
 def test_one_image_that_ends_every_actor_is_found_and_given_up() -> None:
     """Each actor that is given file 1234 is lost; the others do their chunk. All else is done, and few are lost."""
-    chunks = Chunks(_loads(5000, 1000))
+    chunks = Chunks(_batches(5000, 1000))
     done: list[str] = []
     given_up: list[ImageFile] = []
     lost = 0
@@ -67,7 +67,7 @@ def test_one_image_that_ends_every_actor_is_found_and_given_up() -> None:
 def test_who_was_lost_in_company_is_no_culprit() -> None:
     """A single image counts as a culprit only where nothing else was with the actor."""
     (file,) = _files(1)
-    chunks = Chunks(_loads())
+    chunks = Chunks(_batches())
     assert chunks.take_back(Chunk([file])) == []
     for _ in range(TRIES - 1):
         assert chunks.next(1, is_alone=False) is None, "it waits for an actor that has nothing else"

@@ -1,4 +1,4 @@
-"""What is chosen for a head by held-out training images: its kind, and from which probability on it answers."""
+"""Choosing the kind of head, and the threshold for 'unsure', on held-out training images."""
 
 import json
 from dataclasses import replace
@@ -53,7 +53,7 @@ def store(tmp_path: Path) -> Store:
     return opened
 
 
-def test_auto_takes_the_best_of_the_quick_heads_and_says_by_how_much(store: Store) -> None:
+def test_auto_chooses_the_best_quick_head_and_reports_its_lead(store: Store) -> None:
     trained = train(store, dataset="things", head="auto")
     card = trained.head.card
     assert card.choice is not None
@@ -71,7 +71,7 @@ def test_auto_takes_the_best_of_the_quick_heads_and_says_by_how_much(store: Stor
     assert compare(store, dataset="things").computed == 0, "a comparison finds what auto has held out"
 
 
-def test_a_head_that_is_really_better_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_significantly_better_head_is_reported_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choosing, "QUICK_HEADS", ("centroid", "lda"))
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 2, 600)
@@ -101,7 +101,7 @@ def test_the_test_split_chooses_nothing(store: Store) -> None:
     assert after.metrics["accuracy"]["value"] < 0.5 < before.metrics["accuracy"]["value"]
 
 
-def test_with_balanced_weights_the_mean_over_classes_decides(tmp_path: Path) -> None:
+def test_balanced_weights_choose_by_balanced_accuracy(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     labels = (rng.random(900) < 0.1).astype(int)
     opened = open_store(tmp_path / "store")
@@ -119,28 +119,28 @@ def test_with_balanced_weights_the_mean_over_classes_decides(tmp_path: Path) -> 
     assert trained.head.card.params["class_weight"] == "balanced"
 
 
-def test_of_many_images_a_part_is_held_out_and_said_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_part_of_many_images_is_held_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choosing, "MOST_ROWS", 100)
     trained = train(store, dataset="things", head="auto", options=TrainOptions(min_accuracy=0.9))
     assert trained.head.card.choice is not None
     assert trained.head.card.abstention is not None
     assert trained.head.card.choice["n"] == trained.head.card.abstention["held_out"]["n"] <= 100
-    (said,) = [note for note in trained.notes if "were held out" in note]
-    assert f"{trained.head.card.choice['n']} of the {trained.head.card.n_train} training images" in said
+    (text,) = [note for note in trained.notes if "were held out" in note]
+    assert f"{trained.head.card.choice['n']} of the {trained.head.card.n_train} training images" in text
     assert trained.head.card.n_train > 250
 
 
-def test_a_comparison_stays_within_the_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penult.pipeline.comparing.held_out.memory_bytes", lambda: 2 * 4 * 4 * 64 * 150)
+def test_a_comparison_is_limited_by_the_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penult.pipeline.comparing.held_out.usable_memory_bytes", lambda: 2 * 4 * 4 * 64 * 150)
     found = compare(store, dataset="things", heads=["lda"])
     assert found.best.evaluation.n <= 150
-    assert "as many as the memory has room for" in found.notes[-1]
+    assert "as many as fit into memory" in found.notes[-1]
     labels = found.best.evaluation.labels
     assert np.ptp(np.bincount(labels)) < 10, "each class has its share"
 
 
 @pytest.mark.parametrize(
-    ("head", "options", "said"),
+    ("head", "options", "text"),
     [
         ("auto", {"params": {"C": 1.0}}, "the parameters C cannot be given to the head auto"),
         ("auto", {"start_from": "things-logistic"}, "a head to start from cannot be given to the head auto"),
@@ -150,32 +150,34 @@ def test_a_comparison_stays_within_the_memory(store: Store, monkeypatch: pytest.
         ("logistic", {"min_accuracy": 0.9999}, "no probability is high enough for 100.0% of the answers"),
     ],
 )
-def test_what_cannot_be_chosen_is_refused(store: Store, head: str, options: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_contradictory_choices_raise_an_error(store: Store, head: str, options: dict[str, Any], text: str) -> None:
+    with pytest.raises(InputError, match=text):
         train(store, dataset="things", head=head, options=TrainOptions(**options))
 
 
 @pytest.mark.parametrize(
-    ("head", "options", "said"),
+    ("head", "options", "text"),
     [
         ("auto", {}, "the head auto is for classes, and this is regression.*ridge, svr, lightgbm"),
         ("ridge", {"class_weight": "balanced"}, "a class weight cannot be given for regression"),
         ("ridge", {"min_accuracy": 0.9}, "an accuracy of the answers cannot be given for regression"),
     ],
 )
-def test_numbers_have_no_classes_to_choose_by(store: Store, head: str, options: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_choices_for_classes_do_not_apply_to_numbers(
+    store: Store, head: str, options: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(InputError, match=text):
         train(store, dataset="things", head=head, options=TrainOptions(target="size", **options))
 
 
 def drawn(n: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Two classes whose probabilities are true: a class is right as often as it says."""
+    """Two classes with calibrated probabilities."""
     rng = np.random.default_rng(seed)
     first = rng.beta(1.5, 0.6, n)
     return np.c_[first, 1 - first], (rng.random(n) > first).astype(np.intp)
 
 
-def test_the_lowest_probability_is_found_that_keeps_the_asked_share_right() -> None:
+def test_the_lowest_sufficient_threshold_is_chosen() -> None:
     chances, codes = drawn(4000, 0)
     found = choose_abstention(chances, codes, 0.9)
     confidence, is_right = chances.max(axis=1), chances.argmax(axis=1) == codes
@@ -187,8 +189,8 @@ def test_the_lowest_probability_is_found_that_keeps_the_asked_share_right() -> N
         assert (is_right & answered).sum() < 0.9 * (answered.sum() + 1)
 
 
-def test_new_images_are_answered_as_rightly_as_was_asked() -> None:
-    """Over many draws of 300 images the threshold keeps its word on others, on the mean."""
+def test_the_threshold_keeps_the_wanted_accuracy_on_new_images() -> None:
+    """Over many samples of 300 images, the threshold keeps the wanted accuracy on new images on average."""
     rights = []
     for seed in range(60):
         found = choose_abstention(*drawn(300, seed), 0.9)
@@ -198,7 +200,7 @@ def test_new_images_are_answered_as_rightly_as_was_asked() -> None:
     assert 0.895 < np.mean(rights) < 0.93
 
 
-def test_equal_probabilities_are_answered_together_and_none_at_all_is_needed_where_all_are_right() -> None:
+def test_equal_probabilities_share_one_side_of_the_threshold() -> None:
     chances = np.array([[0.9, 0.1]] * 60 + [[0.7, 0.3]] * 40)
     codes = np.array([0] * 60 + [1] * 20 + [0] * 20)
     found = choose_abstention(chances, codes, 0.95)
@@ -211,7 +213,7 @@ def test_equal_probabilities_are_answered_together_and_none_at_all_is_needed_whe
         choose_abstention(chances, codes, 0.99)
 
 
-def test_the_threshold_stands_on_the_card_in_the_figures_and_in_the_report(store: Store, tmp_path: Path) -> None:
+def test_the_threshold_is_on_the_card_and_in_the_report(store: Store, tmp_path: Path) -> None:
     trained = train(store, dataset="things", options=TrainOptions(min_accuracy=0.98))
     card, evaluation = trained.head.card, trained.evaluation
     assert card.abstention is not None
@@ -264,12 +266,12 @@ def test_the_verbs_take_what_the_functions_take(
 ) -> None:
     words = ["train", "colours", "--store", str(colours.path), "--json"]
     given = ["--head", "auto", "--class-weight", "balanced", "--min-accuracy", "0.8"]
-    told = CliRunner().invoke(app, [*words, *given])
-    assert told.exit_code == 0, told.output
-    result = json.loads(told.stdout)
+    printed = CliRunner().invoke(app, [*words, *given])
+    assert printed.exit_code == 0, printed.output
+    result = json.loads(printed.stdout)
     assert result["choice"]["measure"] == "balanced_accuracy"
     assert result["abstention"]["wanted"] == 0.8
-    assert "was chosen from the quick heads" in told.stderr, "before the head is fitted"
+    assert "was chosen from the quick heads" in printed.stderr, "before the head is fitted"
     fitted = fit(
         collection,
         colours,
@@ -289,7 +291,7 @@ def test_the_verbs_take_what_the_functions_take(
     assert json.loads(near.stdout)["params"]["C_"] == pytest.approx(json.loads(first.stdout)["params"]["C_"])
 
 
-def test_the_kinds_of_heads_tell_what_auto_is() -> None:
+def test_heads_kinds_explains_auto() -> None:
     shown = CliRunner().invoke(app, ["heads", "kinds"])
     assert shown.exit_code == 0, shown.output
     assert (

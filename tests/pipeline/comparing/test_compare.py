@@ -1,4 +1,4 @@
-"""Comparing: only training images, every result kept, and a difference is called real only where it is."""
+"""Comparison uses only training images, caches its results, and tests differences for significance."""
 
 import csv
 import json
@@ -14,14 +14,14 @@ from penult.errors import InputError, UnknownNameError
 from penult.pipeline.cli.app import app
 from penult.pipeline.comparing.compare import CompareOptions, compare
 from penult.pipeline.evaluation.intervals import adjusted_p_values, paired_p_values
-from penult.pipeline.heads.out_of_fold import HeldOut, hold_out
+from penult.pipeline.heads.out_of_fold import OutOfFold, predict_out_of_fold
 from penult.store import SpaceSpec, Store, key_of, open_store
 from penult.store.tables.table import Table
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """360 digits of three classes: a good tap, and one of pure noise."""
+    """360 digits of three classes, with one good tap and one of noise."""
     features, labels = load_digits(n_class=3, return_X_y=True)
     features, labels = features[:360].astype(np.float32), labels[:360]
     keys = np.frombuffer(b"".join(key_of(f"{i}".encode()) for i in range(360)), np.uint8).reshape(360, 16)
@@ -35,7 +35,7 @@ def store(tmp_path: Path) -> Store:
     return opened
 
 
-def test_noise_is_really_worse_and_equals_are_not_told_apart(store: Store) -> None:
+def test_noise_is_significantly_worse_and_equal_tries_do_not_differ(store: Store) -> None:
     found = compare(store, dataset="numbers", heads=["ridge", "lda"])
     assert {one.features for one in found.tries} == {
         "digits:penultimate",
@@ -50,7 +50,7 @@ def test_noise_is_really_worse_and_equals_are_not_told_apart(store: Store) -> No
     assert accuracies == sorted(accuracies, reverse=True)
 
 
-def test_a_real_winner_is_called_one(store: Store) -> None:
+def test_a_significant_winner_is_reported(store: Store) -> None:
     found = compare(store, dataset="numbers", features=["stage1", "penultimate"], heads=["ridge"])
     assert found.has_winner
     assert found.best.features == "digits:penultimate"
@@ -69,20 +69,22 @@ def test_the_test_split_is_not_touched(store: Store) -> None:
     assert not tested & {key.tobytes() for key in before.best.evaluation.keys}
 
 
-def test_a_second_run_computes_nothing_and_a_broken_one_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_computes_nothing_and_an_interrupted_one_continues(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fitted: list[object] = []
-    name = "penult.pipeline.comparing.compare.hold_out"
+    name = "penult.pipeline.comparing.held_out.predict_out_of_fold"
 
-    def counted(*args: Any, **values: Any) -> HeldOut:
+    def counted(*args: Any, **values: Any) -> OutOfFold:
         if len(fitted) == 2:
             raise KeyboardInterrupt
         fitted.append(args)
-        return hold_out(*args, **values)
+        return predict_out_of_fold(*args, **values)
 
     monkeypatch.setattr(name, counted)
     with pytest.raises(KeyboardInterrupt):
         compare(store, dataset="numbers", heads=["ridge"])
-    monkeypatch.setattr(name, hold_out)
+    monkeypatch.setattr(name, predict_out_of_fold)
     assert compare(store, dataset="numbers", heads=["ridge"]).computed == 1
     again = compare(store, dataset="numbers", heads=["ridge"])
     assert again.computed == 0
@@ -93,7 +95,7 @@ def test_a_second_run_computes_nothing_and_a_broken_one_goes_on(store: Store, mo
     assert [one.evaluation.summary() for one in mended.tries] == [one.evaluation.summary() for one in again.tries]
 
 
-def test_other_labels_folds_or_weights_are_other_results(store: Store) -> None:
+def test_labels_folds_and_weights_change_the_cache_entry(store: Store) -> None:
     assert compare(store, dataset="numbers", features=["penultimate"], heads=["ridge"]).computed == 1
     for options in (CompareOptions(n_folds=3), CompareOptions(seed=1), CompareOptions(class_weight="balanced")):
         assert compare(store, dataset="numbers", features=["penultimate"], heads=["ridge"], options=options).computed
@@ -113,7 +115,7 @@ def test_groups_are_held_out_whole(store: Store) -> None:
         compare(store, dataset="numbers", features=["penultimate"], heads=["ridge"])
 
 
-def test_what_lacks_rows_is_named_and_left_out(store: Store) -> None:
+def test_spaces_that_lack_rows_are_reported_and_left_out(store: Store) -> None:
     keys = store.catalog.datasets.load("numbers").keys[:50]
     store.space(SpaceSpec("other", "b" * 64, "penultimate", 3)).add(keys, np.ones((50, 3), np.float32))
     found = compare(store, dataset="numbers", heads=["ridge"])
@@ -121,13 +123,13 @@ def test_what_lacks_rows_is_named_and_left_out(store: Store) -> None:
     assert any("other:penultimate" in note and "left out" in note for note in found.notes)
 
 
-def test_a_head_that_is_not_known_is_refused_before_any_work(store: Store) -> None:
+def test_an_unknown_head_raises_an_error_before_any_work(store: Store) -> None:
     with pytest.raises(UnknownNameError, match="logistc"):
         compare(store, dataset="numbers", heads=["ridge", "logistc"])
     assert not (store.path / "comparisons").exists()
 
 
-def test_many_pairs_of_equal_tries_are_never_called_different() -> None:
+def test_equal_tries_are_not_called_different() -> None:
     chance = np.random.default_rng(0)
     rounds = [paired_p_values(chance.random((8, 200)) < 0.8) for _ in range(60)]
     errors = sum(bool((table < 0.05).any()) for table in rounds)
@@ -137,7 +139,7 @@ def test_many_pairs_of_equal_tries_are_never_called_different() -> None:
 
 @pytest.fixture
 def rare(tmp_path: Path) -> Store:
-    """600 rows with a rare class, which one tap tells better than the other."""
+    """600 rows with a rare class that one tap separates better than the other."""
     rng = np.random.default_rng(0)
     labels = (rng.random(600) < 0.15).astype(int)
     keys = np.frombuffer(b"".join(key_of(f"{i}".encode()) for i in range(600)), np.uint8).reshape(600, 16)
@@ -168,7 +170,7 @@ def test_balanced_weights_rank_by_balanced_accuracy(rare: Store) -> None:
     assert [one.figure.value for one in other.tries] == [one.evaluation.accuracy.value for one in other.tries]
 
 
-def test_the_log_loss_ranks_where_it_is_asked_for(rare: Store) -> None:
+def test_log_loss_ranks_on_request(rare: Store) -> None:
     options = CompareOptions(by="log_loss")
     found = compare(rare, dataset="things", heads=["ridge", "centroid"], options=options)
     losses = [one.evaluation.log_loss for one in found.tries]
@@ -179,23 +181,23 @@ def test_the_log_loss_ranks_where_it_is_asked_for(rare: Store) -> None:
         compare(rare, dataset="things", options=CompareOptions(by="speed"))  # type: ignore[arg-type]  # the test's point
 
 
-def test_means_without_a_difference_are_seldom_called_different() -> None:
+def test_equal_means_are_seldom_called_different() -> None:
     chance = np.random.default_rng(0)
     rounds = [paired_p_values(chance.gamma(0.5, size=(6, 300))) for _ in range(60)]
     assert sum(bool((table < 0.05).any()) for table in rounds) <= 6
     assert (paired_p_values(np.ones((2, 10))) == 1).all()
 
 
-def test_the_table_says_by_what_it_ranks(rare: Store) -> None:
+def test_the_table_names_its_metric(rare: Store) -> None:
     words = ["compare", "things", "--store", str(rare.path), "--heads", "ridge,lda"]
     shown = CliRunner().invoke(app, [*words, "--class-weight", "balanced"], catch_exceptions=False)
     assert "balanced accuracy" in shown.stdout
-    told = CliRunner().invoke(app, [*words, "--by", "log-loss", "--json"], catch_exceptions=False)
-    assert json.loads(told.stdout)["by"] == "log_loss"
+    result = CliRunner().invoke(app, [*words, "--by", "log-loss", "--json"], catch_exceptions=False)
+    assert json.loads(result.stdout)["by"] == "log_loss"
 
 
 @pytest.mark.parametrize("verb", ["compare", "advise"])
-def test_numbers_are_classes_where_the_task_says_so(rare: Store, verb: str) -> None:
+def test_numbers_can_be_classes(rare: Store, verb: str) -> None:
     table = rare.catalog.datasets.load("things")
     assert table.labels is not None
     rare.catalog.datasets.save("things", table.with_columns(code=[int(label == "rare") for label in table.labels]))
@@ -212,8 +214,8 @@ def test_the_verb_prints_a_table_json_and_csv(store: Store, tmp_path: Path) -> N
     shown = CliRunner().invoke(app, words, catch_exceptions=False)
     assert "digits:penultimate" in shown.stdout
     assert "do not differ clearly" in shown.stdout
-    told = CliRunner().invoke(app, [*words, "--json", "--csv", str(tmp_path / "t.csv")], catch_exceptions=False)
-    found = json.loads(told.stdout)
+    result = CliRunner().invoke(app, [*words, "--json", "--csv", str(tmp_path / "t.csv")], catch_exceptions=False)
+    found = json.loads(result.stdout)
     assert found["computed"] == 0
     with (tmp_path / "t.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -10,18 +10,18 @@ import penult.pipeline.doctor.installation as installation_module
 from penult.errors import InputError
 from penult.exporters.backbone import Backbone
 from penult.pipeline.doctor.diagnosis import diagnose
-from penult.pipeline.doctor.installation import look_at_installation
+from penult.pipeline.doctor.installation import inspect_installation
 from penult.pipeline.extraction.extract import extract
 from penult.pipeline.runtime.session import Session
 from tests.pipeline.command_line import penult
 
 
 def test_both_builds_of_onnx_runtime_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = look_at_installation()
+    one = inspect_installation()
     assert not [problem for problem in one.problems if "together" in problem]
     both = {"onnxruntime": "1.22.0", "onnxruntime-gpu": "1.22.0"}
     monkeypatch.setattr(installation_module, "installed_versions", lambda: both)
-    (problem,) = [problem for problem in look_at_installation().problems if "together" in problem]
+    (problem,) = [problem for problem in inspect_installation().problems if "together" in problem]
     assert "pip uninstall onnxruntime onnxruntime-gpu" in problem
 
 
@@ -29,7 +29,7 @@ def test_a_quota_and_a_busy_machine_are_told(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(installation_module, "usable_cores", lambda: 8)
     monkeypatch.setattr(installation_module, "allowed_cores", lambda: 1.5)
     monkeypatch.setattr("os.getloadavg", lambda: (7.0, 7.0, 7.0))
-    problems = " ".join(look_at_installation().problems)
+    problems = " ".join(inspect_installation().problems)
     assert "sees 8 cores and may use the time of 1.5" in problems
     assert "load 7.0" in problems
 

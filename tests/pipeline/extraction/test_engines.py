@@ -25,9 +25,9 @@ from penult.errors import (
     StoreWriteError,
 )
 from penult.exporters.backbone import Backbone
-from penult.pipeline.cluster.actor import CrewActor, Duty
-from penult.pipeline.cluster.connection import Demand, demand_of, require_room, room_for
-from penult.pipeline.cluster.nodes import equipment, require_equal
+from penult.pipeline.cluster.actor import ActorConfig, WorkerActor
+from penult.pipeline.cluster.connection import ActorResources, actor_capacity, actor_resources, require_capacity
+from penult.pipeline.cluster.nodes import library_versions, require_same_versions
 from penult.pipeline.extraction.engines import Engine, LocalEngine
 from penult.pipeline.extraction.extract import ExtractOptions, extract, open_spaces
 from penult.pipeline.extraction.recorder import Recorder
@@ -113,31 +113,31 @@ def test_engines_that_are_asked_wrongly(others: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("options", "nodes", "demand", "room"),
     [
-        (ExtractOptions(), [{"CPU": 16.0}, {"CPU": 9.0}, {}], Demand(4), 6),
-        (ExtractOptions(), [{"CPU": 2.0}, {"CPU": 16.0}], Demand(2), 9),
-        (ExtractOptions(workers=8), [{"CPU": 16.0}, {"CPU": 4.0}], Demand(8), 2),
-        (ExtractOptions(), [{"CPU": 4.0}, {"CPU": 32.0, "GPU": 4.0}], Demand(8, 1), 4),
-        (ExtractOptions(provider="cpu"), [{"CPU": 32.0, "GPU": 4.0}], Demand(4), 8),
-        (ExtractOptions(provider="cuda", workers=2), [], Demand(2, 1), 0),
-        (ExtractOptions(), [], Demand(4), 0),
-        (ExtractOptions(engine="ray", decoders=8), [{"CPU": 4.0}, {"CPU": 32.0, "GPU": 4.0}], Demand(1, 1), 4),
-        (ExtractOptions(engine="ray", decoders=2, workers=3), [{"CPU": 4.0}, {"CPU": 4.0}], Demand(1), 2),
-        (ExtractOptions(engine="ray", decoders=40), [{"CPU": 4.0}, {"CPU": 4.0}], Demand(1), 1),
+        (ExtractOptions(), [{"CPU": 16.0}, {"CPU": 9.0}, {}], ActorResources(4), 6),
+        (ExtractOptions(), [{"CPU": 2.0}, {"CPU": 16.0}], ActorResources(2), 9),
+        (ExtractOptions(workers=8), [{"CPU": 16.0}, {"CPU": 4.0}], ActorResources(8), 2),
+        (ExtractOptions(), [{"CPU": 4.0}, {"CPU": 32.0, "GPU": 4.0}], ActorResources(8, 1), 4),
+        (ExtractOptions(provider="cpu"), [{"CPU": 32.0, "GPU": 4.0}], ActorResources(4), 8),
+        (ExtractOptions(provider="cuda", workers=2), [], ActorResources(2, 1), 0),
+        (ExtractOptions(), [], ActorResources(4), 0),
+        (ExtractOptions(engine="ray", decoders=8), [{"CPU": 4.0}, {"CPU": 32.0, "GPU": 4.0}], ActorResources(1, 1), 4),
+        (ExtractOptions(engine="ray", decoders=2, workers=3), [{"CPU": 4.0}, {"CPU": 4.0}], ActorResources(1), 2),
+        (ExtractOptions(engine="ray", decoders=40), [{"CPU": 4.0}, {"CPU": 4.0}], ActorResources(1), 1),
     ],
 )
 def test_an_actor_asks_for_what_the_nodes_have(
-    options: ExtractOptions, nodes: list[dict[str, float]], demand: Demand, room: int
+    options: ExtractOptions, nodes: list[dict[str, float]], demand: ActorResources, room: int
 ) -> None:
-    assert demand_of(options, nodes) == demand
-    assert room_for(demand, nodes, options.decoders) == room
+    assert actor_resources(options, nodes) == demand
+    assert actor_capacity(demand, nodes, options.decoders) == room
 
 
 def test_a_cluster_without_room_says_so_before_it_waits() -> None:
     with pytest.raises(EngineError, match=r"room for an actor with 8 CPUs; the largest has 4 CPUs.*--actors N"):
-        require_room(Demand(8), [{"CPU": 4.0}, {"CPU": 2.0}], None)
+        require_capacity(ActorResources(8), [{"CPU": 4.0}, {"CPU": 2.0}], None)
     with pytest.raises(EngineError, match=r"1 CPU, which an actor takes: none is left to decode"):
-        require_room(Demand(1), [{"CPU": 1.0}], 3)
-    require_room(Demand(1), [{"CPU": 2.0}], 3)
+        require_capacity(ActorResources(1), [{"CPU": 1.0}], 3)
+    require_capacity(ActorResources(1), [{"CPU": 2.0}], 3)
 
 
 def _losing(times: int) -> Callable[..., Engine]:
@@ -190,11 +190,11 @@ def test_a_store_that_keeps_nothing_is_an_error_and_no_endless_loop(
 # An actor, without Ray: it is a plain class, called as Ray calls it.
 
 
-def _duty(folder: Path, backbone: Backbone, **others: Any) -> Duty:
+def _duty(folder: Path, backbone: Backbone, **others: Any) -> ActorConfig:
     store = open_store(folder)
     spaces = open_spaces(store, backbone, ["penultimate"], "float16")
     names = {name: space.spec.id for name, space in spaces.items()}
-    return Duty(
+    return ActorConfig(
         **{
             "store": str(folder),
             "backbone": backbone.name,
@@ -211,10 +211,10 @@ def test_an_actor_commits_what_it_is_given_and_leaves_the_records_to_the_driver(
 ) -> None:
     (collection / "red" / "torn.png").write_bytes(b"torn")
     (collection / "red" / "copy.png").write_bytes((collection / "red" / "0.png").read_bytes())
-    actor = CrewActor(_duty(tmp_path / "store", small_backbone))
+    actor = WorkerActor(_duty(tmp_path / "store", small_backbone))
     assert actor.open().workers == 1
     files = list(list_images(collection))
-    report = actor.carry(files)
+    report = actor.process(files)
     store = open_store(tmp_path / "store")
     (space,) = store.spaces()
     assert len(space) == 30
@@ -223,30 +223,30 @@ def test_an_actor_commits_what_it_is_given_and_leaves_the_records_to_the_driver(
     assert [failure.path for commit in report.commits for failure in commit.failures] == [report.tally.failed[0][0]]
     assert len(store.catalog.files) == len(store.catalog.ledger) == 0
     assert list((space.path / "manifests").iterdir()) == []
-    again = actor.carry(files)
+    again = actor.process(files)
     assert (again.tally.new, again.tally.reused) == (0, 31), "as where its report was lost"
     actor.stop()
-    assert actor.carry(files).tally.images == 0
+    assert actor.process(files).tally.images == 0
 
 
 def test_an_actor_refuses_another_penult_and_another_store(tmp_path: Path, small_backbone: Backbone) -> None:
     with pytest.raises(EngineError, match="one version"):
-        CrewActor(_duty(tmp_path / "store", small_backbone, version="0.0.1")).open()
+        WorkerActor(_duty(tmp_path / "store", small_backbone, version="0.0.1")).open()
     with pytest.raises(EngineError, match="lacks the space"):
-        CrewActor(_duty(tmp_path / "store", small_backbone, spaces={"penultimate": "0" * 16})).open()
+        WorkerActor(_duty(tmp_path / "store", small_backbone, spaces={"penultimate": "0" * 16})).open()
     with pytest.raises(MissingFileError, match="no store"):
-        CrewActor(_duty(tmp_path / "store", small_backbone, store=str(tmp_path / "elsewhere"))).open()
+        WorkerActor(_duty(tmp_path / "store", small_backbone, store=str(tmp_path / "elsewhere"))).open()
 
 
 def test_an_actor_whose_node_sees_no_images_stops_the_job_and_blames_none(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
-    actor = CrewActor(_duty(tmp_path / "store", small_backbone))
+    actor = WorkerActor(_duty(tmp_path / "store", small_backbone))
     actor.open()
     files = [replace(file, path=file.path.replace("red", "unmounted")) for file in list_images(collection)]
     with pytest.raises(EngineError, match=r"On the node .*: There is no folder .*unmounted"):
-        actor.carry([file for file in files if "unmounted" in file.path])
-    report = actor.carry([file for file in files if "unmounted" not in file.path])
+        actor.process([file for file in files if "unmounted" in file.path])
+    report = actor.process([file for file in files if "unmounted" not in file.path])
     assert report.tally.failed == []
 
 
@@ -256,16 +256,16 @@ def test_an_actor_that_may_not_write_says_on_which_node(
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    actor = CrewActor(_duty(tmp_path / "store", small_backbone))
+    actor = WorkerActor(_duty(tmp_path / "store", small_backbone))
     actor.open()
     monkeypatch.setattr(os, "pwrite", refuse)
     with pytest.raises(StoreWriteError, match=r"On the node .*: .* cannot be written: Read-only file system"):
-        actor.carry(list(list_images(collection)))
+        actor.process(list(list_images(collection)))
     monkeypatch.undo()
-    assert actor.carry(list(list_images(collection))).tally.new == 30
+    assert actor.process(list(list_images(collection))).tally.new == 30
 
 
 def test_nodes_with_other_versions_are_told() -> None:
-    require_equal(equipment(), equipment())
+    require_same_versions(library_versions(), library_versions())
     with pytest.raises(EngineError, match=r"One node has onnxruntime .*, and another onnxruntime 0.1 and Pillow 1.0"):
-        require_equal(equipment(), "onnxruntime 0.1 and Pillow 1.0")
+        require_same_versions(library_versions(), "onnxruntime 0.1 and Pillow 1.0")

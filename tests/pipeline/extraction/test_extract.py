@@ -313,8 +313,8 @@ def slowly(file):
     time.sleep(0.1)
     return read(file)
 worker.read_file = slowly
-import penult.pipeline.extraction.worker_pool as crew
-crew.LOAD_FILES = 4
+import penult.pipeline.extraction.worker_pool as pool
+pool.BATCH_FILES = 4
 print("ready", flush=True)
 receipt = extract(sys.argv[1], sys.argv[2], backbone=sys.argv[3], options=ExtractOptions(workers=2))
 print(receipt.new, receipt.reused)

@@ -14,14 +14,14 @@ import pytest
 from click.testing import CliRunner
 
 import penult.pipeline.extraction.claims as claims_module
-import penult.pipeline.extraction.worker_pool as crew_module
+import penult.pipeline.extraction.worker_pool as pool_module
 from penult.errors import InputError, MissingFileError, StoreWriteError, UnknownNameError
 from penult.exporters.backbone import Backbone
 from penult.pipeline.cli.app import app
 from penult.pipeline.extraction.claims import Claims
 from penult.pipeline.extraction.extract import ExtractOptions, extract
 from penult.pipeline.extraction.job_file import extract_job, read_job_file
-from penult.pipeline.extraction.receipt import Receipt, metrics_text
+from penult.pipeline.extraction.receipt import Receipt, openmetrics_text
 from penult.pipeline.extraction.recorder import Recorder
 from penult.pipeline.extraction.writer import Tally
 from penult.pipeline.images.image_file import ImageFile
@@ -41,11 +41,11 @@ def _content(store: Store) -> dict[str, tuple[bytes, bytes]]:
 
 SLOW_JOB = """
 import sys, time
-import penult.pipeline.extraction.worker_pool as crew
+import penult.pipeline.extraction.worker_pool as pool
 import penult.pipeline.extraction.engines as engines
 import penult.pipeline.extraction.worker as worker
 from penult.pipeline.extraction.extract import ExtractOptions, extract
-crew.LOAD_FILES = engines.CLAIM_FILES = 2
+pool.BATCH_FILES = engines.CLAIM_FILES = 2
 read = worker.read_file
 def slowly(file):
     time.sleep(0.2)
@@ -125,7 +125,7 @@ def test_a_claim_is_one_job_s_until_it_is_let_go(tmp_path: Path) -> None:
         assert other.has_company
         assert third.take(["a"]) == [True], "another space is other work"
         assert one.take(["a"]) == [True]
-        one.let_go(["b", "c"])
+        one.release(["b", "c"])
         assert other.take(["a", "b"]) == [False, True]
         assert one.take(["c"]) == [False]
     assert _claimed(tmp_path) == 0
@@ -215,8 +215,8 @@ def test_a_shard_that_is_none(shard: str) -> None:
 def test_a_job_whose_time_is_over_ends_whole_and_says_so(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew_module, "LOAD_FILES", 1)
-    monkeypatch.setattr(crew_module, "IN_FLIGHT", 1)
+    monkeypatch.setattr(pool_module, "BATCH_FILES", 1)
+    monkeypatch.setattr(pool_module, "IN_FLIGHT", 1)
     count = Recorder.count
 
     def slowly(self: Recorder, tally: Tally) -> None:
@@ -269,7 +269,7 @@ def test_a_store_for_reading_only_serves_a_job_that_finds_nothing_new(
 def test_large_files_make_small_loads_so_that_no_worker_has_a_long_last_one() -> None:
     sizes = [10] * 20 + [3 << 20] * 3 + [9 << 20] * 2 + [-1] * 3
     files = [ImageFile(str(number), size, 1) for number, size in enumerate(sizes)]
-    loads = list(crew_module.in_loads(files, 16))
+    loads = list(pool_module.file_batches(files, 16))
     assert [len(load) for load in loads] == [16, 5, 1, 1, 1, 1, 3]
     assert [file for load in loads for file in load] == files
 
@@ -300,7 +300,7 @@ def test_metrics_are_well_formed_and_end_with_the_receipt(
     assert values["penult_extract_running"] == 0
     assert values["penult_extract_complete"] == 1
     assert values['penult_extract_busy_seconds_total{stage="session"}'] > 0
-    assert "penult_extract_running 1" in metrics_text(Receipt(found=3), is_over=False)
+    assert "penult_extract_running 1" in openmetrics_text(Receipt(found=3), is_over=False)
 
 
 def test_metrics_that_cannot_be_written_are_an_error(

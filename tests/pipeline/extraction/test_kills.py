@@ -19,13 +19,13 @@ from penult.store import Space, Store, open_store
 # The verb itself, whose commits come soon and often, so that kills meet them.
 VERB = """
 import sys, time
-import penult.pipeline.extraction.worker_pool as crew
+import penult.pipeline.extraction.worker_pool as pool
 import penult.pipeline.extraction.engines as engines
 import penult.pipeline.extraction.worker as worker
 import penult.pipeline.extraction.writer as writer
 writer.FIRST_COMMIT_SECONDS = 0.01
 writer.LAST_COMMIT_SECONDS = 0.04
-crew.LOAD_FILES = engines.CLAIM_FILES = 1
+pool.BATCH_FILES = engines.CLAIM_FILES = 1
 read = worker.read_file
 def slowly(file):
     time.sleep(0.02)

@@ -30,7 +30,7 @@ PLAIN = Preprocessing(resize=36, crop=(32, 32), interpolation="bilinear")
 FAULTY = """
 import ctypes, os, signal, time
 import penult.pipeline.images.decode as module
-decoded = module.decoded_image
+decoded = module.decode_to_image
 def faulty(data, *others):
     if data.startswith(b"crash"): ctypes.string_at(1)
     if data.startswith(b"abort"): os.abort()
@@ -48,7 +48,7 @@ def faulty(data, *others):
         open(bytes(data[4:]), "w").close(); os.kill(os.getpid(), signal.SIGKILL)
     if data.startswith(b"wrong"): raise KeyboardInterrupt
     return decoded(data, *others)
-module.decoded_image = faulty
+module.decode_to_image = faulty
 """
 
 
@@ -240,7 +240,7 @@ def test_strips_give_what_the_whole_gives(
     upright = convert(image if turn is None else image.transpose(turn))
     size = (31, 53) if upright.height > upright.width else (53, 31)
     for name in ("bicubic", "nearest"):
-        found = strips.resize_in_strips(image, turn, convert, size, FILTERS[name])
+        found = strips.resize_by_strips(image, turn, convert, size, FILTERS[name])
         np.testing.assert_array_equal(np.asarray(found), np.asarray(upright.resize(size, FILTERS[name])))
 
 

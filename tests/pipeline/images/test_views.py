@@ -154,7 +154,7 @@ def test_the_verb_fits_on_views(collection: Path, tmp_path: Path, small_backbone
     words += ["--output", tmp_path / "out", "--views", "identity,hflip"]
     done = CliRunner().invoke(app, [*map(str, words), "--average-views"])
     assert done.exit_code == 0, done.output
-    assert "judged by the mean over these views" in done.output
+    assert "predicted by the mean over these views" in done.output
     image = str(collection / "red" / "1.png")
     for model in ("photos-logistic", str(tmp_path / "out/model.onnx")):
         told = CliRunner().invoke(
@@ -202,5 +202,5 @@ def test_stored_views_are_used_and_not_computed(
 
 
 def test_a_mean_over_no_views_is_refused(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
-    with pytest.raises(InputError, match="The mean over views was asked for, and no views"):
+    with pytest.raises(InputError, match="--average-views was given without --views"):
         fit(collection, tmp_path / "store", backbone=small_backbone, training=TrainOptions(average_views=True))

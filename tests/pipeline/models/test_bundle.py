@@ -23,7 +23,7 @@ from penult.pipeline.training.options import TrainOptions
 from penult.pipeline.training.train import train
 from penult.store import Store, open_store
 
-# One point instead of each head's search, which is not what is tested here.
+# Fixed parameters instead of each head's search, which is not tested here.
 PARAMS: dict[str, dict[str, Any]] = {
     "svc": {"C": 10.0, "gamma": 3e-4},
     "knn": {"n_neighbors": 5},
@@ -33,7 +33,7 @@ PARAMS: dict[str, dict[str, Any]] = {
 }
 
 
-def some_of(folder: Path, places: slice, split: str) -> Iterator[ImageFile]:
+def some_images_of(folder: Path, places: slice, split: str) -> Iterator[ImageFile]:
     for place in sorted(path for path in folder.iterdir() if path.is_dir()):
         files = sorted(path for path in place.iterdir() if path.name != "imageNotFound.gif")
         for path in files[places]:
@@ -47,12 +47,15 @@ def lite0() -> Backbone:
 
 @pytest.fixture(scope="module")
 def real_store(shared_data: Path, lite0: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Two real collections, one of two classes and unlike the other of six."""
+    """Two real collections: photos of two classes, and steel defects of six."""
     store = open_store(tmp_path_factory.mktemp("real") / "store")
     photos, steel = shared_data / "images" / "hymenoptera", shared_data / "images" / "steel_defects"
     collections = {
-        "hymenoptera": [*some_of(photos / "train", slice(20), "train"), *some_of(photos / "val", slice(5), "test")],
-        "steel": [*some_of(steel, slice(10), "train"), *some_of(steel, slice(10, 12), "test")],
+        "hymenoptera": [
+            *some_images_of(photos / "train", slice(20), "train"),
+            *some_images_of(photos / "val", slice(5), "test"),
+        ],
+        "steel": [*some_images_of(steel, slice(10), "train"), *some_images_of(steel, slice(10, 12), "test")],
     }
     for name, files in collections.items():
         extract(files, store, backbone=lite0, taps=["penultimate"])
@@ -62,7 +65,7 @@ def real_store(shared_data: Path, lite0: Backbone, tmp_path_factory: pytest.Temp
 
 @pytest.mark.parametrize("collection_name", ["hymenoptera", "steel"])
 @pytest.mark.parametrize("kind", head_names())
-def test_every_head_becomes_one_file_that_onnxruntime_runs_to_the_same_answers(
+def test_every_head_predicts_the_same_as_an_onnx_file(
     kind: str, collection_name: str, real_store: Store, lite0: Backbone, tmp_path: Path
 ) -> None:
     options = TrainOptions(params=PARAMS.get(kind, {}))
@@ -81,7 +84,7 @@ def test_every_head_becomes_one_file_that_onnxruntime_runs_to_the_same_answers(
     assert model.proof["largest_difference"] <= 1e-5
 
 
-def test_the_file_tells_where_it_comes_from(real_store: Store, lite0: Backbone, tmp_path: Path) -> None:
+def test_the_file_contains_its_provenance(real_store: Store, lite0: Backbone, tmp_path: Path) -> None:
     head = train(real_store, dataset="steel", head="ridge").head
     bundle(head, lite0, tmp_path / "model.onnx", check_images=check_images_of(head, real_store))
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
@@ -117,7 +120,7 @@ def small_head(small_store: Store) -> Head:
 
 
 @pytest.mark.parametrize("features", ["stage1:float32", "penultimate+stage1:float16", "stage1:float32+penultimate"])
-def test_taps_are_joined_in_the_order_of_the_card_each_as_its_space_rounds_it(
+def test_taps_are_concatenated_in_the_order_of_the_card_and_rounded_as_stored(
     features: str, small_store: Store, small_backbone: Backbone, tmp_path: Path
 ) -> None:
     parts = [f"small-0:{part}" if part.count(":") else part for part in features.split("+")]
@@ -127,7 +130,9 @@ def test_taps_are_joined_in_the_order_of_the_card_each_as_its_space_rounds_it(
     assert model.proof["largest_difference"] < 1e-6
 
 
-def test_only_what_the_taps_need_is_in_the_file(small_store: Store, small_backbone: Backbone, tmp_path: Path) -> None:
+def test_the_file_contains_only_the_layers_of_its_taps(
+    small_store: Store, small_backbone: Backbone, tmp_path: Path
+) -> None:
     head = train(small_store, dataset="colours", features="small-0:stage1:float16", head="ridge").head
     bundle(head, small_backbone, tmp_path / "m.onnx")
     assert b"first_filters" in (tmp_path / "m.onnx").read_bytes()
@@ -135,7 +140,7 @@ def test_only_what_the_taps_need_is_in_the_file(small_store: Store, small_backbo
 
 
 class Tampered(Head):
-    """Says something else than what its numbers say."""
+    """Returns other probabilities than its coefficients."""
 
     shift = 0.0
 
@@ -157,13 +162,13 @@ def test_a_model_that_differs_from_its_head_is_not_written(
     if not is_refused:
         assert bundle(head, small_backbone, path).proof["largest_difference"] > 4e-6
         return
-    with pytest.raises(BundleMismatchError, match=r"Of .*random image 0 the bundled model says"):
+    with pytest.raises(BundleMismatchError, match=r"For .*random image 0 the bundled model predicts"):
         bundle(head, small_backbone, path, check_images=[collection / "red" / "1.png"])
     assert path.read_bytes() == b"the old one"
     assert [entry.name for entry in path.parent.iterdir()] == ["model.onnx"]
 
 
-def test_a_differing_image_is_named(
+def test_the_error_names_the_image_that_differs(
     small_head: Head, small_backbone: Backbone, collection: Path, tmp_path: Path
 ) -> None:
     image = collection / "red" / "1.png"
@@ -179,7 +184,7 @@ def test_a_differing_image_is_named(
         )
 
 
-def test_check_images_that_cannot_be_read_are_counted(
+def test_unreadable_check_images_are_counted(
     small_head: Head, small_backbone: Backbone, collection: Path, tmp_path: Path
 ) -> None:
     images = [collection / "red" / "1.png", tmp_path / "gone.png"]
@@ -187,20 +192,20 @@ def test_check_images_that_cannot_be_read_are_counted(
     assert (proof["real_images"], proof["unreadable_images"]) == (1, 1)
 
 
-def test_another_backbone_is_refused(small_head: Head, make_backbone: Any, tmp_path: Path) -> None:
+def test_another_backbone_raises_an_error(small_head: Head, make_backbone: Any, tmp_path: Path) -> None:
     with pytest.raises(SpaceMismatchError, match="bundle it with the backbone that made its features"):
         bundle(small_head, make_backbone(1), tmp_path / "m.onnx")
     assert not (tmp_path / "m.onnx").exists()
 
 
-def test_a_head_on_another_view_is_refused(small_head: Head, small_backbone: Backbone, tmp_path: Path) -> None:
+def test_a_head_on_another_view_raises_an_error(small_head: Head, small_backbone: Backbone, tmp_path: Path) -> None:
     spaces = tuple(replace(space, view="hflip") for space in small_head.card.spaces)
     head = Head(replace(small_head.card, spaces=spaces), small_head.estimator)
     with pytest.raises(HeadError, match="hflip"):
         bundle(head, small_backbone, tmp_path / "m.onnx")
 
 
-def test_a_head_without_a_converter_is_refused_in_words(
+def test_a_head_without_a_converter_raises_an_error_with_a_remedy(
     small_store: Store, small_backbone: Backbone, tmp_path: Path
 ) -> None:
     head = train(
@@ -211,7 +216,7 @@ def test_a_head_without_a_converter_is_refused_in_words(
     assert not (tmp_path / "m.onnx").exists()
 
 
-def test_a_failing_disk_leaves_the_old_file(
+def test_a_full_disk_leaves_the_old_file(
     small_head: Head, small_backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "models" / "model.onnx"
@@ -227,7 +232,7 @@ def test_a_failing_disk_leaves_the_old_file(
     assert [(entry.name, entry.read_bytes()) for entry in path.parent.iterdir()] == [("model.onnx", b"the old one")]
 
 
-def test_places_that_cannot_be_written_are_refused_at_once(
+def test_an_unwritable_path_raises_an_error_before_any_work(
     small_head: Head, small_backbone: Backbone, tmp_path: Path
 ) -> None:
     with pytest.raises(MissingFileError, match="There is no folder"):

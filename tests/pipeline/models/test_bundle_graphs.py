@@ -1,4 +1,4 @@
-"""The graphs of single heads, against scikit-learn and LightGBM on drawn features."""
+"""The graphs of heads equal scikit-learn and LightGBM on random features."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import SVC
 
 from penult.pipeline.models.head_graph import _floored, _with_float32_thresholds, converted_graph, linear_graph
-from penult.pipeline.models.neighbour_graph import compared_graph
+from penult.pipeline.models.neighbour_graph import distance_graph
 
 WIDTH, OPSET = 10, 17
 
@@ -32,21 +32,21 @@ def run(graph: onnx.ModelProto, features: np.ndarray) -> np.ndarray:
 
 
 def drawn(n_classes: int, rows: int = 90, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     codes = np.arange(rows) % n_classes
-    features = chance.normal(size=(rows, WIDTH)) + chance.normal(size=(n_classes, WIDTH))[codes]
+    features = rng.normal(size=(rows, WIDTH)) + rng.normal(size=(n_classes, WIDTH))[codes]
     return features.astype(np.float16).astype(np.float32), codes
 
 
-def machine(kind: Any = SVC, **options: Any) -> BaseEstimator:
+def svc(kind: Any = SVC, **options: Any) -> BaseEstimator:
     pipeline = make_pipeline(StandardScaler(), kind(**options))
     return CalibratedClassifierCV(pipeline, cv=3, ensemble=False)
 
 
 ESTIMATORS: dict[str, BaseEstimator] = {
-    "machine": machine(C=3.0),
-    "weighted machine": machine(class_weight="balanced", gamma=0.05),
-    "linear machine, by the converters": machine(kernel="linear"),
+    "svc": svc(C=3.0),
+    "weighted svc": svc(class_weight="balanced", gamma=0.05),
+    "linear svc, by the converters": svc(kernel="linear"),
     "neighbours by angle": make_pipeline(Normalizer(), KNeighborsClassifier(5)),
     "neighbours by distance": make_pipeline(StandardScaler(with_std=False), KNeighborsClassifier(4)),
     "one neighbour": make_pipeline(StandardScaler(with_mean=False), KNeighborsClassifier(1)),
@@ -58,9 +58,9 @@ ESTIMATORS: dict[str, BaseEstimator] = {
 
 @pytest.mark.parametrize("n_classes", [2, 3, 5])
 @pytest.mark.parametrize("name", ESTIMATORS)
-def test_a_graph_gives_what_its_estimator_gives(name: str, n_classes: int) -> None:
-    if name.startswith("linear machine") and n_classes == 2:
-        pytest.skip("skl2onnx turns the two classes of a calibrated machine round; bundle refuses such a graph")
+def test_a_graph_equals_its_estimator(name: str, n_classes: int) -> None:
+    if name.startswith("linear svc") and n_classes == 2:
+        pytest.skip("skl2onnx swaps the two classes of a calibrated SVC; bundle rejects such a graph")
     features, codes = drawn(n_classes)
     estimator = ESTIMATORS[name].fit(features[:60], codes[:60])
     given = run(converted_graph(estimator, WIDTH, OPSET, "float64"), features)
@@ -69,14 +69,14 @@ def test_a_graph_gives_what_its_estimator_gives(name: str, n_classes: int) -> No
     assert given.shape == (90, n_classes)
 
 
-def test_what_compares_with_stored_rows_is_written_here_and_not_converted() -> None:
+def test_neighbour_and_kernel_heads_do_not_use_the_converters() -> None:
     features, codes = drawn(3)
     for name, estimator in ESTIMATORS.items():
-        written = compared_graph(estimator.fit(features, codes), OPSET)
+        written = distance_graph(estimator.fit(features, codes), OPSET)
         assert (written is None) == ("by the converters" in name), name
 
 
-def test_a_row_of_zeros_has_no_direction_and_still_an_answer() -> None:
+def test_a_row_of_zeros_gets_probabilities() -> None:
     features, codes = drawn(3)
     estimator = make_pipeline(Normalizer(), KNeighborsClassifier(3)).fit(features, codes)
     zeros = np.zeros((1, WIDTH), np.float32)
@@ -84,10 +84,10 @@ def test_a_row_of_zeros_has_no_direction_and_still_an_answer() -> None:
     np.testing.assert_allclose(given, estimator.predict_proba(zeros.astype(np.float64)), atol=1e-6)
 
 
-def test_a_linear_graph_survives_large_weights_that_nearly_cancel() -> None:
-    chance = np.random.default_rng(0)
-    weights = chance.normal(size=(3, WIDTH)) * 1e4
-    features = (100 + chance.normal(size=(50, WIDTH)) * 1e-2).astype(np.float32)
+def test_a_linear_graph_is_exact_for_large_weights_that_nearly_cancel() -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(3, WIDTH)) * 1e4
+    features = (100 + rng.normal(size=(50, WIDTH)) * 1e-2).astype(np.float32)
     offsets = -weights @ features.mean(axis=0, dtype=np.float64)
     scores = features.astype(np.float64) @ weights.T + offsets
     expected = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -95,7 +95,7 @@ def test_a_linear_graph_survives_large_weights_that_nearly_cancel() -> None:
     np.testing.assert_allclose(run(linear_graph(weights, offsets, OPSET), features), expected, rtol=0, atol=1e-6)
 
 
-def test_one_row_of_weights_scores_the_second_of_two_classes() -> None:
+def test_one_row_of_weights_scores_the_second_class() -> None:
     features, codes = drawn(2)
     model = LogisticRegression().fit(features, codes)
     given = run(linear_graph(model.coef_, model.intercept_, OPSET), features)
@@ -103,7 +103,7 @@ def test_one_row_of_weights_scores_the_second_of_two_classes() -> None:
 
 
 @given(st.lists(st.floats(allow_nan=False, min_value=-1e30, max_value=1e30), min_size=1))
-def test_a_threshold_rounded_down_divides_the_float32_numbers_as_before(thresholds: list[float]) -> None:
+def test_a_threshold_rounded_down_splits_float32_numbers_equally(thresholds: list[float]) -> None:
     exact = np.array(thresholds)
     rounded = _floored(exact)
     assert (rounded == rounded.astype(np.float32)).all()
@@ -112,15 +112,15 @@ def test_a_threshold_rounded_down_divides_the_float32_numbers_as_before(threshol
         assert ((numbers <= exact) == (numbers <= rounded)).all()
 
 
-def test_rows_on_a_threshold_go_the_way_that_lightgbm_sends_them() -> None:
-    chance = np.random.default_rng(1)
-    features = chance.normal(size=(400, 4)).astype(np.float32)
+def test_rows_on_a_threshold_take_the_same_branch_as_in_lightgbm() -> None:
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(400, 4)).astype(np.float32)
     codes = (features[:, 0] + features[:, 1] > 0).astype(int)
     trees = LGBMClassifier(n_estimators=20, min_child_samples=2, verbose=-1, num_leaves=31).fit(features, codes)
     text = trees.booster_.model_to_string().split("\n")
     columns = np.array([word for line in text if line.startswith("split_feature=") for word in line[14:].split()], int)
     thresholds = np.array([word for line in text if line.startswith("threshold=") for word in line[10:].split()], float)
-    # LightGBM takes a value that is no further from zero than 1e-35 for zero, and thresholds lie there too.
+    # LightGBM treats values within 1e-35 of zero as zero, and some thresholds are there too.
     columns, thresholds = columns[np.abs(thresholds) > 1e-30], thresholds[np.abs(thresholds) > 1e-30]
     rows = np.zeros((len(columns), 4), np.float32)
     rows[np.arange(len(columns)), columns] = thresholds.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Every kind of head, on two whole real collections, bundled and carried where there is nothing but ONNX Runtime."""
+"""Every kind of head, on two whole real collections, runs in an environment with only ONNX Runtime."""
 
 import json
 import re
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a new environment with what the example of the docs names, and nothing else."""
+    """The Python of a new environment with only the packages that the example of the docs names."""
     folder = tmp_path_factory.mktemp("bare")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
@@ -52,18 +52,18 @@ def store(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.mark.parametrize("collection_name", COLLECTIONS)
 @pytest.mark.parametrize("kind", head_names())
-def test_a_file_alone_in_an_empty_folder_says_what_its_head_says_of_every_test_image(
+def test_a_model_alone_in_an_empty_folder_predicts_as_its_head(
     kind: str, collection_name: str, store: Store, bare_python: Path, project: Path, tmp_path: Path
 ) -> None:
     trained = train(store, dataset=collection_name, head=kind)
     bundle(trained.head, load_backbone("efficientnet-lite0"), tmp_path / "model.onnx")
-    room = tmp_path / "elsewhere"
-    room.mkdir()
-    shutil.move(tmp_path / "model.onnx", room / "m.onnx")
+    target = tmp_path / "elsewhere"
+    target.mkdir()
+    shutil.move(tmp_path / "model.onnx", target / "m.onnx")
     (program,) = re.findall(r"```python\n(.*?)```", (project / "docs" / "deploy.md").read_text(), re.DOTALL)
-    (room / "classify.py").write_text(program)
+    (target / "classify.py").write_text(program)
     command: list[str | Path] = [bare_python, "-I", "classify.py", "m.onnx", *trained.test_paths]
-    done = subprocess.run(command, cwd=room, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=target, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     alone = [json.loads(line) for line in done.stdout.splitlines()]
     ours = list(predict(trained.head, trained.test_paths, store=store))

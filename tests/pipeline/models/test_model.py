@@ -11,7 +11,7 @@ from penult.pipeline.fit import save_dataset
 from penult.pipeline.images.decode import decode
 from penult.pipeline.images.listing import list_images
 from penult.pipeline.models.bundle import bundle
-from penult.pipeline.models.model import DIGEST_KEY, MODEL_VERSION, VERSION_KEY, Model, sealed
+from penult.pipeline.models.model import DIGEST_KEY, MODEL_VERSION, VERSION_KEY, Model, model_bytes
 from penult.pipeline.training.train import train
 from penult.store import open_store
 
@@ -26,7 +26,7 @@ def model_path(collection: Path, small_backbone: Backbone, tmp_path: Path) -> Pa
     return tmp_path / "model.onnx"
 
 
-def test_a_model_knows_its_classes_and_how_it_takes_images(
+def test_a_model_contains_its_classes_and_preprocessing(
     model_path: Path, small_backbone: Backbone, collection: Path
 ) -> None:
     model = Model.load(model_path)
@@ -54,12 +54,12 @@ def test_a_row_does_not_depend_on_its_batch(model_path: Path, small_backbone: Ba
     "pixels",
     [np.zeros((1, 32, 32, 3), np.float32), np.zeros((32, 32, 3), np.uint8), np.zeros((1, 40, 32, 3), np.uint8)],
 )
-def test_other_pixels_are_refused(pixels: np.ndarray, model_path: Path) -> None:
+def test_pixels_of_another_shape_or_type_raise_an_error(pixels: np.ndarray, model_path: Path) -> None:
     with pytest.raises(InputError, match=r"Expected: uint8 \(N, 32, 32, 3\)"):
         Model.load(model_path).predict(pixels)
 
 
-def test_no_file_is_no_model(tmp_path: Path) -> None:
+def test_a_missing_file_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="There is no model file"):
         Model.load(tmp_path / "model.onnx")
     with pytest.raises(HeadError, match="cannot be read"):
@@ -67,25 +67,25 @@ def test_no_file_is_no_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"no ONNX at all", b"\x08\x08\x12\x06penult"])
-def test_other_bytes_are_no_model(data: bytes, tmp_path: Path) -> None:
+def test_other_bytes_raise_an_error(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(data)
     with pytest.raises(HeadError, match=r"m\.onnx is"):
         Model.load(tmp_path / "m.onnx")
 
 
-def test_a_backbone_is_no_model(small_backbone: Backbone, tmp_path: Path) -> None:
+def test_the_file_of_a_backbone_raises_an_error(small_backbone: Backbone, tmp_path: Path) -> None:
     small_backbone.save(tmp_path / "b.onnx")
     with pytest.raises(HeadError, match="is a backbone, which has no classes"):
         Model.load(tmp_path / "b.onnx")
 
 
-def test_an_onnx_file_of_something_else_is_no_model(small_backbone: Backbone, tmp_path: Path) -> None:
+def test_another_onnx_file_raises_an_error(small_backbone: Backbone, tmp_path: Path) -> None:
     onnx.save(small_backbone.model(["penultimate"]), tmp_path / "other.onnx")
     with pytest.raises(HeadError, match="an ONNX file of something else"):
         Model.load(tmp_path / "other.onnx")
 
 
-def test_a_flipped_or_missing_byte_is_noticed(model_path: Path) -> None:
+def test_a_flipped_or_missing_byte_raises_an_error(model_path: Path) -> None:
     whole = model_path.read_bytes()
     chance = np.random.default_rng(0)
     same = Model.parse(whole)
@@ -126,12 +126,12 @@ def test_a_newer_version_is_refused_by_its_number(model_path: Path) -> None:
 @pytest.mark.parametrize("key", ["penult.classes", "penult.preprocessing", "penult.proof", DIGEST_KEY])
 def test_a_changed_text_is_noticed(key: str, model_path: Path) -> None:
     _with_text(model_path, key, "{}")
-    with pytest.raises(HeadError, match="is damaged, or was changed after it was made"):
+    with pytest.raises(HeadError, match="is damaged, or was changed after it was written"):
         Model.load(model_path)
 
 
 @pytest.mark.parametrize(
-    "texts",
+    "metadata",
     [
         {"preprocessing": {"resize": 10**9, "crop": [32, 32]}},
         {"preprocessing": {"crop": "large"}},
@@ -139,7 +139,7 @@ def test_a_changed_text_is_noticed(key: str, model_path: Path) -> None:
         {"classes": 3},
     ],
 )
-def test_a_text_that_makes_no_sense_is_an_error_in_words(texts: dict[str, object], model_path: Path) -> None:
+def test_invalid_metadata_raises_an_error(metadata: dict[str, object], model_path: Path) -> None:
     model = Model.load(model_path)
     sound = {
         "classes": list(model.classes),
@@ -147,12 +147,12 @@ def test_a_text_that_makes_no_sense_is_an_error_in_words(texts: dict[str, object
         "provenance": model.provenance,
         "proof": model.proof,
     }
-    data = sealed(onnx.load(model_path), sound | texts)
-    with pytest.raises(HeadError, match="says about itself cannot be read"):
+    data = model_bytes(onnx.load(model_path), sound | metadata)
+    with pytest.raises(HeadError, match="The metadata of the data cannot be read"):
         Model.parse(data)
 
 
-def test_texts_that_others_add_are_left_alone(model_path: Path) -> None:
+def test_metadata_of_other_tools_is_ignored(model_path: Path) -> None:
     model = onnx.load(model_path)
     model.metadata_props.append(onnx.StringStringEntryProto(key="deployed.by", value="another tool"))
     onnx.save(model, model_path)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from penult.cores import worker_count
 from penult.errors import InputError, MissingFileError, UnknownNameError
 from penult.exporters.backbone import Backbone
 from penult.pipeline.cli.app import app
@@ -26,7 +27,6 @@ from penult.pipeline.models.bundle import bundle
 from penult.pipeline.models.model import Model
 from penult.pipeline.models.predict import Prediction, predict
 from penult.pipeline.models.prediction_files import ImageSorter, prediction_writer
-from penult.pipeline.runtime.session import worker_count
 from penult.pipeline.training.train import train
 from penult.store import Store, open_store
 
@@ -59,7 +59,7 @@ def close(first: list[Prediction], second: list[Prediction]) -> bool:
     return same and bool(np.abs((figures(first) - figures(second)).astype(float)).max() <= 1e-5)
 
 
-def test_a_file_and_its_head_say_the_same_of_every_image_in_the_order_of_the_listing(
+def test_a_model_and_its_head_give_the_same_predictions_in_the_order_of_the_listing(
     model_path: Path, store: Store, collection: Path
 ) -> None:
     (collection / "green" / "3.png").write_bytes(b"no image")
@@ -76,7 +76,7 @@ def test_a_file_and_its_head_say_the_same_of_every_image_in_the_order_of_the_lis
     assert failed[0].error == "the file is not an image of a known format."
 
 
-def test_known_images_are_not_opened_and_the_backbone_is_not_loaded(
+def test_stored_images_need_neither_decoding_nor_the_backbone(
     head: Head, store: Store, collection: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = list(predict(head, collection, store=store))
@@ -88,7 +88,7 @@ def test_known_images_are_not_opened_and_the_backbone_is_not_loaded(
     assert close(list(predict("colours", collection, store=store)), expected)
 
 
-def test_renamed_images_are_known_by_their_bytes_and_new_ones_are_computed_and_not_kept(
+def test_renamed_images_are_recognised_and_new_images_are_not_stored(
     head: Head, store: Store, collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = list(predict(head, collection, store=store))
@@ -115,7 +115,7 @@ def test_the_number_of_workers_changes_nothing(
     workers: int, model_path: Path, collection: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(predict_module, "worker_count", lambda: workers)
-    monkeypatch.setattr(predict_module, "LOAD_FILES", 5)
+    monkeypatch.setattr(predict_module, "BATCH_FILES", 5)
     files = [*list_images(collection), *list_images(collection), ImageFile.at("/no/such/file.png")]
     found = list(predict(model_path, files))
     assert [one.path for one in found] == [file.path for file in files]
@@ -123,7 +123,7 @@ def test_the_number_of_workers_changes_nothing(
     assert found[60].error == "the file cannot be read: No such file or directory"
 
 
-def test_an_endless_listing_is_answered_as_it_comes(model_path: Path, collection: Path) -> None:
+def test_an_infinite_listing_is_predicted_lazily(model_path: Path, collection: Path) -> None:
     listed = 0
 
     def endless() -> Iterator[ImageFile]:
@@ -138,7 +138,7 @@ def test_an_endless_listing_is_answered_as_it_comes(model_path: Path, collection
     del found
 
 
-def test_the_most_probable_come_first_and_the_unsure_are_called_so(model_path: Path, collection: Path) -> None:
+def test_the_most_probable_classes_come_first_and_low_confidence_is_unsure(model_path: Path, collection: Path) -> None:
     for one in predict(model_path, collection, top=2, min_confidence=0.9):
         shares = list(one.probabilities.values())
         assert len(shares) == 2
@@ -149,17 +149,19 @@ def test_the_most_probable_come_first_and_the_unsure_are_called_so(model_path: P
 
 
 @pytest.mark.parametrize("options", [{"top": 0}, {"min_confidence": 1.5}, {"provider": "tpu"}])
-def test_senseless_options_are_refused(options: dict[str, Any], model_path: Path, collection: Path) -> None:
+def test_invalid_options_raise_an_error(options: dict[str, Any], model_path: Path, collection: Path) -> None:
     with pytest.raises(InputError):
         predict(model_path, collection, **options)
 
 
-def test_what_is_not_there_is_named(store: Store, head: Head, collection: Path, tmp_path: Path) -> None:
+def test_the_error_for_a_missing_model_store_or_image_names_it(
+    store: Store, head: Head, collection: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'colours'"):
         predict("colors", collection, store=store)
     with pytest.raises(MissingFileError, match="There is no model file"):
         predict("modle.onnx", collection, store=store)
-    with pytest.raises(MissingFileError, match="'colours' is no file, and there is no store at"):
+    with pytest.raises(MissingFileError, match="'colours' is not a file, and there is no store at"):
         predict("colours", collection, store=tmp_path / "nowhere")
     with pytest.raises(InputError, match="without its store"):
         predict(head, collection)
@@ -172,7 +174,7 @@ def run(*words: str | Path) -> Result:
     return CliRunner().invoke(app, ["predict", *map(str, words)])
 
 
-def test_json_is_one_line_an_image_and_failures_make_the_exit_code_three(model_path: Path, collection: Path) -> None:
+def test_json_has_one_line_per_image_and_an_error_gives_exit_code_three(model_path: Path, collection: Path) -> None:
     result = run(model_path, collection, "--json")
     assert result.exit_code == 0, result.output
     lines = [json.loads(line) for line in result.stdout.splitlines()]
@@ -188,7 +190,7 @@ def test_json_is_one_line_an_image_and_failures_make_the_exit_code_three(model_p
     }
 
 
-def test_people_see_a_line_an_image_with_a_head_of_the_store(head: Head, store: Store, collection: Path) -> None:
+def test_the_plain_output_has_one_line_per_image(head: Head, store: Store, collection: Path) -> None:
     result = run("colours", collection / "red" / "1.png", "--store", store.path)
     assert result.exit_code == 0, result.output
     label, share, path = result.stdout.split()
@@ -197,7 +199,7 @@ def test_people_see_a_line_an_image_with_a_head_of_the_store(head: Head, store: 
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_predictions_are_written_whole(suffix: str, model_path: Path, collection: Path, tmp_path: Path) -> None:
+def test_predictions_are_written_completely(suffix: str, model_path: Path, collection: Path, tmp_path: Path) -> None:
     (collection / "zz.jpg").write_bytes(b"")
     output = tmp_path / "out" / f"labels{suffix}"
     output.parent.mkdir()
@@ -226,7 +228,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def test_a_file_that_could_not_be_finished_is_not_there(tmp_path: Path) -> None:
+def test_an_interrupted_file_is_removed(tmp_path: Path) -> None:
     def break_off() -> None:
         with prediction_writer(tmp_path / "labels.csv", ["a"]) as writer:
             writer.write(Prediction("x.jpg", "a", {"a": 1.0}, 1.0))
@@ -244,7 +246,7 @@ def test_a_file_that_could_not_be_finished_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such file names")
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_a_name_that_is_no_unicode_is_written_all_the_same(suffix: str, tmp_path: Path) -> None:
+def test_a_path_that_is_not_unicode_is_written(suffix: str, tmp_path: Path) -> None:
     with prediction_writer(tmp_path / f"labels{suffix}", ["a,b\n"]) as writer:
         writer.write(Prediction("caf\udce9.jpg", "a,b\n", {"a,b\n": 1.0}, 1.0))
     (row,) = _rows(tmp_path / f"labels{suffix}")
@@ -264,18 +266,18 @@ def test_images_are_sorted_into_a_folder_per_label(model_path: Path, collection:
     assert "not empty" in str(again.exception)
 
 
-def test_sorting_never_leads_out_of_its_folder_and_mixes_no_classes(collection: Path, tmp_path: Path) -> None:
+def test_sorting_stays_in_its_folder_and_mixes_no_classes(collection: Path, tmp_path: Path) -> None:
     sorter = ImageSorter(tmp_path / "sorted")
     image = str(collection / "red" / "1.png")
     labels = ["../../../tmp/evil", "..", "a/b", "a_b", "", "\0", "CON", "x" * 300, "."]
     for label in labels:
-        sorter.take(Prediction(image, label, {label: 1.0}, 1.0))
+        sorter.add(Prediction(image, label, {label: 1.0}, 1.0))
     folders = list((tmp_path / "sorted").iterdir())
     assert len(folders) == len(labels)
     assert all([entry.name for entry in folder.iterdir()] == ["1.png"] for folder in folders)
 
 
-def test_images_are_copied_where_links_cannot_be_made(
+def test_images_are_copied_if_links_are_impossible(
     collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(self: Path, target: Path) -> None:
@@ -283,20 +285,20 @@ def test_images_are_copied_where_links_cannot_be_made(
 
     monkeypatch.setattr(Path, "symlink_to", refuse)
     image = collection / "red" / "1.png"
-    ImageSorter(tmp_path / "sorted").take(Prediction(str(image), "red", {"red": 1.0}, 1.0))
+    ImageSorter(tmp_path / "sorted").add(Prediction(str(image), "red", {"red": 1.0}, 1.0))
     copy = tmp_path / "sorted" / "red" / "1.png"
     assert copy.read_bytes() == image.read_bytes()
     assert not copy.is_symlink()
 
 
-def test_bundle_makes_the_file_that_predict_takes(head: Head, store: Store, collection: Path, tmp_path: Path) -> None:
+def test_predict_reads_the_file_of_bundle(head: Head, store: Store, collection: Path, tmp_path: Path) -> None:
     output = tmp_path / "made.onnx"
     words = ["bundle", "colours", "-o", str(output), "--store", str(store.path)]
     result = CliRunner().invoke(app, [*words, "--json"])
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    assert told["proof"]["real_images"] == 30
-    assert told["bytes"] == output.stat().st_size
+    printed = json.loads(result.stdout)
+    assert printed["proof"]["real_images"] == 30
+    assert printed["bytes"] == output.stat().st_size
     assert "no label differs" in CliRunner().invoke(app, words).stdout
     assert close(list(predict(output, collection)), list(predict(head, collection, store=store)))
     wrong = CliRunner().invoke(app, ["bundle", "colors", "--store", str(store.path)])
@@ -316,7 +318,7 @@ def test_paths_may_be_given_one_by_one(model_path: Path, head: Head, store: Stor
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such file names")
-def test_a_line_is_an_image_whatever_its_name(model_path: Path, collection: Path) -> None:
+def test_an_image_with_a_newline_in_its_name_has_one_line(model_path: Path, collection: Path) -> None:
     place = collection / "odd"
     place.mkdir()
     shutil.copy(collection / "red" / "1.png", place / "a\nb\tc.png")

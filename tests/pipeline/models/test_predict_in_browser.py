@@ -1,4 +1,4 @@
-"""The page of docs/deploy.md runs a bundled model in a browser, and says what penult says."""
+"""The page of docs/deploy.md runs a bundled model in a browser, with the same predictions as penult."""
 
 import json
 import re
@@ -26,8 +26,8 @@ from penult.pipeline.training.train import train
 from penult.store import open_store
 from tests.pipeline.chromium import Chromium
 
-# What the browser's own decoder and arithmetic may change.
 DIFFERENCE = 1e-4
+"""The tolerance for the decoder and the arithmetic of the browser."""
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -44,8 +44,8 @@ def packages(project: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def room(project: Path, packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that the docs describe, still without a model."""
+def page_folder(project: Path, packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the docs describe, without a model."""
     folder = tmp_path_factory.mktemp("page")
     (page,) = re.findall(r"```html\n(.*?)```", (project / "docs" / "deploy.md").read_text(encoding="utf-8"), re.DOTALL)
     (folder / "index.html").write_text(page, encoding="utf-8")
@@ -54,8 +54,8 @@ def room(project: Path, packages: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def address(room: Path) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(room)))
+def address(page_folder: Path) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(page_folder)))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_address[1]}/"
@@ -76,12 +76,12 @@ def until(browser: Chromium, condition: str) -> None:
     last = time.monotonic() + 120
     while not browser.look(condition):
         assert browser.said("Runtime.exceptionThrown") == []
-        assert time.monotonic() < last, f"the page does not answer: {condition}"
+        assert time.monotonic() < last, f"the page does not respond: {condition}"
         time.sleep(0.05)
 
 
-def test_the_page_of_the_docs_says_what_penult_says(
-    browser: Chromium, address: str, room: Path, shared_data: Path, tmp_path: Path
+def test_the_page_of_the_docs_predicts_as_penult(
+    browser: Chromium, address: str, page_folder: Path, shared_data: Path, tmp_path: Path
 ) -> None:
     folder = shared_data / "images" / "hymenoptera" / "val"
     files = [
@@ -92,14 +92,14 @@ def test_the_page_of_the_docs_says_what_penult_says(
     backbone, store = load_backbone("efficientnet-lite0"), open_store(tmp_path / "store")
     extract(files, store, backbone=backbone)
     save_dataset(store, "insects", files, "insects")
-    bundle(train(store, dataset="insects").head, backbone, room / "model.onnx")
+    bundle(train(store, dataset="insects").head, backbone, page_folder / "model.onnx")
     images = [file.path for file in files if file.split == "test"]
     assert len(images) == 24
     transparent = Image.open(images[0]).convert("RGBA")
     transparent.putalpha(Image.linear_gradient("L").resize(transparent.size))
     transparent.save(tmp_path / "transparent.png")
     images.append(str(tmp_path / "transparent.png"))
-    ours = list(predict(room / "model.onnx", images))
+    ours = list(predict(page_folder / "model.onnx", images))
     theirs = classify(browser, address, images)
     worst = max(
         abs(one["probabilities"][name] - share)
@@ -110,7 +110,7 @@ def test_the_page_of_the_docs_says_what_penult_says(
     assert [(one["name"], one["label"]) for one in theirs] == [(Path(one.path).name, one.label) for one in ours]
 
 
-def test_the_packages_are_pinned_and_come_from_no_certain_host(project: Path) -> None:
+def test_the_packages_are_pinned_without_a_host(project: Path) -> None:
     folder = project / "docs" / "browser"
     wanted = json.loads((folder / "package.json").read_text())["dependencies"]
     locked = json.loads((folder / "package-lock.json").read_text())["packages"]
@@ -122,15 +122,21 @@ def test_the_packages_are_pinned_and_come_from_no_certain_host(project: Path) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", head_names())
 def test_every_kind_of_head_runs_in_a_browser(
-    kind: str, browser: Chromium, address: str, room: Path, collection: Path, small_backbone: Backbone, tmp_path: Path
+    kind: str,
+    browser: Chromium,
+    address: str,
+    page_folder: Path,
+    collection: Path,
+    small_backbone: Backbone,
+    tmp_path: Path,
 ) -> None:
     store = open_store(tmp_path / "store")
     files = list(list_images(collection))
     extract(files, store, backbone=small_backbone)
     save_dataset(store, "colours", files, "colours")
-    bundle(train(store, dataset="colours", head=kind).head, small_backbone, room / "model.onnx")
+    bundle(train(store, dataset="colours", head=kind).head, small_backbone, page_folder / "model.onnx")
     images = [file.path for file in files]
-    theirs, ours = classify(browser, address, images), list(predict(room / "model.onnx", images))
+    theirs, ours = classify(browser, address, images), list(predict(page_folder / "model.onnx", images))
     assert [one["label"] for one in theirs] == [one.label for one in ours]
     for one, other in zip(theirs, ours, strict=True):
         assert one["probabilities"] == pytest.approx(other.probabilities, abs=DIFFERENCE)

@@ -1,4 +1,4 @@
-"""The example of docs/deploy.md, run where nothing but what it names can be imported."""
+"""The example of docs/deploy.md runs with only the packages that it names."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from penult.pipeline.models.predict import predict
 from penult.pipeline.training.train import train
 from penult.store import open_store
 
-# Refuses every package that is installed here, save those that the example names and what they need themselves.
+# Blocks the import of all packages except those that the example names and their dependencies.
 GUARD = """
 import runpy, sys
 allowed = {"onnxruntime", "numpy", "PIL", "google", "flatbuffers", "packaging"}
@@ -47,7 +47,7 @@ def classify(program: Path, model: Path, images: list[str]) -> list[dict[str, ob
 
 
 @pytest.mark.parametrize("collection_name", ["hymenoptera/val", "steel_defects"])
-def test_the_example_of_the_docs_agrees_with_penult_on_every_image(
+def test_the_example_of_the_docs_agrees_with_penult(
     collection_name: str, project: Path, shared_data: Path, tmp_path: Path
 ) -> None:
     folder = shared_data / "images" / collection_name
@@ -59,16 +59,16 @@ def test_the_example_of_the_docs_agrees_with_penult_on_every_image(
     backbone, store = load_backbone("efficientnet-lite0"), open_store(tmp_path / "store")
     extract(files, store, backbone=backbone)
     save_dataset(store, "some", files, "some")
-    room = tmp_path / "elsewhere"
-    room.mkdir()
-    bundle(train(store, dataset="some", head="logistic").head, backbone, room / "model.onnx")
+    folder_of_model = tmp_path / "elsewhere"
+    folder_of_model.mkdir()
+    bundle(train(store, dataset="some", head="logistic").head, backbone, folder_of_model / "model.onnx")
     blocks = re.findall(r"```python\n(.*?)```", (project / "docs" / "deploy.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 1
     assert len([line for line in blocks[0].splitlines() if line.strip()]) <= 20
-    (room / "classify.py").write_text(blocks[0], encoding="utf-8")
+    (folder_of_model / "classify.py").write_text(blocks[0], encoding="utf-8")
     images = [file.path for file in files if file.split == "test"]
-    alone = classify(room / "classify.py", room / "model.onnx", images)
-    ours = list(predict(room / "model.onnx", [ImageFile.at(path) for path in images]))
+    alone = classify(folder_of_model / "classify.py", folder_of_model / "model.onnx", images)
+    ours = list(predict(folder_of_model / "model.onnx", [ImageFile.at(path) for path in images]))
     assert [(one["path"], one["label"]) for one in alone] == [(one.path, one.label) for one in ours]
     for one, mine in zip(alone, ours, strict=True):
         assert isinstance(one["probabilities"], dict)

@@ -37,7 +37,7 @@ NASTY = "<script>alert(1)</script>\"'&{{'un'+'safe'}}</style></script><!--"
 
 
 class Page(HTMLParser):
-    """Reads a page as strictly as a hand-written checker can: every element is closed, in order."""
+    """Parses a page, and checks that every element is closed in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ def scored(truth: list[int], sureness: list[list[float]], classes: list[str]) ->
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Ten small images under two classes, one of them broken and one of them gone."""
+    """Ten small images of two classes; one is broken and one is missing."""
     folder = tmp_path_factory.mktemp("photos")
     paths = []
     for number in range(10):
@@ -109,7 +109,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
-    """Seven right, three wrong: image 1 is called bees, 8 and 9 are called ants."""
+    """Seven correct predictions, three wrong ones: image 1 is predicted as bees, 8 and 9 as ants."""
     truth = [0] * 5 + [1] * 5
     ants = [0.9, 0.2, 0.8, 0.7, 0.95, 0.1, 0.3, 0.2, 0.85, 0.6]
     return scored(truth, [[p, 1 - p] for p in ants], ["ants", "bees"])
@@ -156,9 +156,7 @@ def full(paths: list[Path], evaluation: Evaluation) -> ReportContent:
     )
 
 
-def test_the_smallest_report_shows_the_result_and_leaves_every_optional_part_out(
-    tmp_path: Path, photos: list[Path], evaluation: Evaluation
-) -> None:
+def test_a_minimal_report_shows_only_the_result(tmp_path: Path, photos: list[Path], evaluation: Evaluation) -> None:
     page = written(tmp_path, ReportContent("Ants", evaluation, photos))
     assert {"result", "mistakes", "confusion", "classes", "reliability"} <= set(page.ids)
     assert not OPTIONAL_PARTS & set(page.ids)
@@ -168,7 +166,7 @@ def test_the_smallest_report_shows_the_result_and_leaves_every_optional_part_out
     assert f"between {100 * low:.1f} % and {100 * high:.1f} %" in page.words
 
 
-def test_the_full_report_has_every_part_and_all_its_links_lead_somewhere(
+def test_a_full_report_has_every_part_and_no_dead_link(
     tmp_path: Path, photos: list[Path], evaluation: Evaluation
 ) -> None:
     page = written(tmp_path, full(photos, evaluation))
@@ -202,11 +200,11 @@ def test_the_full_report_has_every_part_and_all_its_links_lead_somewhere(
         "The weakest class is bees: 60.0 % of its images are found.",
     ],
 )
-def test_what_the_full_report_says(said: str, tmp_path: Path, photos: list[Path], evaluation: Evaluation) -> None:
+def test_a_full_report_contains_the_text(said: str, tmp_path: Path, photos: list[Path], evaluation: Evaluation) -> None:
     assert said in written(tmp_path, full(photos, evaluation)).words
 
 
-def test_a_backbone_that_was_never_trained_is_told(tmp_path: Path, photos: list[Path], evaluation: Evaluation) -> None:
+def test_random_weights_are_reported(tmp_path: Path, photos: list[Path], evaluation: Evaluation) -> None:
     warning = "The backbone's weights are random"
     report = full(photos, evaluation)
     assert warning not in written(tmp_path, report).words
@@ -214,16 +212,14 @@ def test_a_backbone_that_was_never_trained_is_told(tmp_path: Path, photos: list[
     assert warning in written(tmp_path, drawn).words
 
 
-def test_no_path_of_a_home_folder_stands_in_the_report(
-    tmp_path: Path, photos: list[Path], evaluation: Evaluation
-) -> None:
+def test_a_report_contains_no_path_of_a_home_folder(tmp_path: Path, photos: list[Path], evaluation: Evaluation) -> None:
     write_report(tmp_path / "report.html", full(photos, evaluation))
     text = (tmp_path / "report.html").read_text()
     assert "/home/ann" not in text
     assert str(photos[0].parent.parent) not in text
 
 
-def test_cells_hold_the_images_of_that_mistake(tmp_path: Path, photos: list[Path], evaluation: Evaluation) -> None:
+def test_cells_contain_the_images_of_that_mistake(tmp_path: Path, photos: list[Path], evaluation: Evaluation) -> None:
     write_report(tmp_path / "report.html", ReportContent("Ants", evaluation, photos))
     text = (tmp_path / "report.html").read_text()
     cells = dict(re.findall(r'<section id="(cell-\d-\d)"(.*?)</section>', text, re.DOTALL))
@@ -236,7 +232,7 @@ def test_cells_hold_the_images_of_that_mistake(tmp_path: Path, photos: list[Path
     }
 
 
-def test_the_most_confident_mistake_stands_first(tmp_path: Path, photos: list[Path], evaluation: Evaluation) -> None:
+def test_the_most_confident_mistake_comes_first(tmp_path: Path, photos: list[Path], evaluation: Evaluation) -> None:
     write_report(tmp_path / "report.html", ReportContent("Ants", evaluation, photos))
     gallery = (tmp_path / "report.html").read_text().split('id="mistake-gallery"')[1].split("</ul>")[0]
     assert re.findall(r"<bdi>(\d\.png)</bdi>", gallery) == ["8.png", "1.png", "9.png"]
@@ -269,7 +265,7 @@ def test_a_test_without_mistakes(tmp_path: Path, photos: list[Path]) -> None:
     assert "100 %" in page.words
 
 
-def test_what_strangers_name_is_escaped_everywhere(tmp_path: Path) -> None:
+def test_names_and_labels_are_escaped_everywhere(tmp_path: Path) -> None:
     folder = tmp_path / NASTY.replace("/", "_")
     folder.mkdir()
     paths = []
@@ -309,7 +305,7 @@ def test_what_strangers_name_is_escaped_everywhere(tmp_path: Path) -> None:
     assert page.words.count("<script>alert(1)</script>") > 20
 
 
-def test_names_that_no_html_may_hold(tmp_path: Path, evaluation: Evaluation) -> None:
+def test_characters_that_html_forbids_are_replaced(tmp_path: Path, evaluation: Evaluation) -> None:
     paths = [f"/x/{number}\x00\x08\udcff.png" for number in range(10)]
     embedding = Embedding(np.zeros((10, 2)), paths, ["a\udcff"] * 10)
     write_report(tmp_path / "report.html", ReportContent("a\x07b\udcff", evaluation, paths, embedding=embedding))
@@ -317,7 +313,7 @@ def test_names_that_no_html_may_hold(tmp_path: Path, evaluation: Evaluation) -> 
     assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", text)
 
 
-def test_the_policy_allows_nothing_but_what_the_file_holds(
+def test_the_policy_allows_only_the_content_of_the_file(
     tmp_path: Path, photos: list[Path], evaluation: Evaluation
 ) -> None:
     page = written(tmp_path, full(photos, evaluation))
@@ -363,7 +359,7 @@ def test_many_classes_become_a_picture_and_a_list(tmp_path: Path, photos: list[P
     assert "#cell-0-1" in page.links
 
 
-def test_writing_replaces_the_old_report_whole(tmp_path: Path, photos: list[Path], evaluation: Evaluation) -> None:
+def test_a_new_report_replaces_the_old_one(tmp_path: Path, photos: list[Path], evaluation: Evaluation) -> None:
     path = tmp_path / "new" / "report.html"
     write_report(path, ReportContent("First", evaluation, photos))
     write_report(path, ReportContent("Second", evaluation, photos))
@@ -371,7 +367,7 @@ def test_writing_replaces_the_old_report_whole(tmp_path: Path, photos: list[Path
     assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
 
 
-def test_a_failed_writing_leaves_the_old_report(
+def test_a_failed_write_keeps_the_old_report(
     tmp_path: Path, photos: list[Path], evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "report.html"
@@ -396,7 +392,7 @@ def test_a_failed_writing_leaves_the_old_report(
         (lambda report, paths: CurvePoint(0, 0.5, 0.4, 0.6), "a point at 0 images"),
     ],
 )
-def test_contradictions_are_refused(
+def test_contradictory_content_raises_an_error(
     wrong: Callable[..., Any], message: str, photos: list[Path], evaluation: Evaluation
 ) -> None:
     with pytest.raises(InputError, match=message):
@@ -404,7 +400,7 @@ def test_contradictions_are_refused(
 
 
 @pytest.mark.parametrize("shape", [(50, 8), (8, 50), (1, 5), (5, 1), (2, 2)])
-def test_project_gives_the_two_widest_directions(shape: tuple[int, int]) -> None:
+def test_project_returns_the_first_two_principal_components(shape: tuple[int, int]) -> None:
     rows = np.random.default_rng(1).normal(size=shape) * np.linspace(5, 1, shape[1])
     placed = project(rows)
     centred = rows - rows.mean(axis=0)

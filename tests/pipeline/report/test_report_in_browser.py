@@ -1,4 +1,4 @@
-"""The report as a browser shows it."""
+"""The report in a browser."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ CLASSES = ["ants", "<script>alert(1)</script>"]
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty images of two classes, eleven of them named wrongly; every part that has marks or pictures is there."""
+    """A report on sixty images of two classes with eleven mistakes, and every part with charts or thumbnails."""
     folder = tmp_path_factory.mktemp("report")
     rng = np.random.default_rng(0)
     truth = np.arange(60) % 2
@@ -67,7 +67,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_nothing_is_asked_of_the_network_and_nothing_complains(browser: Chromium, report: Path) -> None:
+def test_the_page_loads_nothing_and_logs_nothing(browser: Chromium, report: Path) -> None:
     browser.resize(1200)
     browser.open(report)
     asked = {event["request"]["url"].partition(",")[0] for event in browser.said("Network.requestWillBeSent")}
@@ -86,7 +86,7 @@ def test_nothing_is_asked_of_the_network_and_nothing_complains(browser: Chromium
         ("document.body.setAttribute('style', 'color: red')", "style-src-attr"),
     ],
 )
-def test_the_policy_stops_what_a_stranger_might_try(attempt: str, rule: str, browser: Chromium, report: Path) -> None:
+def test_the_policy_blocks_injected_content(attempt: str, rule: str, browser: Chromium, report: Path) -> None:
     browser.open(report)
     stopped = browser.look(
         "new Promise(done => { addEventListener('securitypolicyviolation', e => done(e.effectiveDirective));"
@@ -95,7 +95,7 @@ def test_the_policy_stops_what_a_stranger_might_try(attempt: str, rule: str, bro
     assert stopped == rule
 
 
-def test_every_link_leads_to_a_part_that_can_be_seen(browser: Chromium, report: Path) -> None:
+def test_every_link_leads_to_a_visible_part(browser: Chromium, report: Path) -> None:
     browser.resize(1200)
     browser.open(report)
     links = browser.look("[...document.querySelectorAll('main a')].map(a => a.getAttribute('href'))")
@@ -106,7 +106,7 @@ def test_every_link_leads_to_a_part_that_can_be_seen(browser: Chromium, report: 
         assert height > 20, link
 
 
-def test_a_cell_leads_to_its_images_and_to_no_others(browser: Chromium, report: Path) -> None:
+def test_a_cell_shows_only_its_own_images(browser: Chromium, report: Path) -> None:
     browser.open(report)
     shown = "[...document.querySelectorAll('.cell')].filter(c => c.getClientRects().length).map(c => c.id)"
     assert len(browser.look(shown)) == 1, "before a choice, the most frequent mistake"
@@ -117,7 +117,7 @@ def test_a_cell_leads_to_its_images_and_to_no_others(browser: Chromium, report: 
     assert browser.look("document.querySelector('#cell-0-1 h3').textContent") == f"ants predicted as {CLASSES[1]}"
 
 
-def test_the_map_tells_of_the_dot_under_the_pointer(browser: Chromium, report: Path) -> None:
+def test_the_map_shows_the_image_under_the_pointer(browser: Chromium, report: Path) -> None:
     browser.resize(1200)
     browser.open(report)
     browser.look(
@@ -137,20 +137,20 @@ def test_the_map_tells_of_the_dot_under_the_pointer(browser: Chromium, report: P
     assert browser.look(back).startswith('url("data:image/')
 
 
-def test_the_map_is_walked_by_key_and_narrowed_by_class(browser: Chromium, report: Path) -> None:
+def test_the_map_works_with_arrow_keys_and_a_class_filter(browser: Chromium, report: Path) -> None:
     browser.open(report)
     browser.look(
         "document.querySelectorAll('.legend button')[1].click(); document.getElementById('map-drawing').focus()"
     )
-    told = set()
+    found = set()
     for _ in range(40):
         browser.call("Input.dispatchKeyEvent", type="keyDown", key="ArrowRight", code="ArrowRight")
-        told.add(browser.look("document.querySelector('#map-tip strong').textContent"))
-    assert told == {sorted(CLASSES)[1]}
+        found.add(browser.look("document.querySelector('#map-tip strong').textContent"))
+    assert found == {sorted(CLASSES)[1]}
     assert browser.look("document.querySelectorAll('.layer.is-faded').length") == 1
 
 
-def test_the_map_is_coloured_by_mistake_without_any_script(browser: Chromium, report: Path) -> None:
+def test_the_map_is_coloured_by_mistake_without_scripts(browser: Chromium, report: Path) -> None:
     browser.call("Emulation.setScriptExecutionDisabled", value=True)
     try:
         browser.open(report)
@@ -185,7 +185,7 @@ def test_nothing_is_wider_than_the_screen(width: int, browser: Chromium, report:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_words_stand_out_from_their_ground(scheme: str, browser: Chromium, report: Path) -> None:
+def test_text_has_enough_contrast(scheme: str, browser: Chromium, report: Path) -> None:
     browser.resize(1200, scheme)
     browser.open(report)
     ground = np.asarray(browser.picture()).reshape(-1, 3)[0]

@@ -1,4 +1,4 @@
-"""A head of a store becomes a report at any time, the same that `fit` wrote; and a head can be shown and removed."""
+"""Reports of saved heads, and the verb `heads`."""
 
 import json
 import re
@@ -43,11 +43,11 @@ NAME = "photos-logistic"
 
 @pytest.fixture(scope="module")
 def made(make_backbone: Callable[[int], Backbone], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Fitted]:
-    """A folder with images, one of them broken, and what `fit` made of them: each test has a copy of its own."""
-    room = tmp_path_factory.mktemp("made")
-    images = draw_colours(room / "photos")
+    """A folder with images, one of them broken, and the result of `fit`. Each test copies the store."""
+    work = tmp_path_factory.mktemp("made")
+    images = draw_colours(work / "photos")
     (images / "red" / "broken.png").write_bytes(b"no image")
-    return room, fit(images, room / "store", backbone=make_backbone(0), output=room / "out")
+    return work, fit(images, work / "store", backbone=make_backbone(0), output=work / "out")
 
 
 @pytest.fixture
@@ -70,14 +70,14 @@ def run(*words: str | Path) -> Result:
     return CliRunner().invoke(app, list(map(str, words)))
 
 
-def test_a_saved_head_is_tested_again_to_the_same_figures(fitted: Fitted, store: Store) -> None:
+def test_testing_a_saved_head_again_gives_the_same_results(fitted: Fitted, store: Store) -> None:
     again = retest(saved_head(store, NAME), store)
     assert again.test_paths == fitted.trained.test_paths
     assert again.evaluation.to_json() == fitted.trained.evaluation.to_json()
     assert again.to_json() == fitted.trained.to_json() | {"seconds": again.seconds}
 
 
-def test_the_report_of_a_saved_head_is_the_one_that_fit_wrote(fitted: Fitted, store: Store, tmp_path: Path) -> None:
+def test_the_report_of_a_saved_head_equals_that_of_fit(fitted: Fitted, store: Store, tmp_path: Path) -> None:
     done = run("report", NAME, "-o", tmp_path / "again.html", "--store", store.path, "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout) == {"head": NAME, "report": str(tmp_path / "again.html")}
@@ -95,7 +95,7 @@ def _text(path: Path) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
 
 
-def test_what_else_is_known_is_shown_with_it(store: Store, tmp_path: Path) -> None:
+def test_the_report_shows_insights(store: Store, tmp_path: Path) -> None:
     known = Insights(
         leaks=[
             ImageGroup([GroupImage("d/4.png", "red", "train"), GroupImage("e/5.png", "red", "test")], "similarity 0.98")
@@ -131,11 +131,11 @@ def test_the_command_in_the_report_trains_the_same_head(
     options = TrainOptions(params=params, target=target)
     before = train(store, dataset="photos", head=kind, name="a head", options=options).head
     trained = retest(saved_head(store, "a head"), store)
-    told = report_of(trained, store, _backbone_of(store))
-    assert told.evaluation.classes == (("blue", "green", "red") if target == "label" else ("cold", "warm"))
-    assert told.command.startswith("penult train photos ")
+    content = report_of(trained, store, _backbone_of(store))
+    assert content.evaluation.classes == (("blue", "green", "red") if target == "label" else ("cold", "warm"))
+    assert content.command.startswith("penult train photos ")
     remove_head(store, "a head")
-    done = run(*shlex.split(told.command)[1:])
+    done = run(*shlex.split(content.command)[1:])
     assert done.exit_code == 0, done.output
     after = saved_head(store, "a head")
     assert after.card.spaces == before.card.spaces
@@ -148,7 +148,7 @@ def _backbone_of(store: Store) -> Backbone:
     return Backbone.load(store.backbone_path(space.backbone, space.fingerprint))
 
 
-def test_failed_images_of_other_collections_are_not_this_reports(
+def test_a_report_leaves_out_failed_images_of_other_collections(
     fitted: Fitted, store: Store, small_backbone: Backbone, tmp_path: Path
 ) -> None:
     (tmp_path / "photos-of-others").mkdir()
@@ -160,7 +160,7 @@ def test_failed_images_of_other_collections_are_not_this_reports(
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_images_of_an_archive_are_shown_and_proven_on_as_files_are(
+def test_images_of_an_archive_are_shown_and_checked_like_files(
     kind: str, photos: Path, small_backbone: Backbone, tmp_path: Path
 ) -> None:
     archive = shutil.make_archive(str(tmp_path / "packed"), kind, photos)
@@ -175,7 +175,7 @@ def test_images_of_an_archive_are_shown_and_proven_on_as_files_are(
         read_again(f"{archive}/red/none.png")
 
 
-def test_no_report_tells_where_the_images_lie(
+def test_a_report_does_not_reveal_the_folder_of_the_images(
     photos: Path, small_backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = tmp_path / "home of ann" / "photos"
@@ -191,7 +191,7 @@ def test_no_report_tells_where_the_images_lie(
     assert "home of ann" not in text
 
 
-def test_images_under_two_labels_or_in_two_splits_of_a_table_are_shown(store: Store, small_backbone: Backbone) -> None:
+def test_a_report_shows_images_with_two_labels_or_splits(store: Store, small_backbone: Backbone) -> None:
     photos = store.catalog.datasets.load("photos")
     assert photos.labels is not None
     assert photos.splits is not None
@@ -204,8 +204,8 @@ def test_images_under_two_labels_or_in_two_splits_of_a_table_are_shown(store: St
         photos.keys[places], tuple(photos.paths[place] for place in places), {"label": labels, "split": splits}
     )
     store.catalog.datasets.save("photos", table)
-    told = report_of(train(store, dataset="photos"), store, small_backbone)
-    (leak,), (conflict,) = told.insights.leaks, told.conflicts
+    content = report_of(train(store, dataset="photos"), store, small_backbone)
+    (leak,), (conflict,) = content.insights.leaks, content.conflicts
     assert [(str(image.path), image.split) for image in leak.images] == [
         (photos.paths[tested], "test"),
         (photos.paths[tested], "train"),
@@ -213,7 +213,7 @@ def test_images_under_two_labels_or_in_two_splits_of_a_table_are_shown(store: St
     assert [image.label for image in conflict.images] == ["red", "blue"]
 
 
-def test_the_network_alone_answers_the_same_from_rows_as_from_images(
+def test_the_network_baseline_is_the_same_from_rows_and_from_images(
     fitted: Fitted, store: Store, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = choose_rows(store.catalog.datasets.load("photos"))
@@ -222,15 +222,15 @@ def test_the_network_alone_answers_the_same_from_rows_as_from_images(
     assert (from_rows.tested, from_rows.own_classes) == (len(rows.test), 3)
     elsewhere = open_store(store.path.parent / "empty")
     assert network_baseline(small_backbone, elsewhere, rows) == from_rows, "no row is there, so the images are run"
-    said = report_of(fitted.trained, store, small_backbone).baselines
-    assert [baseline.accuracy for baseline in said] == [from_rows.accuracy]
+    baselines = report_of(fitted.trained, store, small_backbone).baselines
+    assert [baseline.accuracy for baseline in baselines] == [from_rows.accuracy]
     monkeypatch.setattr("penult.pipeline.report.network_baseline.MOST_ROWS", 5)
     (said_of_some,) = report_of(fitted.trained, store, small_backbone).baselines
     assert said_of_some.name.endswith(", on 5 of the images")
 
 
-def test_an_untrained_network_is_as_good_as_its_renamed_classes(shared_data: Path, tmp_path: Path) -> None:
-    """The photos of ImageNet, each a class of its own there, under two made-up labels."""
+def test_the_network_baseline_maps_imagenet_classes_to_labels(shared_data: Path, tmp_path: Path) -> None:
+    """Uses photos of two classes that ImageNet has, too."""
     network, store = load_backbone("efficientnet-lite0"), open_store(tmp_path / "store")
     folder = shared_data / "images" / "hymenoptera" / "val"
     files = [
@@ -268,7 +268,7 @@ def test_a_map_by_umap_is_reproducible_and_keeps_groups_apart() -> None:
     assert min(np.linalg.norm(centres[i] - centres[i - 1]) for i in range(3)) > 3 * spread
 
 
-def test_a_map_that_cannot_be_made_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_impossible_map_raises_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "umap", None)
     groups = np.eye(30)
     with pytest.raises(MissingExtraError, match=r"pip install 'penult\[umap\]'"):
@@ -277,7 +277,7 @@ def test_a_map_that_cannot_be_made_is_refused_in_words(monkeypatch: pytest.Monke
         projection.project(groups, "tsne")
 
 
-def test_heads_are_listed_and_shown_with_what_they_are_worth(fitted: Fitted, store: Store) -> None:
+def test_heads_are_listed_and_shown_with_their_results(fitted: Fitted, store: Store) -> None:
     train(store, dataset="photos", head="lda")
     listed = run("heads", "--store", store.path)
     assert re.search(rf"{NAME} +logistic +photos@1 +3 +\d+ +\d+ +1\.000 +0\.\d+ to 1\.000", listed.stdout)
@@ -291,7 +291,7 @@ def test_heads_are_listed_and_shown_with_what_they_are_worth(fitted: Fitted, sto
     assert kinds["ridge"].startswith("Least squares")
 
 
-def test_a_removed_head_is_nowhere_and_all_else_stays(fitted: Fitted, store: Store, photos: Path) -> None:
+def test_removing_a_head_keeps_everything_else(fitted: Fitted, store: Store, photos: Path) -> None:
     train(store, dataset="photos", head="lda")
     asked = run("heads", "remove", NAME, "--store", store.path)
     assert isinstance(asked.exception, InputError), "nobody is there to be asked"
@@ -307,7 +307,7 @@ def test_a_removed_head_is_nowhere_and_all_else_stays(fitted: Fitted, store: Sto
     assert [one.label for one in penult.predict("photos-lda", photos / "red" / "1.png", store=store)] == ["red"]
 
 
-def test_a_removal_that_was_cut_short_is_finished_by_the_next(
+def test_an_interrupted_removal_is_finished_by_the_next(
     fitted: Fitted, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(folder: Path) -> None:

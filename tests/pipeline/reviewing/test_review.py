@@ -1,4 +1,4 @@
-"""Reviewing: injected errors are found, near copies across splits are leaks, and corrections come back in."""
+"""Review finds injected errors, near duplicates and leaks; corrections can be imported."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import penult
 from penult.pipeline.cli.app import app
 from penult.pipeline.extraction.extract import find_images
 from penult.pipeline.fit import save_dataset
-from penult.pipeline.heads.estimators.lda import left_out_chances
+from penult.pipeline.heads.estimators.lda import leave_one_out_probabilities
 from penult.pipeline.images.image_file import ImageFile
 from penult.pipeline.progress import Silent
 from penult.pipeline.reviewing.labels import find_label_issues, select_to_label
@@ -26,7 +26,7 @@ from penult.store.catalog.files import SeenFile
 from penult.store.tables.table import Table
 
 COPY, FAR = 399, 398
-"""The row that is nearly the same as row 0, and the one that is like no other."""
+"""The near duplicate of row 0, and the outlier."""
 
 
 def keys_of(n: int) -> NDArray[np.uint8]:
@@ -35,7 +35,7 @@ def keys_of(n: int) -> NDArray[np.uint8]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """400 digits: 20 have a wrong label, 20 none, two are nearly the same in two splits, one is far from all."""
+    """400 digits: 20 have a wrong label, 20 have none, two are near duplicates in two splits, one is an outlier."""
     features, numbers = load_digits(n_class=4, return_X_y=True)
     features, labels = features[:400].astype(np.float32), [str(y) for y in numbers[:400]]
     features[COPY] = features[0] + 0.01
@@ -61,20 +61,20 @@ def rows_of(found: Sequence[ReviewItem]) -> set[int]:
     return {one.row for one in found}
 
 
-def test_most_wrong_labels_are_found_and_few_right_ones_doubted(store: Store) -> None:
+def test_most_wrong_labels_are_found_and_few_correct_ones_listed(store: Store) -> None:
     doubted = rows_of(review(store, dataset="numbers").of("label")) - {FAR}
     assert len(doubted & WRONG) / len(WRONG) > 0.7
     assert len(doubted & WRONG) / len(doubted) > 0.8
 
 
-def test_the_right_class_is_suggested(store: Store) -> None:
+def test_the_correct_class_is_suggested(store: Store) -> None:
     truth = load_digits(n_class=4)["target"]
     suggested = [one for one in review(store, dataset="numbers").of("label") if one.row in WRONG]
     right = [one.suggested == str(truth[one.row]) for one in suggested]
     assert np.mean(right) > 0.9
 
 
-def test_a_near_copy_in_another_split_is_a_leak_and_noise_an_outlier(store: Store) -> None:
+def test_a_duplicate_in_another_split_is_a_leak_and_noise_an_outlier(store: Store) -> None:
     found = review(store, dataset="numbers")
     assert {0, COPY} in [
         {one.row for one in found.of("leak") if one.group == number}
@@ -90,7 +90,7 @@ def test_the_images_to_label_next_have_no_label(store: Store) -> None:
     assert all(0 <= one.score <= 1 and one.suggested for one in asked)
 
 
-def test_a_corrected_table_comes_back_as_the_next_version(store: Store, tmp_path: Path) -> None:
+def test_a_corrected_table_becomes_the_next_version(store: Store, tmp_path: Path) -> None:
     table = tmp_path / "review.csv"
     words = ["--store", str(store.path)]
     shown = CliRunner().invoke(app, ["review", "numbers", *words, "--csv", str(table)], catch_exceptions=False)
@@ -124,7 +124,7 @@ def test_a_review_of_another_column_leaves_the_labels_as_they_are(store: Store, 
     words = ["--store", str(store.path)]
     review_it = ["review", "numbers", *words, "--target", "code", "--csv", str(tmp_path / "review.csv")]
     refused = CliRunner().invoke(app, review_it)
-    assert "the task classification" in str(refused.exception)
+    assert "set the task to classification" in str(refused.exception)
     shown = CliRunner().invoke(app, [*review_it, "--task", "classification"], catch_exceptions=False)
     assert "correct its column 'code'" in shown.stdout
     import_it = ["dataset", "import", str(tmp_path / "review.csv"), "--name", "numbers", *words]
@@ -137,7 +137,7 @@ def test_a_review_of_another_column_leaves_the_labels_as_they_are(store: Store, 
     assert {one.label for one in found.of("label")} <= {"10", "11", "12", "13"}
 
 
-def test_classes_that_look_like_truth_values_or_numbers_come_back_as_they_were(store: Store, tmp_path: Path) -> None:
+def test_classes_like_true_or_1_survive_a_round_trip(store: Store, tmp_path: Path) -> None:
     before = store.catalog.datasets.load("numbers")
     assert before.labels is not None
     labels = [None if label is None else str(int(label) < 2).lower() for label in before.labels.tolist()]
@@ -147,7 +147,7 @@ def test_classes_that_look_like_truth_values_or_numbers_come_back_as_they_were(s
     assert store.catalog.datasets.diff("numbers", 2, 3).changed == {}
 
 
-def test_groups_of_near_copies_have_each_row_once_and_the_likest_first() -> None:
+def test_duplicate_groups_contain_each_row_once_most_similar_first() -> None:
     pairs = np.array([[0, 4], [4, 2], [1, 3]])
     found = Neighbours(np.empty((6, 0), np.float32), pairs, np.array([0.96, 0.97, 0.99], np.float32))
     groups = near_duplicates(found, 6)
@@ -155,14 +155,14 @@ def test_groups_of_near_copies_have_each_row_once_and_the_likest_first() -> None
     assert [cosine for _, cosine in groups] == pytest.approx([0.99, 0.96])
 
 
-def test_the_verb_tells_machines(store: Store) -> None:
+def test_the_review_verb_prints_json(store: Store) -> None:
     done = CliRunner().invoke(app, ["review", "numbers", "--store", str(store.path), "--json"], catch_exceptions=False)
-    told = json.loads(done.stdout)
-    assert told["counts"]["label next"] == 20
-    assert {"path", "reason", "label", "suggested", "score", "group", "split"} == set(told["found"][0])
+    result = json.loads(done.stdout)
+    assert result["counts"]["label next"] == 20
+    assert {"path", "reason", "label", "suggested", "score", "group", "split"} == set(result["found"][0])
 
 
-def test_blocks_find_what_one_product_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blockwise_neighbours_equal_those_of_one_product(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
     whole = nearest(rows, threshold=0.9)
     monkeypatch.setattr("penult.pipeline.reviewing.neighbours.BLOCK", 7)
@@ -180,14 +180,14 @@ def test_blocks_find_what_one_product_finds(monkeypatch: pytest.MonkeyPatch) -> 
     assert joined == sorted(set(whole.pairs.ravel().tolist()))
 
 
-def test_few_rows_are_no_trouble() -> None:
+def test_few_rows_give_no_duplicates_or_outliers() -> None:
     for n in (1, 2):
         found = nearest(np.eye(n, 3, dtype=np.float32), threshold=0.9)
         assert near_duplicates(found, n) == []
         assert outliers(found) == []
 
 
-def test_only_what_is_confident_is_doubted() -> None:
+def test_only_confident_predictions_give_label_issues() -> None:
     chances = np.array([[0.9, 0.1], [0.8, 0.2], [0.45, 0.55], [0.1, 0.9], [0.05, 0.95], [np.nan, np.nan]])
     chances = np.concatenate([chances, np.repeat([[0.9, 0.1], [0.1, 0.9]], 10, axis=0)])
     rest = [0] * 10 + [1] * 10
@@ -197,7 +197,7 @@ def test_only_what_is_confident_is_doubted() -> None:
 
 
 @pytest.mark.parametrize("n_classes", [2, 5])
-def test_features_that_tell_nothing_or_little_cast_no_doubt(tmp_path: Path, n_classes: int) -> None:
+def test_uninformative_features_give_no_label_issues(tmp_path: Path, n_classes: int) -> None:
     rng = np.random.default_rng(0)
     codes = rng.integers(0, n_classes, 300)
     opened = open_store(tmp_path / "store")
@@ -211,7 +211,7 @@ def test_features_that_tell_nothing_or_little_cast_no_doubt(tmp_path: Path, n_cl
         assert review(opened, dataset="things", backbone=backbone).of("label") == ()
 
 
-def test_labels_of_which_three_in_ten_are_wrong_are_still_told_apart() -> None:
+def test_label_issues_are_found_with_30_percent_wrong_labels() -> None:
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 3, 400)
     features = rng.normal(size=(400, 20)).astype(np.float32)
@@ -219,19 +219,19 @@ def test_labels_of_which_three_in_ten_are_wrong_are_still_told_apart() -> None:
     wrong = rng.choice(400, 120, replace=False)
     codes = truth.copy()
     codes[wrong] = (codes[wrong] + rng.integers(1, 3, 120)) % 3
-    doubted = {doubt.row for doubt in find_label_issues(left_out_chances(features, codes), codes)}
+    doubted = {doubt.row for doubt in find_label_issues(leave_one_out_probabilities(features, codes), codes)}
     assert len(doubted & set(wrong.tolist())) > 0.8 * len(wrong)
     assert len(doubted & set(wrong.tolist())) > 0.8 * len(doubted)
 
 
-def test_the_same_picture_is_not_asked_for_twice() -> None:
+def test_duplicates_are_not_selected_twice_for_labelling() -> None:
     rows = np.array([[1.0, 0], [1.0, 0], [0, 1.0], [-1.0, -1.0]])
     chances = np.array([[0.5, 0.5], [0.5, 0.5], [0.7, 0.3], [0.99, 0.01]])
     assert [row for row, _ in select_to_label(chances, rows, 2)] == [0, 2]
 
 
 @pytest.mark.slow
-def test_a_tenth_of_wrong_labels_among_real_photos_is_found(shared_data: Path, tmp_path: Path) -> None:
+def test_wrong_labels_of_real_photos_are_found(shared_data: Path, tmp_path: Path) -> None:
     images = shared_data / "images" / "hymenoptera"
     opened = open_store(tmp_path / "store")
     files: list[ImageFile] = find_images(images, Silent())

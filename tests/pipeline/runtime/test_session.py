@@ -14,14 +14,14 @@ from penult.cores import allowed_cores, usable_cores, worker_count
 from penult.errors import BackboneError, InputError, ProviderError
 from penult.exporters.backbone import Backbone
 from penult.pipeline.runtime.providers import (
-    Choice,
-    check_placement,
+    ProviderChoice,
     choose_provider,
     obstacle,
     open_session,
     provider_list,
+    require_no_fallback,
 )
-from penult.pipeline.runtime.session import Runner, Session
+from penult.pipeline.runtime.session import GraphRunner, Session
 
 
 class FakeGpu:
@@ -60,7 +60,7 @@ def _pixels(count: int) -> np.ndarray:
 
 
 def test_on_gpus_every_batch_has_one_shape_and_each_row_its_place(two_gpus: list[FakeGpu]) -> None:
-    runner = Runner(b"", ["a", "b"], Choice("cuda"), batch_size=8)
+    runner = GraphRunner(b"", ["a", "b"], ProviderChoice("cuda"), batch_size=8)
     for count in (1, 7, 8, 9, 40):
         pixels = _pixels(count)
         given = runner.run(pixels)
@@ -70,7 +70,7 @@ def test_on_gpus_every_batch_has_one_shape_and_each_row_its_place(two_gpus: list
 
 
 def test_all_gpus_work_and_no_lane_has_two_users(two_gpus: list[FakeGpu]) -> None:
-    runner = Runner(b"", ["a"], Choice("cuda"), batch_size=4)
+    runner = GraphRunner(b"", ["a"], ProviderChoice("cuda"), batch_size=4)
     assert [gpu.device for gpu in two_gpus] == [0, 1, 0, 1]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: runner.run(_pixels(4)), range(40)))
@@ -79,7 +79,7 @@ def test_all_gpus_work_and_no_lane_has_two_users(two_gpus: list[FakeGpu]) -> Non
 
 
 def test_a_lane_is_free_again_after_a_failure(two_gpus: list[FakeGpu], monkeypatch: pytest.MonkeyPatch) -> None:
-    runner = Runner(b"", ["a"], Choice("cuda"), batch_size=4)
+    runner = GraphRunner(b"", ["a"], ProviderChoice("cuda"), batch_size=4)
 
     def fail(self: FakeGpu, names: list[str], feeds: dict[str, Any]) -> list[np.ndarray]:
         raise RuntimeError("out of memory")
@@ -95,7 +95,7 @@ def test_a_lane_is_free_again_after_a_failure(two_gpus: list[FakeGpu], monkeypat
 def test_each_gpu_is_checked_against_the_card(
     two_gpus: list[FakeGpu], small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "choose_provider", lambda asked, precision: Choice("cuda"))
+    monkeypatch.setattr(session_module, "choose_provider", lambda asked, precision: ProviderChoice("cuda"))
     real = open_session(small_backbone.serialized(["penultimate"]), "cpu")
 
     def run(self: FakeGpu, names: list[str], feeds: dict[str, Any]) -> list[np.ndarray]:
@@ -109,9 +109,9 @@ def test_each_gpu_is_checked_against_the_card(
 
 def test_a_provider_that_leaves_work_to_another_is_refused(small_backbone: Backbone) -> None:
     session = open_session(small_backbone.serialized(["penultimate"]), "cpu")
-    check_placement(session, {"CPUExecutionProvider"})
+    require_no_fallback(session, {"CPUExecutionProvider"})
     with pytest.raises(ProviderError, match=r"placed 2 operators such as Conv on another provider"):
-        check_placement(session, {"CUDAExecutionProvider"})
+        require_no_fallback(session, {"CUDAExecutionProvider"})
 
 
 def test_a_provider_that_fails_while_it_runs_is_an_error_and_no_other_goes_on(
@@ -129,7 +129,7 @@ def test_a_provider_that_fails_while_it_runs_is_an_error_and_no_other_goes_on(
         def __getattr__(self, name: str) -> Any:
             return getattr(self._real, name)
 
-    runner = Runner(small_backbone.serialized(["penultimate"]), ["penultimate"], Choice("cpu"))
+    runner = GraphRunner(small_backbone.serialized(["penultimate"]), ["penultimate"], ProviderChoice("cpu"))
     runner._sessions[0]._sess = Lost(runner._sessions[0]._sess)
     with pytest.raises(ProviderError, match=r"fails on cpu: the device is lost.*--batch-size"):
         runner.run(small_backbone.reference_batch())
@@ -179,7 +179,7 @@ def test_why_not_cuda(gpus: int | None, told: str, monkeypatch: pytest.MonkeyPat
     for asked in ("cuda", "tensorrt"):
         with pytest.raises(ProviderError, match=told):
             choose_provider(asked)
-    assert choose_provider("cpu") == Choice("cpu")
+    assert choose_provider("cpu") == ProviderChoice("cpu")
 
 
 def test_auto_takes_cuda_and_says_why_not_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,14 +190,14 @@ def test_auto_takes_cuda_and_says_why_not_tensorrt(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: built)
     monkeypatch.setattr(providers_module, "TENSORRT_LIBRARIES", ("libno-such-library.so",))
     monkeypatch.setattr(providers_module, "_failure_of", lambda provider: "libcudnn.so.9 is missing")
-    assert choose_provider("auto") == Choice("cpu", "libcudnn.so.9 is missing")
+    assert choose_provider("auto") == ProviderChoice("cpu", "libcudnn.so.9 is missing")
     monkeypatch.setattr(providers_module, "_failure_of", lambda provider: "")
     chosen = choose_provider("auto")
     assert chosen.provider == "cuda"
     assert "libno-such-library.so is not installed" in chosen.why
     monkeypatch.setattr(providers_module, "TENSORRT_LIBRARIES", ())
     assert "--provider tensorrt" in choose_provider("auto").why
-    assert choose_provider("tensorrt") == Choice("tensorrt")
+    assert choose_provider("tensorrt") == ProviderChoice("tensorrt")
     assert choose_provider("tensorrt", "fp16").precision == "fp16"
     with pytest.raises(InputError, match="'gpu'"):
         choose_provider("gpu")

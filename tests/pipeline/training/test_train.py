@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from penult.errors import HeadError, InputError, MissingFileError, SpaceMismatchError, StoreWriteError, UnknownNameError
 from penult.pipeline.heads import head_names
 from penult.pipeline.heads.head import Head
-from penult.pipeline.heads.head_card import sealed
+from penult.pipeline.heads.head_card import with_digest
 from penult.pipeline.heads.recipe import Recipe
 from penult.pipeline.training.options import TrainOptions
 from penult.pipeline.training.train import train
@@ -355,7 +355,7 @@ def broken(folder: Path, how: str) -> None:
         estimator.unlink()
     elif how == "no entry":
         del content["sha256"]
-        card.write_text(json.dumps(sealed({**content, "estimator": None})))
+        card.write_text(json.dumps(with_digest({**content, "estimator": None})))
     elif how == "newer":
         card.write_text(json.dumps({**content, "version": {"major": 2, "minor": 0}}))
     elif how == "foreign":
@@ -373,7 +373,7 @@ def broken(folder: Path, how: str) -> None:
         ("gone", "cannot be read"),
         ("no entry", "names no estimator"),
         ("newer", r"version 2.*Expected: version 1.*upgrade penult"),
-        ("foreign", "is no head"),
+        ("foreign", "is not a head"),
         ("poor", "card of .* is damaged"),
     ],
 )
@@ -386,7 +386,7 @@ def test_damaged_and_foreign_heads_raise(store: Store, how: str, said: str) -> N
 
 
 def test_a_missing_head_is_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match="there is no head at"):
+    with pytest.raises(MissingFileError, match="There is no head at"):
         Head.load(tmp_path)
 
 
@@ -424,5 +424,5 @@ def test_a_later_minor_version_is_read(store: Store) -> None:
     content = json.loads(card.read_text())
     del content["sha256"]
     later = {**content, "version": {"major": 1, "minor": 7}, "mood": "good"}
-    card.write_text(json.dumps(sealed(later)))
+    card.write_text(json.dumps(with_digest(later)))
     assert Head.load(card.parent).card.name == "numbers-logistic"

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from penult.pipeline.heads import training_matrix as matrices
 from penult.pipeline.heads.estimators.lda import ShrunkenDiscriminant
-from penult.pipeline.heads.estimators.one_per_tag import EachTag
-from penult.pipeline.heads.estimators.ridge import RidgeNumbers, RidgePath
+from penult.pipeline.heads.estimators.one_per_tag import PerTagClassifier
+from penult.pipeline.heads.estimators.ridge import RidgePath, RidgeRegressor
 from penult.pipeline.heads.logistic.path import LogisticPath
 from penult.pipeline.heads.numerics.linear import LinearHead
 from penult.pipeline.training.options import TrainOptions
@@ -40,15 +40,15 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matrices, "memory_bytes", lambda: 10_000)
+    monkeypatch.setattr(matrices, "usable_memory_bytes", lambda: 10_000)
 
 
 @pytest.mark.parametrize("kind", ["logistic", "ridge", "lda", "centroid"])
 def test_rows_on_disk_give_the_same_head(store: Store, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     inside = train(store, dataset="things", head=kind)
-    monkeypatch.setattr(matrices, "memory_bytes", lambda: 10_000)
+    monkeypatch.setattr(matrices, "usable_memory_bytes", lambda: 10_000)
     outside = train(store, dataset="things", head=kind, name="outside")
-    assert any("read from disk as they are needed" in note for note in outside.notes)
+    assert any("read from disk as needed" in note for note in outside.notes)
     assert "disk" not in "".join(inside.notes)
     assert np.allclose(inside.evaluation.probabilities, outside.evaluation.probabilities, atol=1e-4)
     assert {path.name for path in store.path.iterdir()} >= {"spaces"}
@@ -82,8 +82,8 @@ def test_numbers_and_tags_are_learned_without_a_copy(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows: NDArray[np.float16] = rng.normal(size=(60_000, 256)).astype(np.float16)
     tags = (rows[:, :2] + rng.normal(size=(60_000, 2)) > 0).astype(int)
-    assert peak_of(lambda: RidgeNumbers().fit(rows, rows[:, 0].astype(float))) < rows.nbytes
-    assert peak_of(lambda: EachTag(LogisticPath(C=1.0, n_jobs=1)).fit(rows, tags)) < rows.nbytes
+    assert peak_of(lambda: RidgeRegressor().fit(rows, rows[:, 0].astype(float))) < rows.nbytes
+    assert peak_of(lambda: PerTagClassifier(LogisticPath(C=1.0, n_jobs=1)).fit(rows, tags)) < rows.nbytes
 
 
 def peak_of(action: object) -> int:
@@ -97,5 +97,5 @@ def peak_of(action: object) -> int:
 
 
 def test_the_memory_of_the_machine_is_known() -> None:
-    found = matrices.memory_bytes()
+    found = matrices.usable_memory_bytes()
     assert found is None or 1 << 28 < found < 1 << 50

@@ -22,8 +22,8 @@ from penult.exporters import Backbone
 from penult.pipeline.cli.train import train as train_verb
 from penult.pipeline.evaluation.values import NumberEvaluation, TagEvaluation
 from penult.pipeline.extraction.extract import extract
-from penult.pipeline.heads.estimators.one_per_tag import EachTag
-from penult.pipeline.heads.estimators.ridge import RidgeNumbers
+from penult.pipeline.heads.estimators.one_per_tag import PerTagClassifier
+from penult.pipeline.heads.estimators.ridge import RidgeRegressor
 from penult.pipeline.heads.head import Head
 from penult.pipeline.heads.logistic.path import LogisticPath
 from penult.pipeline.heads.registry import head_names
@@ -83,7 +83,7 @@ def test_every_head_for_numbers_is_trained_saved_and_loaded(store: Store, kind: 
     loaded = Head.load(store.heads_path / f"things-ink-{kind}")
     features = loaded.gather(store, found.keys).astype(np.float64)
     assert np.array_equal(loaded.predict(features), found.predicted)
-    with pytest.raises(HeadError, match="tells a number, not classes"):
+    with pytest.raises(HeadError, match="predicts a number, not classes"):
         loaded.predict_proba(features)
 
 
@@ -165,21 +165,21 @@ def test_a_new_process_predicts_the_same_numbers(store: Store) -> None:
 def test_ridge_for_numbers_is_equal_to_scikit_learns_ridgecv(table: tuple[NDArray[np.float32], Table]) -> None:
     X, y = table[0][:120, 2:30], np.asarray(table[1].columns["ink"][:120], np.float64)
     Z = StandardScaler().fit_transform(X.astype(float))
-    head = RidgeNumbers(alpha=5.0).fit(X, y)
+    head = RidgeRegressor(alpha=5.0).fit(X, y)
     assert np.allclose(head.predict(X.astype(float)), Ridge(alpha=5.0).fit(Z, y).predict(Z), atol=1e-5)
     left_out = []
     for row in range(120):
         rest = np.arange(120) != row
         left_out.append(Ridge(alpha=5.0).fit(Z[rest], y[rest]).predict(Z[row : row + 1])[0] - y[row])
     assert head.path_[0, 1] == pytest.approx(np.sqrt(np.mean(np.square(left_out))), rel=1e-3)
-    chosen = RidgeNumbers().fit(X, y)
+    chosen = RidgeRegressor().fit(X, y)
     assert chosen.path_[:, 1].min() == chosen.path_[np.isclose(chosen.path_[:, 0], chosen.alpha_), 1]
 
 
 def test_each_tag_has_its_own_classifier(table: tuple[NDArray[np.float32], Table]) -> None:
     X = table[0][:300]
     Y = np.column_stack([table[1].columns[name][:300] for name in ("shape-even", "shape-loop")]).astype(int)
-    head = EachTag(LogisticPath(C=0.1)).fit(X, Y)
+    head = PerTagClassifier(LogisticPath(C=0.1)).fit(X, Y)
     for place in (0, 1):
         plain = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, tol=1e-8, max_iter=5000)).fit(X, Y[:, place])
         assert np.allclose(head.predict_proba(X)[:, place], plain.predict_proba(X)[:, 1], atol=5e-3)
@@ -246,7 +246,7 @@ def table_rows(store: Store) -> NDArray[np.float32]:
 
 def test_heads_without_classes_are_not_bundled(store: Store, tmp_path: Path) -> None:
     trained = train(store, dataset="things", options=TrainOptions(target="ink"))
-    with pytest.raises(HeadError, match="is for regression of ink, and a bundled model is of classes"):
+    with pytest.raises(HeadError, match="is for regression of ink, and a bundled model needs classes"):
         bundle(trained.head, None, tmp_path / "m.onnx")  # type: ignore[arg-type]  # it is not looked at
 
 
