@@ -1,4 +1,4 @@
 """Runs backbones with ONNX Runtime or OpenVINO.
 
-`session` loads and runs a graph, `providers` chooses a device, and `cores` counts the usable cores.
+`session` loads and runs a graph, and `providers` chooses the device.
 """

@@ -114,9 +114,9 @@ def _png_claiming(width: int, height: int) -> bytes:
     ("data", "reason"),
     [
         (b"", "empty"),
-        (b"hello", "not a recognised image"),
+        (b"hello", "not an image"),
         (b"\0\0\0\x24ftypheic\0\0\0\0mif1", "HEIC image"),
-        (b"\xff\xd8\xff\xe0" + bytes(40), "damaged|not a recognised image"),
+        (b"\xff\xd8\xff\xe0" + bytes(40), "damaged|not an image"),
         (_bytes(Image.fromarray(_noise(64, 64)), "JPEG")[:900], "damaged: .*truncated"),
         (_bytes(Image.fromarray(_noise(64, 64)))[:2000], "damaged"),
         (_png_claiming(MAX_PIXELS, 2), "too large"),
@@ -147,7 +147,7 @@ def test_the_memory_of_large_images_is_bounded() -> None:
 @pytest.mark.parametrize("levels", [(0, 65_536), (-1, 9)])
 def test_integers_beyond_sixteen_bits_are_an_error(levels: tuple[int, int]) -> None:
     values = np.array([[0, 65_535], levels], np.int32)
-    with pytest.raises(ImageError, match="beyond 16 bits"):
+    with pytest.raises(ImageError, match="more than 16 bits"):
         decode(_bytes(Image.fromarray(values), "TIFF"), WHOLE)
     assert decode(_bytes(Image.fromarray(values[:1]), "TIFF"), WHOLE).max() == 255
 

@@ -15,11 +15,11 @@ from penult.errors import BackboneError, InputError, ProviderError
 from penult.exporters.backbone import Backbone
 from penult.pipeline.runtime.providers import (
     ProviderChoice,
-    check_placement,
     choose_provider,
     obstacle,
     open_session,
     provider_list,
+    require_no_fallback,
 )
 from penult.pipeline.runtime.session import GraphRunner, Session
 
@@ -109,9 +109,9 @@ def test_each_gpu_is_checked_against_the_card(
 
 def test_a_provider_that_leaves_work_to_another_is_refused(small_backbone: Backbone) -> None:
     session = open_session(small_backbone.serialized(["penultimate"]), "cpu")
-    check_placement(session, {"CPUExecutionProvider"})
+    require_no_fallback(session, {"CPUExecutionProvider"})
     with pytest.raises(ProviderError, match=r"placed 2 operators such as Conv on another provider"):
-        check_placement(session, {"CUDAExecutionProvider"})
+        require_no_fallback(session, {"CUDAExecutionProvider"})
 
 
 def test_a_provider_that_fails_while_it_runs_is_an_error_and_no_other_goes_on(
