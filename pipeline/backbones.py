@@ -1,4 +1,4 @@
-"""A pretrained network of any source becomes a backbone, proven on images that go the way of a job's images."""
+"""Exports pretrained networks as backbones, and makes variants of backbones for reduced JPEG decoding."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -36,12 +36,12 @@ def export(
 ) -> Backbone:
     """Returns the backbone of ``PREFIX:REST``, such as ``torchvision:resnet50`` or ``onnx:model.onnx``.
 
-    ``taps`` names the outputs, separated by commas (all that are found, by default); ``weights`` is a local file, or
-    ``random``; ``hints`` tell how a file takes pixels that does not say so itself. The backbone is proven the same as
-    its source on images that penult brings, and on ``photos`` as well.
+    ``taps`` names the outputs, separated by commas (default: all). ``weights`` is a local file or ``random``.
+    ``hints`` describe the preprocessing of a file that does not contain it. The export compares the backbone with its
+    source on sample images and on ``photos``, decoded like the images of a job.
 
     Raises:
-        ExportMismatchError: the backbone does not give what its source gives.
+        ExportMismatchError: the outputs of the backbone and its source differ.
     """
     request = ExportRequest(
         taps=parse_taps(taps) if taps else None,
@@ -59,17 +59,17 @@ SUFFIX = "-draft"
 
 
 def with_draft_decoding(backbone: Backbone, photos: Sequence[str | Path] = ()) -> Backbone:
-    """Returns the same network under a name and a fingerprint of its own, for which JPEGs are decoded reduced.
+    """Returns a variant of a backbone that decodes JPEGs at a reduced scale, with its own name and fingerprint.
 
-    How far its features lie from those of ``backbone`` is measured on ``photos`` and on two that penult brings, which
-    are laid out as mosaics large enough to be reduced.
+    The card records how much its features differ, measured on ``photos`` and on mosaics of two sample photos, which
+    are large enough to be reduced.
 
     Raises:
-        BackboneError: it is one that takes reduced JPEGs already.
+        BackboneError: the backbone uses reduced JPEG decoding already.
     """
     card = backbone.card
     if card.preprocessing.decoding.draft:
-        raise BackboneError(f"The backbone {card.name!r} takes JPEGs at a reduced scale already")
+        raise BackboneError(f"The backbone {card.name!r} already decodes JPEGs at a reduced scale")
     decoding = replace(card.preprocessing.decoding, draft=True)
     changed = replace(
         card, name=card.name + SUFFIX, preprocessing=replace(card.preprocessing, decoding=decoding), proof={}
@@ -79,7 +79,7 @@ def with_draft_decoding(backbone: Backbone, photos: Sequence[str | Path] = ()) -
 
 
 def _drift(backbone: Backbone, changed: Card, photos: Sequence[str | Path]) -> dict[str, Any]:
-    """Returns, tap by tap, the largest relative error and the lowest cosine that the reduced scale brings."""
+    """Returns the largest relative error and the lowest cosine of each tap at the reduced scale."""
     taps = [tap.name for tap in backbone.card.taps]
     session = Session(backbone, taps)
     apart: dict[str, list[tuple[float, float]]] = {tap: [] for tap in taps}
@@ -87,7 +87,7 @@ def _drift(backbone: Backbone, changed: Card, photos: Sequence[str | Path]) -> d
     for data in _images(backbone.card, photos):
         whole, reduced = (decode(data, card.preprocessing) for card in (backbone.card, changed))
         if np.array_equal(whole, reduced):
-            continue  # too small to be reduced, so it says nothing
+            continue  # too small to be reduced
         images += 1
         rows = session.run(np.stack([whole, reduced]))
         for tap in taps:
@@ -113,7 +113,7 @@ def _distance(whole: Any, reduced: Any) -> tuple[float, float]:
 
 
 def _images(card: Card, photos: Sequence[str | Path]) -> Iterator[bytes]:
-    """Gives the bytes of the mosaics and of the photos, one at a time."""
+    """Yields the bytes of the mosaics and the photos."""
     resize = card.preprocessing.resize
     shortest = 4 * DRAFT_MARGIN * (resize if isinstance(resize, int) else max(resize))
     for sample in sample_photos():
@@ -124,9 +124,9 @@ def _images(card: Card, photos: Sequence[str | Path]) -> Iterator[bytes]:
 
 
 def _mosaic(photo: Image.Image, shortest: int) -> bytes:
-    """Returns a JPEG of copies of a photo side by side, whose shorter side is ``shortest`` at least.
+    """Returns a JPEG of copies of a photo in a grid, whose shorter side is at least ``shortest``.
 
-    Copies keep the fine detail of a photo as it is, which enlarging would not.
+    Unlike enlarging, copies keep the fine detail of the photo.
     """
     times = -(-shortest // min(photo.size))
     canvas = Image.new("RGB", (photo.width * times, photo.height * times))

@@ -24,7 +24,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Self
+from typing import ClassVar, Self
 
 __all__ = [
     "BackboneError",
@@ -97,6 +97,9 @@ class MissingFileError(PenultError, FileNotFoundError):
 class MissingExtraError(PenultError, ImportError):
     """An optional library is required and not installed."""
 
+    URL_EXTRAS: ClassVar = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
+    """The extras that install what URLs of these schemes need; all others need ``remote``."""
+
     @classmethod
     def of(cls, library: str, extra: str, purpose: str) -> Self:
         """Returns the error that names the extra which installs ``library``."""
@@ -153,3 +156,8 @@ class StoreWriteError(StoreError, OSError):
 
 class RowsRefusedError(StoreError, ValueError):
     """Rows have the wrong width, are not finite, or contradict each other."""
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message, or the name of its class if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -84,9 +84,9 @@ def test_where_it_is_not_installed_nothing_else_is_taken(
     monkeypatch: pytest.MonkeyPatch, small_backbone: Backbone
 ) -> None:
     monkeypatch.setattr(openvino_session, "find_spec", lambda name: None)
-    with pytest.raises(ProviderError, match=r"OpenVINO was asked for.*pip install 'penult\[openvino\]'"):
+    with pytest.raises(ProviderError, match=r"OpenVINO cannot be used.*pip install 'penult\[openvino\]'"):
         Session(small_backbone, ["penultimate"], provider="openvino")
-    with pytest.raises(ProviderError, match="computed in bfloat16, which cannot be done here: the package openvino"):
+    with pytest.raises(ProviderError, match="computes in bfloat16, which is not possible here: the package openvino"):
         choose_provider("auto", "bf16")
 
 
@@ -110,7 +110,7 @@ def test_a_backbone_in_bfloat16_is_another_one(small_backbone: Backbone, tmp_pat
     (card,) = [entry for entry in changed.metadata_props if entry.key == "penult.card"]
     card.value = card.value.replace('"bf16"', '"fp32"')
     onnx.save(changed, tmp_path / "changed.onnx")
-    with pytest.raises(BackboneError, match="was changed after it was made"):
+    with pytest.raises(BackboneError, match="was changed after its export"):
         Backbone.load(tmp_path / "changed.onnx")
 
 
@@ -123,7 +123,7 @@ def test_bfloat16_is_computed_where_the_cpu_has_it_or_not_at_all(
             Session(made, ["penultimate"], provider=provider)
     monkeypatch.setattr(providers, "bfloat16_obstacle", lambda: "this CPU has none")
     for provider in ("auto", "openvino"):
-        with pytest.raises(ProviderError, match=r"this CPU has none.*take the backbone that it was made of"):
+        with pytest.raises(ProviderError, match=r"this CPU has none.*use the backbone that it was made from"):
             extract(collection, tmp_path / "store", backbone=made, options=ExtractOptions(provider=provider))
 
 
@@ -146,7 +146,7 @@ def test_a_cpu_that_computes_in_another_precision_than_asked_is_refused(
         return kept(self, model, device, {**asked, "INFERENCE_PRECISION_HINT": "f32"})
 
     monkeypatch.setattr(openvino.Core, "compile_model", otherwise)
-    with pytest.raises(ProviderError, match="asked to compute in bf16 and computes in f32"):
+    with pytest.raises(ProviderError, match="computes in f32 instead of bf16"):
         OpenVinoSession(small_backbone.serialized(["penultimate"]), "bf16").run(None, {"pixels": _pixels(1)})
 
 
