@@ -52,6 +52,7 @@ def close(first: list[Prediction], second: list[Prediction]) -> bool:
     return same and bool(np.abs((figures(first) - figures(second)).astype(float)).max() <= 1e-5)
 
 
+@pytest.mark.usefixtures("head")
 def test_a_model_and_its_head_give_the_same_predictions_in_the_order_of_the_listing(
     model_path: Path, store: Store, collection: Path
 ) -> None:
