@@ -1,4 +1,4 @@
-"""A small backbone and a small collection, so that a whole job takes a blink."""
+"""Fixtures: a small backbone and a small collection, so that a whole job takes little time."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -41,7 +41,7 @@ def _small_model(seed: int) -> onnx.ModelProto:
 
 @pytest.fixture(scope="session")
 def make_backbone() -> Callable[[int], Backbone]:
-    """Makes a small backbone with random weights of a seed."""
+    """Returns a function that creates a small backbone with random weights from a seed."""
 
     def make(seed: int) -> Backbone:
         card = Card(
@@ -79,7 +79,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Chrom
     """A headless Chromium with one tab."""
     program = chromium.program()
     if program is None:
-        pytest.skip("Chromium is not installed, so nothing can be looked at in a browser")
+        pytest.skip("Chromium is not installed, so no page can be opened")
     started = chromium.Chromium(program, tmp_path_factory.mktemp("profile"))
     yield started
     started.end()
