@@ -1,4 +1,4 @@
-"""The backbone: one ONNX file from uint8 pixels to named feature vectors, with its card inside."""
+"""A backbone: one ONNX file that turns uint8 pixels into named feature vectors, with its card inside."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,15 +24,15 @@ from penult.files import replace_file
 __all__ = ["Backbone", "in_bfloat16"]
 
 
-_LARGEST_FILE = (2 << 30) - 1  # protobuf's own bound
+_LARGEST_FILE = (2 << 30) - 1  # the limit of protobuf
 _VERSION = "1"
 
 
 class Backbone:
-    """A checked graph and its card; nothing of it is changed after it is made.
+    """A validated graph and its card; immutable.
 
     Input: ``pixels``, uint8 (N, H, W, 3) RGB. Outputs: each tap under its name, float32 (N, width), and ``logits``
-    where the classifier is known.
+    if the network has a known classifier.
     """
 
     def __init__(self, model: onnx.ModelProto, card: Card) -> None:
@@ -53,7 +53,7 @@ class Backbone:
         onnx.helper.set_model_props(self._model, texts)
 
     def with_proof(self, proof: Mapping[str, Any]) -> Self:
-        """Gives the same backbone with these figures on its card, which change no feature."""
+        """Returns the same backbone with these results of its proof on the card; features do not change."""
         proven = copy(self)
         proven.card = replace(self.card, proof=proof)
         proven._model = onnx.ModelProto()
@@ -63,7 +63,7 @@ class Backbone:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Reads a backbone file, and refuses one whose graph is not the one that its card was made for."""
+        """Reads a backbone file; raises BackboneError if its graph does not match its fingerprint."""
         path = Path(path)
         try:
             if path.stat().st_size > _LARGEST_FILE:
@@ -71,14 +71,12 @@ class Backbone:
             data = path.read_bytes()
         except FileNotFoundError:
             raise MissingFileError(
-                f"There is no backbone file {path}",
+                f"The backbone file {path} does not exist",
                 expected="the ONNX file of a backbone, or the name of a built-in one",
-                remedy="look for a typo; 'penult backbones' lists the names, and 'penult export' makes a file",
+                remedy="check the spelling; 'penult backbones' lists the names, and 'penult export' creates a file",
             ) from None
         except OSError as reason:
-            raise BackboneError(
-                f"{path} cannot be read: {reason}", expected="a backbone, which is one file"
-            ) from reason
+            raise BackboneError(f"{path} cannot be read: {reason}", expected="a readable backbone file") from reason
         return cls.parse(data, origin=str(path))
 
     @classmethod
@@ -89,12 +87,12 @@ class Backbone:
             model.ParseFromString(data)
         except DecodeError as reason:
             raise BackboneError(
-                f"{origin} is no ONNX file, or is damaged", expected="an ONNX file with a card inside"
+                f"{origin} is not an ONNX file, or is damaged", expected="an ONNX file with a card inside"
             ) from reason
         texts = {entry.key: entry.value for entry in model.metadata_props}
         if "penult.card" not in texts:
             raise BackboneError(
-                f"{origin} holds no card, so it is no backbone",
+                f"{origin} contains no card, so it is not a backbone",
                 expected="a file that penult wrote",
                 remedy=f"penult export onnx:{origin}",
             )
@@ -113,9 +111,9 @@ class Backbone:
         backbone = cls(model, card)
         if backbone.fingerprint != texts.get("penult.fingerprint"):
             raise BackboneError(
-                f"{origin} was changed after it was made: its fingerprint is {backbone.fingerprint[:16]}…",
+                f"{origin} was changed after its export: its fingerprint is {backbone.fingerprint[:16]}…",
                 expected=f"{texts.get('penult.fingerprint', 'none')[:16]}…",
-                remedy="get the file again, or export the backbone again",
+                remedy="copy or download the file again, or export the backbone again",
             )
         return backbone
 
@@ -125,59 +123,58 @@ class Backbone:
 
     @property
     def name(self) -> str:
-        """The card's name."""
+        """The name on the card."""
         return self.card.name
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """The (height, width) of the images that the graph takes."""
+        """The (height, width) of the input images."""
         return self.card.preprocessing.crop
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The names that ``model`` takes: every tap, and ``logits`` where the classifier is known."""
+        """The names of all outputs: every tap, and ``logits`` if the classifier is known."""
         return tuple(output.name for output in self._model.graph.output)
 
     def tap(self, name: str) -> Tap:
-        """Gives the tap of this name."""
+        """Returns the tap with this name."""
         for tap in self.card.taps:
             if tap.name == name:
                 return tap
         raise UnknownNameError.among(f"tap of {self.name}", name, [tap.name for tap in self.card.taps])
 
     def model(self, outputs: Sequence[str]) -> onnx.ModelProto:
-        """Gives a graph with only these outputs, in this order, and only the work that they need.
+        """Returns a graph with only these outputs, in this order, and the nodes that they need.
 
-        It is a view of this backbone: its features are those of this fingerprint, which it carries in its metadata.
+        Its features are those of this backbone, whose fingerprint is in the metadata of the graph.
         """
         for name in outputs:
             if name not in self.outputs:
                 raise UnknownNameError.among(f"output of {self.name}", name, self.outputs)
         if not outputs or len(set(outputs)) != len(outputs):
-            raise BackboneError(f"The outputs asked are {list(outputs)}", expected="one or more, each once")
+            raise BackboneError(f"The requested outputs are {list(outputs)}", expected="one or more names, each once")
         cut = prune(self._model, outputs)
         onnx.helper.set_model_props(cut, {"penult.backbone": self.name, "penult.view_of": self.fingerprint})
         return cut
 
     def serialized(self, outputs: Sequence[str]) -> bytes:
-        """Gives ``model(outputs)`` as bytes, which ONNX Runtime takes as they are."""
+        """Returns ``model(outputs)`` as bytes for ONNX Runtime."""
         return bytes(self.model(outputs).SerializeToString(deterministic=True))
 
     def to_bytes(self) -> bytes:
-        """Gives the bytes of the whole file, as ``save`` writes them."""
+        """Returns the bytes that ``save`` writes."""
         return bytes(self._model.SerializeToString(deterministic=True))
 
     def reference_batch(self) -> npt.NDArray[np.uint8]:
-        """Draws the images whose vectors stand on the card."""
+        """Returns the images whose reference vectors are on the card."""
         return reference_batch(*self.input_size)
 
     def check_reference(
         self, outputs: Mapping[str, npt.NDArray[np.floating[Any]]], *, tolerance: Tolerance | None = None
     ) -> dict[str, tuple[float, float]]:
-        """Compares what a session gives for the reference batch with the card, and refuses other vectors.
+        """Returns the worst (cosine, relative error) of each output of the reference batch against the card.
 
-        Gives the worst (cosine, relative error) of each output. ``tolerance`` is the card's precision by default; a
-        session that computes in TF32 or half precision asks for ``tf32`` or ``fp16``.
+        ``tolerance`` is the card's precision by default; pass ``tf32`` or ``fp16`` for sessions with that precision.
         """
         return compare(self.card.reference, outputs, tolerance or self.card.precision)
 
@@ -190,19 +187,19 @@ SUFFIX = "-bf16"
 
 
 def in_bfloat16(backbone: Backbone) -> Backbone:
-    """Returns the same network under a name and a fingerprint of its own, to be computed in bfloat16 and never else.
+    """Returns the same network under its own name and fingerprint, to be run in bfloat16 only.
 
-    The graph and its weights stay as they are; whoever runs it rounds them on the way.
+    The graph and its weights do not change; the provider that runs it rounds them.
 
     Raises:
-        BackboneError: its numbers are not float32.
+        BackboneError: the weights are not float32.
     """
     card = backbone.card
     if card.precision != "fp32":
         raise BackboneError(
-            f"The backbone {card.name!r} is one of {card.precision}",
-            expected="one of float32",
-            remedy="take the one that it was made of",
+            f"The precision of the backbone {card.name!r} is {card.precision}",
+            expected="fp32",
+            remedy="use the backbone from which it was made",
         )
     return Backbone(
         onnx.load_from_string(backbone.to_bytes()), replace(card, name=card.name + SUFFIX, precision="bf16")

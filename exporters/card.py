@@ -1,7 +1,6 @@
-"""The card of a backbone: where it came from, how pixels reach it, and what it gives, as plain data.
+"""The card of a backbone: its origin, preprocessing and outputs as plain data.
 
-The card is embedded in the ONNX file. What changes a feature (preprocessing and taps) is part of the fingerprint; the
-rest only tells.
+The card is embedded in the ONNX file. The fingerprint covers the parts that change features (preprocessing and taps).
 """
 
 import math
@@ -35,14 +34,14 @@ Pooling = Literal["none", "avg", "max", "gem", "flatten"]
 GraphPrecision = Literal["fp32", "fp16"]
 Precision = Literal["fp32", "fp16", "bf16"]
 
-LONGEST_SIDE = 4096  # a hostile card must not make the reader allocate without bound
+LONGEST_SIDE = 4096  # limits what a malicious card can allocate
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How an image file becomes RGB pixels, wherever a file leaves a choice.
+    """How an image file is decoded to RGB pixels.
 
-    ``draft`` tells whether a JPEG may be decoded at a reduced scale before it is resized.
+    ``draft`` allows decoding a JPEG at a reduced scale before it is resized.
     """
 
     version: Literal[1] = 1
@@ -59,10 +58,10 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What happens to decoded pixels before the graph: resize, then a crop from the centre.
+    """How decoded pixels are prepared for the graph: resize, then centre crop.
 
-    ``resize`` is the length of the shorter side (the aspect is kept) or an exact (height, width); ``crop`` is the
-    (height, width) that the backbone takes.
+    ``resize`` is the length of the shorter side (the aspect ratio is kept) or an exact (height, width); ``crop`` is
+    the (height, width) of the backbone's input.
     """
 
     resize: int | tuple[int, int]
@@ -74,16 +73,16 @@ class Preprocessing:
         sides = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
         for side in (*sides, *self.crop):
             if not 1 <= side <= LONGEST_SIDE:
-                raise BackboneError(f"The card asks for a side of {side} pixels", expected=f"1 to {LONGEST_SIDE}")
+                raise BackboneError(f"The card specifies a side of {side} pixels", expected=f"1 to {LONGEST_SIDE}")
         if sides[0] < self.crop[0] or sides[1] < self.crop[1]:
             raise BackboneError(
-                f"The card resizes to {self.resize} and then crops {self.crop}", expected="a crop no larger than that"
+                f"The card resizes to {self.resize} and then crops {self.crop}", expected="a crop that is not larger"
             )
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What the graph does to pixels of 0 to 255, in the order of ``channels``; it tells, the graph does it."""
+    """How the graph normalises pixels (0 to 255), in the order of ``channels``; for information only."""
 
     channels: Literal["rgb", "bgr"] = "rgb"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -92,7 +91,8 @@ class Normalisation:
     def __post_init__(self) -> None:
         if len(self.mean) != 3 or len(self.std) != 3 or not all(value > 0 for value in self.std):
             raise BackboneError(
-                f"The card's mean is {self.mean} and its std {self.std}", expected="three numbers each, std above 0"
+                f"The card's mean is {self.mean} and its std {self.std}",
+                expected="three numbers each, with std above 0",
             )
         if not all(math.isfinite(value) for value in (*self.mean, *self.std)):
             raise BackboneError(f"The card's mean is {self.mean} and its std {self.std}", expected="finite numbers")
@@ -100,10 +100,10 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Tap:
-    """One named output: the value that the source network calls ``tensor``, pooled to ``width`` numbers.
+    """One named output: the value ``tensor`` of the source network, pooled to ``width`` numbers.
 
-    ``reduction`` is how many times smaller the tensor's sides are than the image's; ``flops`` counts the work from
-    the pixels up to here, a multiply-add as two.
+    ``reduction`` is the side of the image divided by the side of the tensor; ``flops`` counts the operations from the
+    pixels to this tap, with a multiply-add as two.
     """
 
     name: str
@@ -121,11 +121,11 @@ class Tap:
 
 @dataclass(frozen=True)
 class Card:
-    """Everything that a backbone says about itself.
+    """The metadata of a backbone.
 
-    ``weights`` names the files that the numbers came from, ``classes`` the components of the output ``logits``,
-    ``reference`` the vectors that every machine must find again, ``proof`` what was measured against the source.
-    ``precision`` is that of the graph's numbers; bf16 stands for a graph of fp32 that is computed in bfloat16.
+    ``weights`` names the files of the weights, ``classes`` names the components of the output ``logits``,
+    ``reference`` contains vectors that every machine must reproduce, and ``proof`` the comparison with the source.
+    ``precision`` is the precision of the weights; bf16 means an fp32 graph that is run in bfloat16.
     """
 
     name: str
@@ -144,18 +144,18 @@ class Card:
     def __post_init__(self) -> None:
         names = [tap.name for tap in self.taps]
         if len(set(names)) != len(names) or "logits" in names:
-            raise BackboneError(f"The card names its taps {names}", expected="names that differ, none of them logits")
+            raise BackboneError(f"The card names its taps {names}", expected="unique names, none of them logits")
 
     @property
     def has_random_weights(self) -> bool:
-        """Whether the weights were drawn and never trained, so that the features show the architecture alone."""
+        """Whether the weights are random, so that the features are not useful for classification."""
         return self.weights.get("name") == "random"
 
     def to_json(self) -> dict[str, Any]:
-        """Gives the card as JSON's own types; ``from_json`` reads it back equal."""
+        """Returns the card as JSON types; ``from_json`` is the inverse."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        """Reads a card, and says what is wrong with one that a stranger wrote."""
+        """Reads and validates a card."""
         return dataclass_from_json(cls, data, "card")

@@ -1,4 +1,4 @@
-"""The thousand ImageNet classes, which most pretrained networks were trained to tell apart."""
+"""The names of the 1000 ImageNet classes."""
 
 import json
 from functools import cache
@@ -9,7 +9,7 @@ __all__ = ["imagenet_classes"]
 
 @cache
 def imagenet_classes() -> tuple[str, ...]:
-    """Gives the 1000 names in the order of the networks' outputs.
+    """Returns the 1000 class names in the order of the logits.
 
     >>> imagenet_classes()[1], len(set(imagenet_classes()))
     ('goldfish', 1000)

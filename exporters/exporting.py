@@ -1,4 +1,4 @@
-"""Exports a pretrained network of any source as a proven backbone."""
+"""Exports a pretrained network of any source as a backbone, and proves that both give the same features."""
 
 import re
 from collections.abc import Sequence
@@ -34,10 +34,13 @@ def export(
     photos: Sequence[Path] = (),
     on_progress: OnProgress = no_progress,
 ) -> Backbone:
-    """Gives the backbone of ``prefix:rest``, proven the same as its source on photos, drawn images and ``photos``.
+    """Returns the backbone of the source ``prefix:rest``.
 
-    ``decode`` is the decoder that will prepare images for the backbone; ``tell`` is told what is being done. Raises
-    ExportMismatchError where the features differ.
+    The backbone is compared with its source on sample photos, generated images and ``photos``. ``decode`` is the
+    decoder that will prepare images for the backbone; ``on_progress`` receives a line about each step.
+
+    Raises:
+        ExportMismatchError: the features of the backbone and of its source differ.
     """
     request = request or ExportRequest()
     exporter, rest = find_source(source)
@@ -53,11 +56,11 @@ def export_network(
     photos: Sequence[Path] = (),
     on_progress: OnProgress = no_progress,
 ) -> Backbone:
-    """Does what is the same for every source: finds the taps, writes the graph, and proves it."""
-    on_progress(f"finding the taps of {network.name}, {len(network.model.graph.node)} nodes, and writing its backbone")
-    model, taps, scores, notes = _written(network, request)
+    """Returns the proven backbone of a network; these steps are the same for every source."""
+    on_progress(f"finding the taps of {network.name} ({len(network.model.graph.node)} nodes) and writing its backbone")
+    model, taps, scores, notes = _build_graph(network, request)
     provenance = network.provenance
-    is_random = provenance.weights.get("name") == RANDOM  # such weights know no classes
+    is_random = provenance.weights.get("name") == RANDOM  # such weights predict no real classes
     classes, more = (None, []) if is_random else _classes(network.classes, model)
     card = Card(
         name=safe_file_name(request.hints.name or network.name),
@@ -72,23 +75,23 @@ def export_network(
         notes=(*provenance.notes, *notes, *more),
     )
     if card.has_random_weights and request.hints.name is None:
-        card = replace(card, name=f"{card.name}-{RANDOM}")  # heads, stores and reports all bear the name
+        card = replace(card, name=f"{card.name}-{RANDOM}")  # heads, stores and reports show this name
     outputs = [output.name for output in model.graph.output]
     batch = reference_batch(*network.preprocessing.crop)
     vectors = CpuSession(model.SerializeToString(), card.name).run(outputs, {INPUT: batch})
     backbone = Backbone(model, replace(card, reference=describe(vectors)))
-    del model  # the backbone has its own
+    del model  # the backbone has its own copy
     wanted = [*taps, *([Tap(LOGITS, scores, vectors[LOGITS].shape[1], "flatten")] if scores else [])]
     return backbone.with_proof(prove(backbone, network, wanted, decode=decode, photos=photos, on_progress=on_progress))
 
 
-def _written(
+def _build_graph(
     network: SourceNetwork, request: ExportRequest
 ) -> tuple[onnx.ModelProto, tuple[Tap, ...], str | None, list[str]]:
-    """Gives the backbone's graph, its taps, the value of the scores, and notes; earlier graphs are let go."""
+    """Returns the backbone's graph, its taps, the name of the logits, and notes; frees the graphs in between."""
     size = network.preprocessing.crop
     model = to_standard_form(network.model)
-    model = with_dynamic_batch(model, _sides(model, size))
+    model = with_dynamic_batch(model, _image_shape(model, size))
     view = GraphView(model)
     count = len(network.classes) if network.classes is not None else None
     found, scores, notes = find_taps(view, network.landmarks, size, count)
@@ -99,23 +102,25 @@ def _written(
     return model, taps, scores, notes
 
 
-def _sides(model: onnx.ModelProto, size: tuple[int, int]) -> tuple[int, int, int]:
-    """Gives the sides of an image as the network takes it, its channels first or last."""
+def _image_shape(model: onnx.ModelProto, size: tuple[int, int]) -> tuple[int, int, int]:
+    """Returns the shape of one input image, channels first or last."""
     inputs = network_inputs(model.graph)
     dims = inputs[0].type.tensor_type.shape.dim if len(inputs) == 1 else []
     if len(dims) != 4 or 3 not in (dims[1].dim_value, dims[3].dim_value):
         raise BackboneError(
-            f"The network takes {[value.name for value in inputs]}",
+            f"The inputs of the network are {[value.name for value in inputs]}",
             expected="one batch of colour images, (N, 3, H, W) or (N, H, W, 3)",
         )
     return (3, *size) if dims[1].dim_value == 3 else (*size, 3)
 
 
 def _classes(known: tuple[str, ...] | None, model: onnx.ModelProto) -> tuple[tuple[str, ...] | None, list[str]]:
-    """Gives the names of the scores, and a note where they are concluded from their number."""
+    """Returns the class names, and a note where they follow from the number of logits."""
     width = next((o.type.tensor_type.shape.dim[1].dim_value for o in model.graph.output if o.name == LOGITS), None)
     if known is not None and width is not None and len(known) != width:
-        raise BackboneError(f"{len(known)} classes are named, and there are {width} scores", expected="as many of both")
+        raise BackboneError(
+            f"There are {len(known)} class names and {width} logits", expected="the same number of each"
+        )
     if known is not None or width not in (1000, 1001):
         return (known if width else None), []
     background = ("background",) if width == 1001 else ()
@@ -123,10 +128,12 @@ def _classes(known: tuple[str, ...] | None, model: onnx.ModelProto) -> tuple[tup
 
 
 def safe_file_name(name: str) -> str:
-    """Gives a name that can be part of a file's name everywhere.
+    """Returns the name without characters that some file systems do not allow.
 
     >>> file_safe("timm:convnext tiny/fb_in1k")
     'timm-convnext-tiny-fb_in1k'
     """
-    plain = "".join(sign for sign in normalize("NFKD", name) if not combining(sign))  # an accent is not worth a gap
+    plain = "".join(
+        sign for sign in normalize("NFKD", name) if not combining(sign)
+    )  # keep the letter of an accented one
     return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-.") or "backbone"

@@ -1,8 +1,8 @@
-"""The fingerprint: one SHA-256 that is equal exactly when two backbones give the same features by the same work.
+"""Computes the fingerprint: one SHA-256 that is equal if two backbones compute the same features in the same way.
 
-Every value of a graph gets a digest of what computes it: operator, attributes, and the digests of its inputs, down to
-the bytes of the weights. Names, node order, dead nodes and texts therefore do not count. The backbone's fingerprint
-joins the digests of its outputs with those parts of the card that change a feature.
+Each value of a graph gets a digest of its operator, its attributes and the digests of its inputs, down to the bytes of
+the weights. Names, node order, unused nodes and texts therefore do not matter. The fingerprint joins the digests of
+the outputs with the parts of the card that change features.
 """
 
 import hashlib
@@ -25,21 +25,21 @@ _PLAIN = {getattr(onnx.AttributeProto, kind) for kind in ("FLOAT", "INT", "STRIN
 
 
 def fingerprint_of(model: onnx.ModelProto, card: Card) -> str:
-    """Gives the 64 hex digits for a whole backbone: graph, weights, preprocessing and taps."""
+    """Returns the 64 hex digits for the graph, weights, preprocessing and taps of a backbone."""
     digests = value_digests(model.graph)
     outputs = sorted((output.name, digests[output.name].hex()) for output in model.graph.output)
     used = {node.domain or "ai.onnx" for node in model.graph.node}
     opsets = sorted((o.domain or "ai.onnx", o.version) for o in model.opset_import if (o.domain or "ai.onnx") in used)
     taps = sorted((tap.name, tap.pooling, tap.width) for tap in card.taps)
     facts = [outputs, opsets, taps, asdict(card.preprocessing)]
-    if card.precision == "bf16":  # which the graph does not tell
+    if card.precision == "bf16":  # the graph itself is fp32
         facts.append("bf16")
     return _digest(_FORMAT, json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hex()
 
 
 def value_digests(graph: onnx.GraphProto, outer: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
-    """Gives the digest of every named value of ``graph``; ``outer`` holds those that a subgraph may use."""
-    digests = dict(outer or {}) | {"": b""}  # an input left out has the empty name
+    """Returns the digest of every named value of ``graph``; ``outer`` contains those that a subgraph may use."""
+    digests = dict(outer or {}) | {"": b""}  # an omitted input has the empty name
     for index, value in enumerate(graph.input):
         digests[value.name] = _digest(b"input", str(index).encode(), _type(value.type.tensor_type))
     for tensor in graph.initializer:
@@ -54,8 +54,8 @@ def _add(node: onnx.NodeProto, digests: dict[str, bytes]) -> None:
     lacking = [name for name in node.input if name not in digests]
     if lacking:
         raise BackboneError(
-            f"The graph's node {node.name or node.op_type!r} uses {lacking[0]!r}, which nothing before it computes",
-            expected="nodes in the order of their work",
+            f"The graph's node {node.name or node.op_type!r} uses {lacking[0]!r}, which no earlier node computes",
+            expected="nodes in topological order",
         )
     if node.op_type == "Constant" and [a.name for a in node.attribute] == ["value"]:
         digests[node.output[0]] = _tensor(node.attribute[0].t)
@@ -70,7 +70,7 @@ def _add(node: onnx.NodeProto, digests: dict[str, bytes]) -> None:
 
 
 def _trimmed(names: Iterable[str]) -> list[str]:
-    """Drops trailing inputs that are left out: writing them or not means the same."""
+    """Drops omitted trailing inputs, which have no effect."""
     kept = list(names)
     while kept and not kept[-1]:
         kept.pop()
@@ -85,7 +85,8 @@ def _attribute(attribute: onnx.AttributeProto, outer: Mapping[str, bytes]) -> by
         return b"g" + _join(inner.get(output.name, b"") for output in attribute.g.output)
     if attribute.type not in _PLAIN:
         raise BackboneError(
-            f"The graph's attribute {attribute.name!r} is of a rare kind", expected="numbers, texts, tensors or graphs"
+            f"The attribute {attribute.name!r} of the graph has the unsupported type {attribute.type}",
+            expected="numbers, strings, tensors or graphs",
         )
     value = onnx.helper.get_attribute_value(attribute)
     many = [value] if isinstance(value, bytes | int | float) else value
@@ -108,7 +109,7 @@ def _tensor(tensor: onnx.TensorProto) -> bytes:
         return _digest(*facts, _join(str(item).encode() for item in array.ravel()))
     content = array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8)
     digest = hashlib.sha256(_join(facts) + struct.pack("<Q", content.size))
-    digest.update(content.data)  # as _digest would, without a second copy of the weights
+    digest.update(content.data)  # equals _digest, without a second copy of the weights
     return digest.digest()
 
 
@@ -118,7 +119,7 @@ def _type(kind: onnx.TypeProto.Tensor) -> bytes:
 
 
 def _join(parts: Iterable[bytes]) -> bytes:
-    """Joins texts so that no two different lists give the same bytes."""
+    """Joins byte strings so that different lists never give the same bytes."""
     return b"".join(struct.pack("<Q", len(part)) + part for part in parts)
 
 

@@ -1,6 +1,7 @@
-"""Proves a backbone the same as its source: both take the same image files, each with its own way to the features.
+"""Proves that a backbone gives the same features as its source.
 
-Two photos and four drawn images of awkward shapes are always among them.
+Both process the same image files, each with its own decoding and preprocessing. The files always include two photos
+and four generated images of unusual shapes.
 """
 
 import tempfile
@@ -22,7 +23,7 @@ from penult.exporters.sources.base import DecodeImage, SourceNetwork
 __all__ = ["OnProgress", "no_progress", "prove", "sample_photos"]
 
 OnProgress: TypeAlias = Callable[[str], None]
-"""Takes a line about what is being done now."""
+"""Receives a line about the current step."""
 
 _PHOTOS = ("china.jpg", "flower.jpg")
 _LARGEST_ERROR = 1e-4
@@ -34,7 +35,7 @@ Rows = Mapping[str, npt.NDArray[Any]]
 
 
 def no_progress(_: str) -> None:
-    """Tells nobody."""
+    """Ignores the line."""
 
 
 def prove(
@@ -46,14 +47,15 @@ def prove(
     photos: Sequence[Path] = (),
     on_progress: OnProgress = no_progress,
 ) -> dict[str, Any]:
-    """Compares the outputs ``wanted`` (taps as the source names them, and the logits likewise).
+    """Compares the outputs ``wanted`` (taps and logits) with the source, and returns the results for the card.
 
-    Gives the figures for the card, or raises ExportMismatchError that names the worst tap and image.
+    Raises:
+        ExportMismatchError: outputs differ; the error names the worst tap and image.
     """
     with tempfile.TemporaryDirectory(prefix="penult-") as folder:
-        paths = [*sample_photos(), *_drawn_images(Path(folder), backbone.input_size), *photos]
+        paths = [*sample_photos(), *_generated_images(Path(folder), backbone.input_size), *photos]
         pixels = np.stack([_decoded(path, backbone, decode) for path in paths])
-        on_progress(f"proving it on {len(paths)} images: through the backbone, together and one by one")
+        on_progress(f"proving the export on {len(paths)} images: running the backbone in batches and one by one")
         runner = CpuSession(backbone.to_bytes(), backbone.name)
         ours = _in_batches(runner, backbone, pixels)
         figures: dict[str, Any] = {
@@ -62,7 +64,7 @@ def prove(
         }
         if network.run is None:
             return figures | {"against": None}
-        on_progress(f"proving it on {len(paths)} images: through {network.run_with}")
+        on_progress(f"proving the export on {len(paths)} images: running {network.run_with}")
         theirs = network.run(paths, wanted)
     precision: Precision = "fp16" if "fp16" in (backbone.card.precision, network.run_precision) else "fp32"
     compared = _compared(ours, theirs, [path.name for path in paths], precision)
@@ -75,9 +77,9 @@ def _decoded(path: Path, backbone: Backbone, decode: DecodeImage) -> npt.NDArray
         return decode(path.read_bytes(), backbone.card.preprocessing)
     except ImageError as reason:
         raise ImageError(
-            f"{path} cannot prove anything: {reason}",
-            expected="images alone among the photos of a proof",
-            remedy="take it out, or name other photos",
+            f"{path} cannot be used for the proof: {reason}",
+            expected="only readable images among the photos",
+            remedy="remove this file, or choose other photos",
         ) from reason
 
 
@@ -91,14 +93,15 @@ def _in_batches(runner: CpuSession, backbone: Backbone, pixels: npt.NDArray[np.u
 def _compared(ours: Rows, theirs: Rows, names: Sequence[str], precision: Precision) -> dict[str, Any]:
     if not set(theirs) & set(ours) - {"logits"}:
         raise ExportMismatchError(
-            f"The source gave {', '.join(theirs) or 'nothing'}", expected=f"one of {', '.join(ours)} to compare"
+            f"The source returned the outputs {', '.join(theirs) or 'none'}",
+            expected=f"at least one of {', '.join(ours)}",
         )
     figures, worst = {}, (0.0, "", "")
     for output, rows in theirs.items():
         wanted, given = np.asarray(rows, dtype=np.float64), np.asarray(ours[output], dtype=np.float64)
         if wanted.shape != given.shape:
             raise ExportMismatchError(
-                f"{output!r} has shape {given.shape}", expected=f"{wanted.shape}, as its source's"
+                f"{output!r} has shape {given.shape}", expected=f"{wanted.shape}, the shape in the source"
             )
         errors, cosines = _distances(given, wanted)
         figures[output] = {"relative_error": float(errors.max()), "cosine": float(cosines.min())}
@@ -111,14 +114,16 @@ def _compared(ours: Rows, theirs: Rows, names: Sequence[str], precision: Precisi
         raise ExportMismatchError(
             f"The tap {output!r} differs from its source, most on {image}: relative error "
             f"{figures[output]['relative_error']:.2g}, cosine {figures[output]['cosine']:.6f}",
-            expected=f"an error to {_LARGEST_ERROR:g}" if precision == "fp32" else f"a cosine from {_LOWEST_COSINE}",
-            remedy="check mean, std, channel order, size and interpolation of the source",
+            expected=f"an error of at most {_LARGEST_ERROR:g}"
+            if precision == "fp32"
+            else f"a cosine of at least {_LOWEST_COSINE}",
+            remedy="check the mean, std, channel order, size and interpolation of the source",
         )
     return figures
 
 
 def _distances(given: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]) -> tuple[Any, Any]:
-    """Gives the relative error and the cosine of each row; two rows of zeros are the same."""
+    """Returns the relative error and the cosine of each row; two rows of zeros are equal."""
     length, norm = np.linalg.norm(wanted, axis=1), np.linalg.norm(given, axis=1)
     apart = np.linalg.norm(given - wanted, axis=1)
     same = apart == 0
@@ -128,22 +133,23 @@ def _distances(given: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]) 
 
 
 def _batch_error(runner: CpuSession, backbone: Backbone, pixels: npt.NDArray[np.uint8], together: Rows) -> float:
-    """Gives the largest error between a batch and its images one by one: a batch that is not really free shows here."""
+    """Returns the largest error between a batch and its images one by one, which detects a fixed batch size."""
     largest = 0.0
     for index in range(len(pixels)):
         alone = runner.run(backbone.outputs, {INPUT: pixels[index : index + 1]})
         for output, rows in alone.items():
             if not np.isfinite(rows).all():
                 raise ExportMismatchError(
-                    f"The tap {output!r} of image {index} holds numbers that are not finite",
-                    expected="numbers, which weights that are whole give",
-                    remedy="look at the weights" if backbone.card.precision == "fp32" else "export it in fp32",
+                    f"The tap {output!r} of image {index} contains numbers that are not finite",
+                    expected="finite numbers",
+                    remedy="check the weights" if backbone.card.precision == "fp32" else "export it in fp32",
                 )
             errors, _ = _distances(together[output][index : index + 1].astype("f8"), rows.astype("f8"))
             largest = max(largest, float(np.where(np.isfinite(errors), errors, np.inf).max()))
             if largest > _BATCH_ERROR[backbone.card.precision]:
                 raise ExportMismatchError(
-                    f"The tap {output!r} of image {index} differs in a batch and alone: relative error {largest:.2g}",
+                    f"The tap {output!r} of image {index} differs between a batch and a single image: "
+                    f"relative error {largest:.2g}",
                     expected=f"at most {_BATCH_ERROR[backbone.card.precision]:g}",
                     remedy="export the network with a dynamic batch",
                 )
@@ -151,24 +157,24 @@ def _batch_error(runner: CpuSession, backbone: Backbone, pixels: npt.NDArray[np.
 
 
 def sample_photos() -> list[Path]:
-    """Gives the two photos that come with scikit-learn."""
-    found = find_spec("sklearn")  # found, and not imported: that takes a second
+    """Returns the paths of the two photos that scikit-learn contains."""
+    found = find_spec("sklearn")  # importing it would take a second
     if found is None or found.origin is None:
-        raise MissingFileError("The sample photos of scikit-learn are not there", expected="scikit-learn, installed")
+        raise MissingFileError("The sample photos of scikit-learn are missing", expected="an installed scikit-learn")
     return [Path(found.origin).parent / "datasets" / "images" / name for name in _PHOTOS]
 
 
-def _drawn_images(folder: Path, size: tuple[int, int]) -> list[Path]:
-    """Draws images that are smaller than the input, tall, wide, and pure noise."""
+def _generated_images(folder: Path, size: tuple[int, int]) -> list[Path]:
+    """Writes images that are smaller than the input, tall, wide, and pure noise."""
     from PIL import Image
 
     height, width = size
-    chance = np.random.default_rng(20)
+    generator = np.random.default_rng(20)
     drawn = {
         "small.png": reference_batch(height // 2 + 3, width // 2 + 1, 1)[0],
         "tall.png": reference_batch(height * 3 + 7, width + 33, 1)[0],
         "wide.png": reference_batch(height + 51, width * 2 + 5, 2)[1],
-        "noise.png": chance.integers(0, 256, (height + 45, width + 60, 3), dtype=np.uint8),
+        "noise.png": generator.integers(0, 256, (height + 45, width + 60, 3), dtype=np.uint8),
     }
     for name, pixels in drawn.items():
         Image.fromarray(pixels).save(folder / name)

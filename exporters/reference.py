@@ -1,6 +1,6 @@
-"""Reference vectors: what a backbone gave for a fixed batch, so that any machine can tell whether it gives the same.
+"""Reference vectors: the outputs of a backbone for a fixed batch, so that any machine can check its own results.
 
-The batch follows an integer formula (no generator, no file), and the vectors stand on the card.
+An integer formula defines the batch, without a random generator or a file. The vectors are on the card.
 """
 
 import base64
@@ -16,13 +16,13 @@ from penult.errors import BackboneError
 __all__ = ["REFERENCE_IMAGES", "Tolerance", "compare", "describe", "reference_batch"]
 
 REFERENCE_IMAGES = 2
-_COMPONENTS = 256  # of each vector, evenly spaced: a card stays small even for a flattened tap
+_COMPONENTS = 256  # stored per vector, evenly spaced, so that a card stays small even for a flattened tap
 
 Tolerance = Literal["fp32", "tf32", "fp16", "bf16"]
 
-# (lowest cosine, largest relative error). Providers sum in different orders: 1e-6 was seen between CPUs, and 10 bits
-# of mantissa (TF32, and fp16 graphs, through fifty layers) stay under 2e-2. Wrong weights or layout are off by 1e-1.
-# The 7 bits of bfloat16 were seen to take 8e-2, so that its check finds gross errors alone.
+# (lowest cosine, largest relative error). Providers sum in different orders, which gave errors of 1e-6 between CPUs.
+# A mantissa of 10 bits (TF32 and fp16) gave errors below 2e-2 over fifty layers. Wrong weights or a wrong layout give
+# 1e-1. The 7 bits of bfloat16 gave 8e-2, so its check finds only gross errors.
 _LIMITS: dict[str, tuple[float, float]] = {
     "fp32": (0.99999, 1e-3),
     "tf32": (0.999, 2e-2),
@@ -32,7 +32,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
 
 
 def reference_batch(height: int, width: int, count: int = REFERENCE_IMAGES) -> npt.NDArray[np.uint8]:
-    """Draws ``count`` images of (height, width, 3): gradients, plaids and grain, different in each channel.
+    """Returns ``count`` generated images (height, width, 3): gradients, plaids and grain, different per channel.
 
     >>> reference_batch(4, 5).shape
     (2, 4, 5, 3)
@@ -46,7 +46,7 @@ def reference_batch(height: int, width: int, count: int = REFERENCE_IMAGES) -> n
 
 
 def describe(outputs: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Any]:
-    """Makes the card's ``reference`` from what a session gave for the reference batch."""
+    """Returns the card's ``reference`` for the outputs of the reference batch."""
     vectors = {}
     for name, rows in outputs.items():
         kept = np.ascontiguousarray(_spaced(rows), dtype="<f4")
@@ -57,9 +57,10 @@ def describe(outputs: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Any]:
 def compare(
     reference: Mapping[str, Any], outputs: Mapping[str, npt.NDArray[np.floating[Any]]], tolerance: Tolerance
 ) -> dict[str, tuple[float, float]]:
-    """Compares each output with the card's vectors, and gives its worst cosine and relative error.
+    """Returns the lowest cosine and the largest relative error of each output against the card's vectors.
 
-    Raises BackboneError for the first output that lies outside the tolerance.
+    Raises:
+        BackboneError: an output is outside the tolerance.
     """
     lowest_cosine, largest_error = _LIMITS[tolerance]
     seen = {}
@@ -74,9 +75,9 @@ def compare(
         cosine, error = _distance(given, wanted)
         if not (cosine >= lowest_cosine and error <= largest_error):
             raise BackboneError(
-                f"This machine computes other features: {name!r} of the reference batch has cosine {cosine:.6f} and "
-                f"relative error {error:.2g} against the card",
-                expected=f"cosine from {lowest_cosine}, relative error to {largest_error:g} ({tolerance})",
+                f"This machine computes different features: {name!r} of the reference batch has cosine {cosine:.6f} "
+                f"and relative error {error:.2g} compared with the card",
+                expected=f"cosine at least {lowest_cosine}, relative error at most {largest_error:g} ({tolerance})",
                 remedy="try another provider, or export the backbone again",
             )
         seen[name] = (cosine, error)
@@ -103,7 +104,7 @@ def _stored(reference: Mapping[str, Any], name: str) -> npt.NDArray[np.float64]:
         return np.frombuffer(raw, dtype="<f4").reshape(int(reference["images"]), -1).astype(np.float64)
     except (KeyError, TypeError, ValueError, binascii.Error) as reason:
         raise BackboneError(
-            f"The card holds no reference vectors for {name!r}",
-            expected="vectors for every tap and the logits",
+            f"The card contains no valid reference vectors for {name!r}",
+            expected="vectors for every tap and for the logits",
             remedy="export the backbone again",
         ) from reason

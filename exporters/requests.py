@@ -1,4 +1,4 @@
-"""What a user asks of an export: taps, and hints on how a file expects its pixels."""
+"""What a user requests from an export: taps, and hints about a file's preprocessing."""
 
 import json
 from collections.abc import Mapping
@@ -25,10 +25,10 @@ FAMILIES: Mapping[str, Normalisation] = {
 
 @dataclass(frozen=True)
 class Hints:
-    """What is known of a file from outside; None is not known. ``mean`` and ``std`` are in units of 0 to 255.
+    """Facts about a network that its file does not contain; None is unknown. ``mean`` and ``std`` are for 0 to 255.
 
-    ``family`` is how a framework's networks are used to pixels: ``torch`` (ImageNet mean and std), ``caffe`` (BGR minus
-    104, 117, 123), ``tf`` (-1 to 1), ``unit`` (0 to 1), ``raw`` (0 to 255). ``classes`` may be the word ``imagenet``.
+    ``family`` is a common normalisation: ``torch`` (ImageNet mean and std), ``caffe`` (BGR minus 104, 117, 123),
+    ``tf`` (-1 to 1), ``unit`` (0 to 1), ``raw`` (0 to 255). ``classes`` may be the word ``imagenet``.
     """
 
     family: Family | None = None
@@ -46,53 +46,53 @@ class Hints:
     source: str | None = None
 
     def over(self, other: "Hints") -> Self:
-        """Gives these hints, completed with those of ``other``.
+        """Returns these hints, with unknown ones taken from ``other``.
 
         >>> Hints(resize=256).over(Hints(resize=232, family="torch"))
         Hints(family='torch', resize=256)
         """
         mine = {item.name: getattr(self, item.name) for item in fields(self)}
-        lacking = {name: getattr(other, name) for name, value in mine.items() if value is None}
-        return replace(self, **lacking)
+        missing = {name: getattr(other, name) for name, value in mine.items() if value is None}
+        return replace(self, **missing)
 
     def __repr__(self) -> str:
         known = ((item.name, getattr(self, item.name)) for item in fields(self))
         return f"Hints({', '.join(f'{name}={value!r}' for name, value in known if value is not None)})"
 
     def normalisation(self) -> Normalisation | None:
-        """Gives the normalisation, or None where neither a family nor the mean and std are known."""
+        """Returns the normalisation, or None if neither a family nor the mean and std are known."""
         if self.family is None and (self.mean is None or self.std is None):
             if (self.mean, self.std, self.channels) != (None, None, None):
                 raise InputError(
-                    f"Of how pixels are taken, only a part is said: {self!r}",
+                    f"The normalisation is incomplete: {self!r}",
                     expected="a family, or both the mean and the std",
-                    remedy="add --family, or --mean and --std",
+                    remedy="pass --family, or --mean and --std",
                 )
             return None
         base = FAMILIES[self.family or "raw"]
         return Normalisation(self.channels or base.channels, self.mean or base.mean, self.std or base.std)
 
     def check_no_tensors(self, source: str) -> None:
-        """Raises where a tensor is named for a source that knows its own penultimate layer and scores."""
+        """Raises InputError if a tensor is named for a source that knows its penultimate layer and logits."""
         if self.penultimate is not None or self.logits is not None:
             raise InputError(
-                f"The penultimate tensor is said to be {self.penultimate!r} and the logits {self.logits!r}",
-                expected=f"neither: {source} knows which they are",
-                remedy="--taps NAME gives any other value as a tap",
+                f"The penultimate tensor is {self.penultimate!r} and the logits are {self.logits!r}",
+                expected=f"neither, because {source} knows them",
+                remedy="use --taps NAME for any other value",
             )
 
     def preprocessing(self, size: tuple[int, int]) -> Preprocessing:
-        """Gives the preprocessing for an input of this size; the shorter side is 256/224 of the crop by default."""
+        """Returns the preprocessing for this input size; by default the shorter side is 256/224 of the crop."""
         resize = self.resize if self.resize is not None else round(min(size) * 256 / 224)
         return Preprocessing(resize, size, self.interpolation or "bicubic", Decoding())
 
     def class_names(self) -> tuple[str, ...] | None:
-        """Gives the names of the classes, where they are known."""
+        """Returns the class names, if known."""
         return imagenet_classes() if self.classes == "imagenet" else self.classes
 
 
 def read_sidecar(path: Path) -> Hints:
-    """Reads the hints in a JSON file, whose fields are those of ``Hints`` or those of a backbone's card."""
+    """Reads hints from a JSON file with the fields of ``Hints`` or of a backbone's card."""
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(data, dict) and isinstance(data.get("preprocessing"), dict):
@@ -105,20 +105,20 @@ def read_sidecar(path: Path) -> Hints:
 
 
 def _from_card(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Takes from a card what holds for another file of the same network."""
+    """Returns the hints on a card that are valid for another file of the same network."""
     kept = {name: card[name] for name in ("name", "source", "licence", "classes") if card.get(name) is not None}
     normalisation = card.get("normalisation")
-    of_pixels = {
+    preprocessing = {
         name: card["preprocessing"][name]
         for name in ("resize", "crop", "interpolation")
         if name in card["preprocessing"]
     }
-    return {**kept, **of_pixels, **(normalisation if isinstance(normalisation, dict) else {})}
+    return {**kept, **preprocessing, **(normalisation if isinstance(normalisation, dict) else {})}
 
 
 @dataclass(frozen=True)
 class TapRequest:
-    """``tensor`` is a tap that is found in the network, or any value of its graph."""
+    """A requested tap; ``tensor`` is a tap of the network or any value of its graph."""
 
     tensor: str
     name: str | None = None
@@ -126,7 +126,7 @@ class TapRequest:
 
 
 def parse_taps(text: str) -> tuple[TapRequest, ...]:
-    """Reads a list with commas.
+    """Parses taps such as ``stage3``, ``stage3:max``, ``TENSOR`` or ``NAME=TENSOR:gem``, separated by commas.
 
     >>> parse_taps("penultimate,last=layer4/out:0:gem")[1]
     TapRequest(tensor='layer4/out:0', name='last', pooling='gem')
@@ -141,7 +141,7 @@ def parse_taps(text: str) -> tuple[TapRequest, ...]:
         if not tensor:
             raise InputError(
                 f"The taps are {text!r}",
-                expected="names with commas between, each TENSOR, NAME=TENSOR or NAME=TENSOR:max",
+                expected="TENSOR, NAME=TENSOR or NAME=TENSOR:max, separated by commas",
             )
         requests.append(TapRequest(tensor, name or None, cast("Pooling", tail) if pooled else None))
     return tuple(requests)
@@ -149,10 +149,10 @@ def parse_taps(text: str) -> tuple[TapRequest, ...]:
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What the user asks of an export.
+    """The options of an export.
 
-    ``taps`` None takes all that are found; ``size`` is the side of the input where it is not the network's own;
-    ``weights`` is ``random``, a local file, or None for the source's own.
+    ``taps`` None selects all taps; ``size`` replaces the network's own input side; ``weights`` is ``random``, a local
+    file, or None for the source's own weights.
     """
 
     taps: tuple[TapRequest, ...] | None = None

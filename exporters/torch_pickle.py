@@ -1,7 +1,7 @@
-"""Reads the tensors of a legacy torch ``.pth`` into numpy, without torch and without running what the file asks for.
+"""Reads the tensors of a legacy torch ``.pth`` file into numpy, without torch and without running code of the file.
 
-A pickle is a program. Here its opcodes are checked against the few that a table of tensors needs before anything runs,
-and the only names that it may call are the ones below, each a harmless stand-in of ours.
+A pickle is a program. Before it runs, its opcodes are checked against the few that a table of tensors needs. It can
+call only the harmless replacements in this module.
 """
 
 import math
@@ -45,7 +45,7 @@ _MOST_OPCODES = 2_000_000
 
 
 class _Table(dict[str, Any]):
-    """Stands in for OrderedDict; a state_dict's own state (its version notes) is dropped."""
+    """Replaces OrderedDict; drops the state of a state_dict (its version metadata)."""
 
     def __setstate__(self, state: object) -> None:
         del state
@@ -65,7 +65,7 @@ class _Storage:
 
 @dataclass(frozen=True)
 class _View:
-    """A tensor before its numbers are read: a strided window on a storage."""
+    """A tensor before its numbers are read: a strided view of a storage."""
 
     storage: _Storage
     offset: int
@@ -73,62 +73,64 @@ class _View:
     strides: tuple[int, ...]
 
     @classmethod
-    def made(cls, storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object) -> Self:
-        """Takes the place of the function that rebuilds a tensor in torch."""
+    def rebuilt(
+        cls, storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object
+    ) -> Self:
+        """Replaces the function that rebuilds a tensor in torch."""
         numbers = (offset, *shape, *strides)
         if not isinstance(storage, _Storage) or len(shape) != len(strides) or len(shape) > 16:
-            raise ValueError("it holds a tensor of an unknown form")
+            raise ValueError("it contains a tensor of an unknown form")
         if not all(type(n) is int and n >= 0 for n in numbers):
-            raise ValueError("it holds a tensor with a size below nothing")
+            raise ValueError("it contains a tensor with a negative size")
         last = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
         count: int = math.prod(list(shape))
         if count > storage.count or (count and last >= storage.count):
-            raise ValueError("it holds a tensor larger than its storage")
+            raise ValueError("it contains a tensor that is larger than its storage")
         return cls(storage, offset, shape, strides)
 
     def cut(self, numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Copies the window out of the storage's numbers."""
+        """Returns a copy of the view from the numbers of its storage."""
         strides = [stride * numbers.itemsize for stride in self.strides]
         return np.array(np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, strides), order="C")
 
 
 def read_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Reads every tensor of a state dict, by name, as arrays that own their memory."""
+    """Returns every tensor of a state dict by name."""
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise _refused(path, f"{path.stat().st_size} bytes long", f"at most {_LARGEST_FILE}")
         data = path.read_bytes()
     except FileNotFoundError:
-        raise MissingFileError(f"There is no weights file {path}") from None
+        raise MissingFileError(f"The weights file {path} does not exist") from None
     if data[:4] == b"PK\x03\x04":
-        raise _refused(path, "of torch's zip format", "the legacy format")
+        raise _refused(path, "in torch's zip format", "the legacy format")
     try:
         return _tensors(BytesIO(data))
     except (pickle.UnpicklingError, ValueError, TypeError, KeyError, IndexError, EOFError, AttributeError) as reason:
         if isinstance(reason, BackboneError):
             raise
         raise BackboneError(
-            f"The weights file {path} cannot be read: {reason}", expected="a state dict saved by torch, and whole"
+            f"The weights file {path} cannot be read: {reason}", expected="a complete state dict that torch saved"
         ) from reason
 
 
 def _tensors(stream: IO[bytes]) -> dict[str, npt.NDArray[Any]]:
     magic, protocol, system = (_unpickler(stream).load() for _ in range(3))
     if magic != _MAGIC or protocol != _PROTOCOL:
-        raise ValueError("it does not begin as a legacy torch file does")
+        raise ValueError("it does not start like a legacy torch file")
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise ValueError("its numbers are not little-endian")
     reader = _unpickler(stream)
     table = reader.load()
     keys = _unpickler(stream).load()
     if not isinstance(table, dict) or not isinstance(keys, list):
-        raise ValueError("it holds no table of named tensors")
+        raise ValueError("it contains no table of named tensors")
     numbers = {key: _numbers(stream, reader.storages[key]) for key in keys}
     return {str(name): view.cut(numbers[view.storage.key]) for name, view in table.items() if isinstance(view, _View)}
 
 
 def _numbers(stream: IO[bytes], storage: _Storage) -> npt.NDArray[Any]:
-    """Reads one storage; what is allocated is bounded by what the file really holds."""
+    """Reads one storage, and never allocates more than the file contains."""
     count = int.from_bytes(stream.read(8), "little")
     size_bytes = storage.count * np.dtype(storage.dtype).itemsize
     content = stream.read(size_bytes) if count == storage.count else b""
@@ -138,20 +140,20 @@ def _numbers(stream: IO[bytes], storage: _Storage) -> npt.NDArray[Any]:
 
 
 def _unpickler(stream: IO[bytes]) -> "_Restricted":
-    """Checks the next pickle of the stream opcode by opcode, and gives a reader for exactly those bytes."""
+    """Checks each opcode of the next pickle in the stream, and returns a reader for exactly those bytes."""
     start = stream.tell()
     for position, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
         if opcode.name not in _OPCODES or position > _MOST_OPCODES:
-            raise ValueError(f"its pickle holds {opcode.name}, which no table of tensors needs")
+            raise ValueError(f"its pickle contains {opcode.name}, which no table of tensors needs")
         if opcode.name == "LONG_BINPUT" and int(argument or 0) > _MOST_OPCODES:
-            raise ValueError("its pickle asks for too much memory")
+            raise ValueError("its pickle requests too much memory")
     end = stream.tell()
     stream.seek(start)
     return _Restricted(BytesIO(stream.read(end - start)))
 
 
 class _Restricted(pickle.Unpickler):
-    """Calls nothing but the stand-ins of this module."""
+    """Calls only the replacements in this module."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         super().__init__(stream, encoding="utf-8")
@@ -161,18 +163,18 @@ class _Restricted(pickle.Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return _Table
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _View.made
+            return _View.rebuilt
         if module == "torch" and name in _STORAGES:
             return _Kind(_STORAGES[name])
-        raise ValueError(f"it asks for {module}.{name}, and nothing but tensors is read from a weights file")
+        raise ValueError(f"it requests {module}.{name}, but only tensors are read from a weights file")
 
     def persistent_load(self, pid: Any) -> _Storage:
-        word, kind, key, _, count, *view = pid
-        if word != "storage" or not isinstance(kind, _Kind) or not 0 <= count <= _LARGEST_FILE or any(view):
-            raise ValueError("it holds a storage of an unknown form")
+        tag, kind, key, _, count, *view = pid
+        if tag != "storage" or not isinstance(kind, _Kind) or not 0 <= count <= _LARGEST_FILE or any(view):
+            raise ValueError("it contains a storage of an unknown form")
         storage = _Storage(str(key), kind.dtype, int(count))
         if self.storages.setdefault(storage.key, storage) != storage:
-            raise ValueError(f"it describes storage {storage.key} twice, differently")
+            raise ValueError(f"it describes storage {storage.key} twice, in different ways")
         return storage
 
 

@@ -1,23 +1,30 @@
-"""Tells whether a graph is what a backbone must be, before anything runs it."""
+"""Validates the graph of a backbone before it runs."""
 
 from collections.abc import Iterator
 
 import onnx
 from onnx import TensorProto
 
-from penult.errors import BackboneError
+from penult.errors import BackboneError, first_line
 from penult.exporters.card import Card
 from penult.exporters.graph.graph_view import shapes_of, without_large_weights
 
 __all__ = ["all_tensors", "check_bounded", "check_model"]
 
-_CHANCE = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
+_RANDOM_OPERATORS = {
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Multinomial",
+    "Bernoulli",
+}
 _DOMAINS = {"", "ai.onnx"}
-_MOST_NODES = 50_000  # the largest networks that people share have some thousands
+_MOST_NODES = 50_000  # the largest public networks have a few thousand
 
 
 def check_model(model: onnx.ModelProto, card: Card) -> None:
-    """Refuses a model that ONNX's checker refuses, or whose input and outputs are not those of ``card``."""
+    """Raises BackboneError if ONNX's checker rejects the model, or its input or outputs do not match ``card``."""
     _check_contained(model)
     try:
         onnx.checker.check_model(without_large_weights(model), full_check=True)
@@ -25,7 +32,7 @@ def check_model(model: onnx.ModelProto, card: Card) -> None:
             onnx.checker.check_tensor(tensor)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as reason:
         raise BackboneError(
-            f"The graph of {card.name} is not sound: {str(reason).strip().splitlines()[0]}",
+            f"The graph of {card.name} is not valid: {first_line(reason)}",
             expected="a graph that onnx.checker accepts",
         ) from reason
     _check_input(model.graph, card)
@@ -33,32 +40,30 @@ def check_model(model: onnx.ModelProto, card: Card) -> None:
 
 
 def _check_contained(model: onnx.ModelProto) -> None:
-    """A backbone is one file, of ONNX's own operators, and gives the same twice."""
+    """Raises BackboneError unless the graph is self-contained, deterministic, and uses only ONNX's own operators."""
     if model.functions or model.graph.sparse_initializer:
-        raise BackboneError("The graph brings its own functions or sparse weights", expected="plain nodes and weights")
+        raise BackboneError("The graph contains functions or sparse weights", expected="only nodes and dense weights")
     for tensor in all_tensors(model.graph):
         if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
             raise BackboneError(
-                f"The weights {tensor.name!r} lie outside the file",
-                expected="a backbone whole in one file",
+                f"The weights {tensor.name!r} are stored outside the file",
+                expected="all weights inside the file",
                 remedy="penult export onnx:FILE",
             )
     check_bounded(model)
     for node in _nodes(model.graph):
-        if node.op_type in _CHANCE or node.domain not in _DOMAINS:
+        if node.op_type in _RANDOM_OPERATORS or node.domain not in _DOMAINS:
             raise BackboneError(
                 f"The graph's node {node.name!r} is of type {node.domain or 'ai.onnx'}.{node.op_type}",
-                expected="operators of ai.onnx that leave nothing to chance",
+                expected="deterministic operators of ai.onnx",
             )
 
 
 def check_bounded(model: onnx.ModelProto) -> None:
-    """Refuses a graph whose work has no bound: a loop turns as often as its data say, and a chain may be any length."""
+    """Raises BackboneError if the graph has a loop, whose running time depends on data, or too many nodes."""
     kinds = [node.op_type for node in _nodes(model.graph)]
     if "Loop" in kinds:
-        raise BackboneError(
-            "The graph has a Loop", expected="a network whose work is the same for every image, and has an end"
-        )
+        raise BackboneError("The graph has a Loop", expected="a network with the same operations for every image")
     if len(kinds) > _MOST_NODES:
         raise BackboneError(f"The graph has {len(kinds):,} nodes", expected=f"at most {_MOST_NODES:,}")
 
@@ -72,7 +77,7 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 def all_tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
-    """Gives all weights, also those inside nodes and subgraphs."""
+    """Yields all weights, including those inside nodes and subgraphs."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
@@ -87,7 +92,7 @@ def _check_input(graph: onnx.GraphProto, card: Card) -> None:
     found = [(i.name, i.type.tensor_type.elem_type, _sides(i.type.tensor_type)) for i in inputs]
     if found != [("pixels", TensorProto.UINT8, (None, *card.preprocessing.crop, 3))]:
         raise BackboneError(
-            f"The graph of {card.name} takes {found}",
+            f"The inputs of the graph of {card.name} are {found}",
             expected=f"one input, pixels: uint8 (N, {card.preprocessing.crop[0]}, {card.preprocessing.crop[1]}, 3)",
         )
 
@@ -101,8 +106,8 @@ def _check_outputs(model: onnx.ModelProto, card: Card) -> None:
         widths["logits"] = len(card.classes) if card.classes is not None else width or 0
     if "penultimate" not in widths or set(kinds) != set(widths):
         raise BackboneError(
-            f"The graph of {card.name} gives {', '.join(sorted(kinds))}",
-            expected=f"the card's taps {', '.join(sorted(widths))}, penultimate among them",
+            f"The outputs of the graph of {card.name} are {', '.join(sorted(kinds))}",
+            expected=f"the taps on the card, {', '.join(sorted(widths))}, including penultimate",
         )
     for name, width in widths.items():
         if kinds[name] != TensorProto.FLOAT or shapes.get(name) != (None, width):

@@ -25,7 +25,7 @@ def assemble(
     normalisation: Normalisation,
     size: tuple[int, int],
 ) -> tuple[onnx.ModelProto, tuple[Tap, ...]]:
-    """Gives the finished graph and its taps with their widths and work."""
+    """Returns the graph of a backbone, and its taps with their widths and FLOPs."""
     outputs = [*(plan.name for plan in plans), *([LOGITS] if scores else [])]
     names = {name: f"{name}.source" for name in (INPUT, *outputs)}
     model = rename_values(model, names)
@@ -61,27 +61,31 @@ def _width(view: GraphView, name: str) -> int:
     if len(shape) != 2 or shape[1] is None or shape[0] is not None:
         raise BackboneError(
             f"The output {name!r} has the shape {shape}",
-            expected="one vector of a known width for each image of a batch of any size",
-            remedy="name another tensor, or export the network with a dynamic batch",
+            expected="one vector of a known width per image, for any batch size",
+            remedy="choose another tensor, or export the network with a dynamic batch",
         )
     return shape[1]
 
 
 @dataclass(frozen=True)
 class _FirstConvolution:
-    """The one convolution that takes the network's input, and its weights."""
+    """The only convolution that reads the network's input, and its weights."""
 
     node: onnx.NodeProto
     weights: onnx.TensorProto
     bias: npt.NDArray[Any] | None
 
     def pads(self) -> list[int]:
-        """Gives how many zeros are padded on each border."""
+        """Returns the padding of each border."""
         return next((list(a.ints) for a in self.node.attribute if a.name == "pads"), [])
 
 
 def add_pixel_input(model: onnx.ModelProto, normalisation: Normalisation, size: tuple[int, int]) -> None:
-    """Changes the model's float input into ``pixels``: uint8 (N, H, W, 3) RGB."""
+    """Replaces the model's float input by ``pixels``: uint8 (N, H, W, 3) RGB.
+
+    The first convolution takes over channel order and scale, and also the mean if it pads nothing. If it pads with
+    zeros, a bias would be wrong along the borders, so the mean remains a Sub.
+    """
     graph = model.graph
     (value,) = network_inputs(graph)
     channels_last = value.type.tensor_type.shape.dim[1].dim_value != 3
@@ -108,7 +112,7 @@ def add_pixel_input(model: onnx.ModelProto, normalisation: Normalisation, size: 
 
 
 class _PixelNodes:
-    """The nodes from ``pixels`` to what the network took."""
+    """The nodes from ``pixels`` to the former input of the network."""
 
     def __init__(self, channels_last: bool) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -120,14 +124,14 @@ class _PixelNodes:
         self._add("Cast", "float", to=TensorProto.FLOAT)
 
     def by(self, kind: str, numbers: npt.NDArray[np.float64]) -> None:
-        """Subtracts from, or multiplies, each channel; leaves out what changes nothing."""
+        """Adds a Sub or Mul per channel, unless it would change nothing."""
         if (numbers != (0.0 if kind == "Sub" else 1.0)).any():
             shape = [1, 1, 1, 1]
             shape[self._axis] = 3
             self._add(kind, kind.lower(), numbers.astype(np.float32).reshape(shape))
 
     def reverse(self) -> None:
-        """Turns RGB into BGR."""
+        """Converts RGB to BGR."""
         self._add("Gather", "bgr", np.array([2, 1, 0]), axis=self._axis)
 
     def _add(self, kind: str, name: str, numbers: npt.NDArray[Any] | None = None, **attributes: Any) -> None:
@@ -159,7 +163,7 @@ def _folded(
     *,
     bgr: bool,
 ) -> npt.NDArray[np.float64]:
-    """Folds what can be folded into the first convolution, and gives the mean that is still to be taken away."""
+    """Folds the normalisation into the first convolution; returns the mean that must still be subtracted."""
     filters = numpy_helper.to_array(first.weights).astype(np.float64) * gain[None, :, None, None]
     automatic = attribute(first.node, "auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
     if not automatic and not any(first.pads()) and mean.any():

@@ -1,7 +1,7 @@
-"""Finds the last classifier of a network and what it takes: the penultimate features.
+"""Finds the classifier of a network and its input: the penultimate features.
 
-The classifier may be a Gemm, a MatMul with an Add, or a convolution, before or after the global pool; around it may
-stand Softmax, Flatten, Reshape, Squeeze, Dropout and the like.
+The classifier may be a Gemm, a MatMul with an Add, or a convolution, before or after the global pool. Softmax, Flatten,
+Reshape, Squeeze, Dropout and similar nodes may be around it.
 """
 
 from dataclasses import dataclass
@@ -17,22 +17,22 @@ _RESHAPING = {"Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Dropout
 _SCORING = {"Softmax", "LogSoftmax", "Sigmoid"}
 _POOLING = {"GlobalAveragePool", "AveragePool", "ReduceMean"}
 _SHIFTING = {"Add", "Sub", "Mul", "Div", "Relu", "Clip", "BatchNormalization"}
-# A convolution before the pool is a classifier only if something says so: else it is the last layer of features.
+# A convolution before the pool is a classifier only if it has a softmax or a known number of classes.
 _CLASS_COUNTS = {1000, 1001, 11821, 21841, 21843}
 
 
 @dataclass(frozen=True)
 class ClassifierTensors:
-    """``scores`` before the softmax, and ``features``, what the classifier takes; both are names of values."""
+    """The names of two values: ``scores`` before the softmax, and ``features``, the input of the classifier."""
 
     scores: str
     features: str
 
 
 def find_classifier(view: GraphView, classes: int | None = None) -> ClassifierTensors | None:
-    """Gives the classifier that the most work leads to, or None where no output is a classifier's.
+    """Returns the classifier with the most FLOPs before it, or None if no output comes from a classifier.
 
-    ``classes`` is how many classes there are, where that is known.
+    ``classes`` is the number of classes, if known.
     """
     found = [each for output in view.graph.output if (each := _of_output(view, output.name, classes))]
     if not found:
@@ -41,7 +41,7 @@ def find_classifier(view: GraphView, classes: int | None = None) -> ClassifierTe
 
 
 def skip_nodes(view: GraphView, value: str, kinds: set[str]) -> tuple[str, set[str]]:
-    """Goes up from ``value`` through nodes of these kinds; gives where that ends, and the kinds that were met."""
+    """Follows the producers of ``value`` through nodes of these kinds; returns the first other value and the kinds."""
     met = set()
     while (node := view.producers.get(value)) is not None and node.op_type in kinds:
         data = view.data_inputs(node)
@@ -54,10 +54,10 @@ def skip_nodes(view: GraphView, value: str, kinds: set[str]) -> tuple[str, set[s
 
 def _of_output(view: GraphView, output: str, classes: int | None) -> ClassifierTensors | None:
     scores, met = skip_nodes(view, output, _RESHAPING | _SCORING)
-    weighing, between = skip_nodes(view, scores, _RESHAPING | _POOLING | _SHIFTING)
-    node = view.producers.get(weighing)
+    weighted, between = skip_nodes(view, scores, _RESHAPING | _POOLING | _SHIFTING)
+    node = view.producers.get(weighted)
     if node is not None and node.op_type == "Add" and len(view.data_inputs(node)) == 2:
-        features = {_under_head(view, name) for name in view.data_inputs(node)}
+        features = {_features_of_branch(view, name) for name in view.data_inputs(node)}
         common = features.pop() if len(features) == 1 else None
         return ClassifierTensors(scores, common) if common is not None else None
     if node is None or len(view.data_inputs(node)) != 1:
@@ -67,15 +67,15 @@ def _of_output(view: GraphView, output: str, classes: int | None) -> ClassifierT
     if node.op_type != "Conv" or "BatchNormalization" in between:
         return None
     counts = _CLASS_COUNTS if classes is None else {classes}
-    if met & _SCORING or view.width(weighing) in counts:
+    if met & _SCORING or view.width(weighted) in counts:
         return ClassifierTensors(scores, _features(view, node))
     return None
 
 
-def _under_head(view: GraphView, scores: str) -> str | None:
-    """Gives what one of two classifiers takes whose scores are averaged, as where a teacher was imitated.
+def _features_of_branch(view: GraphView, scores: str) -> str | None:
+    """Returns the input of one of two classifiers whose scores are averaged, as in distilled networks.
 
-    Each may have a BatchNorm of its own before it; what both take is the features.
+    Each may have its own BatchNorm before it; the input that both share is the features.
     """
     node = view.producers.get(skip_nodes(view, scores, _RESHAPING | _SHIFTING)[0])
     if node is None or node.op_type not in ("Gemm", "MatMul") or len(view.data_inputs(node)) != 1:
@@ -85,7 +85,7 @@ def _under_head(view: GraphView, scores: str) -> str | None:
 
 
 def _features(view: GraphView, node: onnx.NodeProto) -> str:
-    """Gives what a classifier takes, from before what only passes numbers on unchanged."""
+    """Returns the input of a classifier, before nodes that do not change the numbers."""
     value = view.data_inputs(node)[0]
     while True:
         maker = view.producers.get(value)
@@ -101,8 +101,8 @@ def _is_vector(view: GraphView, value: str) -> bool:
     shape = view.shapes.get(value)
     if shape is None:
         raise BackboneError(
-            f"The shape of the graph's value {value!r} cannot be known",
-            expected="a network whose shapes follow from the size of its input",
-            remedy="name the penultimate tensor",
+            f"The shape of the value {value!r} cannot be inferred",
+            expected="a network whose shapes follow from its input size",
+            remedy="pass --penultimate",
         )
     return len(shape) == 2 or (len(shape) == 4 and shape[2:] == (1, 1))

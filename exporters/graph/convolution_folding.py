@@ -1,27 +1,26 @@
-"""Folds the arithmetic after a convolution into its filters, as BatchNorm is folded where a network is deployed."""
+"""Folds the arithmetic after a convolution into its filters, in the same way as BatchNorm folding."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from penult.exporters.graph.graph_view import GraphView, attribute
+from penult.exporters.graph.graph_view import GraphView
 
 __all__ = ["fold_into_convolutions"]
 
 
 @dataclass
 class _Filters:
-    """The filters of one convolution and what is added to each of its channels, while steps are folded into them."""
+    """The filters and biases of one convolution while nodes are folded into them."""
 
     weights: npt.NDArray[np.float64]
     bias: npt.NDArray[np.float64]
 
-    def take(self, kind: str, numbers: npt.NDArray[np.float64]) -> None:
-        """Does to the filters what a node of this kind does to what they give."""
+    def apply(self, kind: str, numbers: npt.NDArray[np.float64]) -> None:
+        """Applies a node of this kind to the filters instead of to their output."""
         if kind == "Mul":
             self.weights = self.weights * numbers.reshape(-1, 1, 1, 1)
             self.bias = self.bias * numbers
@@ -30,23 +29,23 @@ class _Filters:
 
 
 def fold_into_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Gives a new model in which Add, Sub and Mul of constants for each channel are part of the convolution before.
+    """Returns a new model in which convolutions include the Add, Sub and Mul of per-channel constants that follow.
 
-    What the last of them gave keeps its name; the values between are gone.
+    The last value keeps its name; the values in between disappear.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     view = GraphView(copy)
-    takers: dict[str, list[onnx.NodeProto]] = {}
+    consumers: dict[str, list[onnx.NodeProto]] = {}
     for node in copy.graph.node:
         for name in node.input:
-            takers.setdefault(name, []).append(node)
+            consumers.setdefault(name, []).append(node)
     for value in copy.graph.output:
-        takers.setdefault(value.name, []).append(onnx.NodeProto())
+        consumers.setdefault(value.name, []).append(onnx.NodeProto())
     folded: set[int] = set()
     for node in copy.graph.node:
         if node.op_type == "Conv" and all(name in view.weights for name in node.input[1:]):
-            steps = _steps_after(node, takers, view)
+            steps = _steps_after(node, consumers, view)
             if steps:
                 _fold(copy.graph, node, steps, view)
                 folded.update(id(step) for step, _ in steps)
@@ -57,13 +56,13 @@ def fold_into_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _steps_after(
-    node: onnx.NodeProto, takers: dict[str, list[onnx.NodeProto]], view: GraphView
+    node: onnx.NodeProto, consumers: dict[str, list[onnx.NodeProto]], view: GraphView
 ) -> list[tuple[onnx.NodeProto, npt.NDArray[np.float64]]]:
-    """Gives the nodes that only shift and scale what a convolution gives, with their numbers for each channel."""
+    """Returns the nodes that only shift and scale the output of a convolution, with their per-channel numbers."""
     channels = view.weights[node.input[1]].dims[0]
     steps: list[tuple[onnx.NodeProto, npt.NDArray[np.float64]]] = []
     value = node.output[0]
-    while len(following := takers.get(value, [])) == 1:
+    while len(following := consumers.get(value, [])) == 1:
         step = following[0]
         numbers = _numbers(step, value, channels, view)
         if numbers is None:
@@ -77,7 +76,7 @@ def _numbers(step: onnx.NodeProto, value: str, channels: int, view: GraphView) -
     if step.op_type not in ("Add", "Mul", "Sub") or (step.op_type == "Sub" and step.input[0] != value):
         return None
     other = step.input[1] if step.input[0] == value else step.input[0]
-    array = _constant(other, view)
+    array = view.constant(other)
     if array is None:
         return None
     numbers = array.astype(np.float64)
@@ -86,14 +85,6 @@ def _numbers(step: onnx.NodeProto, value: str, channels: int, view: GraphView) -
     if numbers.shape in ((channels, 1, 1), (1, channels, 1, 1)):
         return numbers.reshape(channels)
     return None
-
-
-def _constant(name: str, view: GraphView) -> npt.NDArray[Any] | None:
-    if name in view.weights:
-        return np.asarray(numpy_helper.to_array(view.weights[name]))
-    maker = view.producers.get(name)
-    value = attribute(maker, "value") if maker is not None and maker.op_type == "Constant" else None
-    return np.asarray(numpy_helper.to_array(value)) if isinstance(value, onnx.TensorProto) else None
 
 
 def _fold(
@@ -107,7 +98,7 @@ def _fold(
     bias = numpy_helper.to_array(view.weights[node.input[2]]).astype(np.float64) if has_bias else np.zeros(len(weights))
     filters = _Filters(weights, bias)
     for step, numbers in steps:
-        filters.take(step.op_type, numbers)
+        filters.apply(step.op_type, numbers)
     output = steps[-1][0].output[0]
     del node.input[1:]
     for name, array in ((f"{output}.filters", filters.weights), (f"{output}.bias", filters.bias)):

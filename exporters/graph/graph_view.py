@@ -3,25 +3,27 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 from onnx.helper import get_attribute_value
 
-from penult.errors import BackboneError
+from penult.errors import BackboneError, first_line
 
 __all__ = ["GraphView", "Shape", "attribute", "flops_up_to", "network_inputs", "shapes_of", "without_large_weights"]
 
 Shape: TypeAlias = tuple[int | None, ...]
-_LARGEST_VALUE = 1 << 28  # numbers of one value for one image; 1 GiB as float32
-_SMALL_COUNT = 512  # weights that may say something about shapes are never longer
-# What these give depends on the sizes of an image alone, and all images have one size.
+_LARGEST_VALUE = 1 << 28  # numbers per image in one value; 1 GiB as float32
+_SMALL_COUNT = 512  # weights that determine shapes are never longer
+# The outputs of these depend only on the image size, which is constant.
 _OF_SIZES = {"Shape", "Size"}
 
 
 def without_large_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Gives the model with its large weights turned into inputs, so that checks need no copy of the numbers."""
+    """Returns the model with large weights replaced by inputs, so that checks need no copy of them."""
     bare = onnx.ModelProto(ir_version=model.ir_version)
     bare.opset_import.extend(model.opset_import)
     bare.functions.extend(model.functions)
@@ -40,20 +42,20 @@ def without_large_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Gives the model with the shapes of all its values, or says why they cannot be."""
+    """Returns the model with inferred shapes; raises BackboneError if they are inconsistent."""
     try:
         return onnx.shape_inference.infer_shapes(
             without_large_weights(model), check_type=True, strict_mode=True, data_prop=True
         )
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as reason:
         raise BackboneError(
-            f"The graph's shapes contradict one another: {str(reason).splitlines()[0]}",
+            f"The shapes of the graph are inconsistent: {first_line(reason)}",
             expected="a graph that ONNX's own shape inference accepts",
         ) from reason
 
 
 def shapes_of(model: onnx.ModelProto) -> dict[str, Shape]:
-    """Gives the shape of every value; None stands for a side that depends on the batch or is not known."""
+    """Returns the shape of every value, with None for a side that depends on the batch or is unknown."""
     graph = _inferred(model).graph
     shapes: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
@@ -64,26 +66,26 @@ def shapes_of(model: onnx.ModelProto) -> dict[str, Shape]:
     stored = {tensor.name for tensor in model.graph.initializer}
     for name, shape in shapes.items():
         if len(shape) >= 3 and name not in stored and any(side is not None and side < 1 for side in shape[1:]):
-            raise BackboneError(  # a division by zero would end the process, inside of ONNX Runtime
-                f"The graph's value {name!r} has the shape {shape}: nothing is left of the image",
-                expected="images that are large enough for the network's strides",
-                remedy="take a larger size",
+            raise BackboneError(  # ONNX Runtime would crash with a division by zero
+                f"The value {name!r} has the shape {shape}, which is empty",
+                expected="images that are large enough for the strides of the network",
+                remedy="choose a larger size",
             )
         if math.prod(side or 1 for side in shape) > _LARGEST_VALUE:
             raise BackboneError(
-                f"The graph's value {name!r} has shape {shape}", expected=f"at most {_LARGEST_VALUE} numbers"
+                f"The value {name!r} has the shape {shape}", expected=f"at most {_LARGEST_VALUE} numbers"
             )
     return shapes
 
 
 def network_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    """Gives the inputs that are no weights: old files list the weights among them."""
+    """Returns the inputs without the weights, which old files list as inputs."""
     weights = {tensor.name for tensor in graph.initializer}
     return [value for value in graph.input if value.name not in weights]
 
 
 def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object:
-    """Gives a node's attribute in Python's types."""
+    """Returns the attribute of a node as a Python value."""
     for item in node.attribute:
         if item.name == name:
             return onnx.helper.get_attribute_value(item)
@@ -91,7 +93,7 @@ def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object
 
 
 class GraphView:
-    """Look-ups on one model, which must not change while the view is used."""
+    """Cached queries on a model, which must not change while the view is in use."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
@@ -100,12 +102,12 @@ class GraphView:
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:
-        """The shape of every value, as far as it can be inferred."""
+        """The inferred shapes by value name."""
         return shapes_of(self.model)
 
     @cached_property
     def data_dependent(self) -> set[str]:
-        """The values that depend on the pixels."""
+        """The names of values that depend on the pixels."""
         found = {value.name for value in network_inputs(self.graph)}
         for node in self.graph.node:
             if node.op_type not in _OF_SIZES and any(name in found for name in node.input):
@@ -114,30 +116,37 @@ class GraphView:
 
     @cached_property
     def weights(self) -> dict[str, onnx.TensorProto]:
-        """The weights that stand in the file, by name."""
+        """The initializers by name."""
         return {tensor.name: tensor for tensor in self.graph.initializer}
 
     def data_inputs(self, node: onnx.NodeProto) -> list[str]:
-        """Gives the inputs of ``node`` that depend on the pixels."""
+        """Returns the inputs of ``node`` that depend on the pixels."""
         return [name for name in node.input if name in self.data_dependent]
 
     def sides(self, value: str) -> tuple[int, int] | None:
-        """Gives the (height, width) of a feature map in NCHW order, or None for any other value."""
+        """Returns the (height, width) of an NCHW feature map, or None for any other value."""
         shape = self.shapes.get(value, ())
         return (shape[2], shape[3]) if len(shape) == 4 and shape[2] and shape[3] else None
 
     def width(self, value: str) -> int | None:
-        """Gives how many channels, or numbers, a value has for one image."""
+        """Returns the number of channels of a feature map, or of components of a vector."""
         shape = self.shapes.get(value, ())
         return shape[1] if len(shape) in (2, 4) else shape[-1] if shape else None
 
+    def constant(self, value: str) -> npt.NDArray[Any] | None:
+        """Returns the numbers of an initializer or Constant node, or None for any other value."""
+        tensor: object = self.weights.get(value)
+        if tensor is None and (node := self.producers.get(value)) is not None and node.op_type == "Constant":
+            tensor = attribute(node, "value")
+        return np.asarray(numpy_helper.to_array(tensor)) if isinstance(tensor, onnx.TensorProto) else None
+
     def numbers(self, value: str) -> list[int] | None:
-        """Gives small integer weights as a list, such as the target of a Reshape."""
+        """Returns integer weights, such as the target of a Reshape, as a list."""
         tensor = self.weights.get(value)
         return None if tensor is None else [int(number) for number in numpy_helper.to_array(tensor).ravel()]
 
     def nodes_for(self, values: Iterable[str]) -> list[onnx.NodeProto]:
-        """Gives the nodes that the values need and that depend on the pixels, in order."""
+        """Returns the data-dependent nodes that compute the values, in order."""
         needed = set(values)
         kept = []
         for node in reversed(self.graph.node):
@@ -149,7 +158,10 @@ class GraphView:
 
 
 def flops_up_to(graph: onnx.GraphProto, value: str, shapes: Mapping[str, Shape]) -> int | None:
-    """Gives the operations for one image, or None where a shape that matters is not known."""
+    """Returns the floating-point operations per image up to ``value``, or None if a needed shape is unknown.
+
+    Only convolutions and matrix products count, with a multiply-add as two.
+    """
     producers = {output: node for node in graph.node for output in node.output if output}
     waiting, seen, total = [value], {value}, 0
     counted: set[int] = set()
@@ -174,7 +186,7 @@ def _work(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int | None:
 
 
 def _conv(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int | None:
-    # Each output number takes one filter; a transposed convolution spends one filter on each input number.
+    # Each output number costs one filter; in a transposed convolution, each input number does.
     made = node.output[0] if node.op_type == "Conv" else node.input[0]
     numbers, weights = _numbers(shapes.get(made)), shapes.get(node.input[1])
     if numbers is None or weights is None or None in weights[1:]:
@@ -191,7 +203,7 @@ def _gemm(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int | None:
 
 
 def _numbers(shape: Shape | None) -> int | None:
-    """Counts the numbers that a value holds for one image: its first side is the batch."""
+    """Returns how many numbers a value has per image; its first side is the batch."""
     if shape is None or None in shape[1:]:
         return None
     return math.prod(side or 1 for side in shape[1:])

@@ -15,14 +15,14 @@ IR_VERSION = 8
 
 
 class GraphWriter:
-    """The nodes and weights of a graph that is being written."""
+    """Collects the nodes and weights of a new graph."""
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}
 
     def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Adds a node with one output, and gives that output's name."""
+        """Adds a node with one output, and returns the output's name."""
         self.add(kind, inputs, [output], **attributes)
         return output
 
@@ -33,20 +33,20 @@ class GraphWriter:
         return node
 
     def constant(self, name: str, value: npt.NDArray[Any] | np.generic) -> str:
-        """Adds weights, or finds those already added under this name, and gives the name."""
+        """Adds weights unless the name exists, and returns the name."""
         if name not in self._constants:
             self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(value).reshape(np.shape(value)), name)
         return name
 
     def pooled(self, value: str, name: str) -> str:
-        """Averages a feature map over its sides into the vector ``name``."""
+        """Adds a global average pool of a feature map, and returns the name of the vector."""
         self.node("GlobalAveragePool", [value], f"{name}.pooled")
         return self.node("Flatten", [f"{name}.pooled"], name)
 
     def model(
         self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
     ) -> onnx.ModelProto:
-        """Gives the finished model, with the nodes in the order of their writing."""
+        """Returns the model, with the nodes in the order in which they were added."""
         graph = helper.make_graph(self._nodes, name, list(inputs), list(outputs), list(self._constants.values()))
         return helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="penult"
@@ -54,12 +54,12 @@ class GraphWriter:
 
 
 def float_value(name: str, *sides: int | str | None) -> onnx.ValueInfoProto:
-    """Declares a float32 value; a side that is a text is dynamic."""
+    """Returns the declaration of a float32 value; a side that is a string or None is dynamic."""
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, list(sides))
 
 
 def prune(model: onnx.ModelProto, outputs: Iterable[str]) -> onnx.ModelProto:
-    """Gives a new model with only these outputs, in this order, and the nodes and weights behind them."""
+    """Returns a new model with only these outputs, in this order, and the nodes and weights that they need."""
     wanted = list(outputs)
     graph = model.graph
     kept, needed = [], set(wanted)
@@ -80,7 +80,7 @@ def prune(model: onnx.ModelProto, outputs: Iterable[str]) -> onnx.ModelProto:
 
 
 def _read_by(node: onnx.NodeProto) -> set[str]:
-    """Gives the values that a node reads, also from inside its subgraphs."""
+    """Returns the values that a node reads, including those read in its subgraphs."""
     names = {name for name in node.input if name}
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
@@ -91,7 +91,7 @@ def _read_by(node: onnx.NodeProto) -> set[str]:
 
 
 def rename_values(model: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProto:
-    """Gives a copy in which each value of ``names`` is called what it maps to."""
+    """Returns a copy with values renamed from the keys of ``names`` to its values."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     _rename(copy.graph, names)

@@ -1,4 +1,4 @@
-"""Pools feature maps to vectors, in the graph and, for proofs, in numpy."""
+"""Pools feature maps to vectors, in the graph and in numpy (for proofs)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ __all__ = ["TapPlan", "pool_in_graph", "pool_in_numpy"]
 
 @dataclass(frozen=True)
 class TapPlan:
-    """A tap before it is attached: which value, under which name, pooled how."""
+    """A tap to add to a graph: its value, its name and its pooling."""
 
     name: str
     tensor: str
@@ -25,17 +25,17 @@ class TapPlan:
     reduction: int | None = None
 
 
-_POWER = 3.0  # of GeM, as its authors use it where it is not learned
+_POWER = 3.0  # the exponent of GeM that its authors use without training
 _FLOOR = 1e-6
 
 
 def pool_in_graph(model: onnx.ModelProto, plan: TapPlan, rank: int) -> None:
-    """Adds the nodes of one tap, whose value has ``rank`` sides."""
+    """Adds the nodes of one tap, whose value has ``rank`` dimensions."""
     tensor, name, pooling = plan.tensor, plan.name, plan.pooling
     graph = model.graph
     if rank == 2:
         if pooling not in ("none", "flatten"):
-            raise _nothing_to_pool(tensor, pooling)
+            raise _cannot_pool(tensor, pooling)
         graph.node.append(helper.make_node("Identity", [tensor], [name]))
         return
     if rank == 3 and pooling in ("avg", "max"):
@@ -45,7 +45,7 @@ def pool_in_graph(model: onnx.ModelProto, plan: TapPlan, rank: int) -> None:
         graph.node.append(helper.make_node(kind, inputs, [name], keepdims=0, **axes))
         return
     if rank == 3 and pooling == "gem":
-        raise _nothing_to_pool(tensor, pooling)
+        raise _cannot_pool(tensor, pooling)
     last = tensor
     if pooling == "gem":
         floor, power = (
@@ -65,7 +65,7 @@ def pool_in_graph(model: onnx.ModelProto, plan: TapPlan, rank: int) -> None:
 
 
 def pool_in_numpy(values: npt.NDArray[Any], pooling: Pooling) -> npt.NDArray[np.float64]:
-    """Does the same in numpy, for a source that gives its raw feature maps.
+    """Returns pooled rows, for a source that returns raw feature maps.
 
     >>> pool_in_numpy(np.arange(8.0).reshape(1, 2, 2, 2), "avg").tolist()
     [[1.5, 5.5]]
@@ -91,7 +91,7 @@ def _opset(model: onnx.ModelProto) -> int:
     return int(next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")))
 
 
-def _nothing_to_pool(tensor: str, pooling: str) -> BackboneError:
+def _cannot_pool(tensor: str, pooling: str) -> BackboneError:
     return BackboneError(
         f"The value {tensor!r} cannot be pooled with {pooling!r}", expected="a feature map (N, C, H, W)"
     )

@@ -1,6 +1,6 @@
-"""Settles what a traced graph computes from the sizes of its images: they are known, and constants take its place.
+"""Replaces what a traced graph computes from the image size by constants, because the size is known.
 
-Identities go too, and casts to the type that is there already, so that a value has one name.
+It also removes Identity nodes and casts to the same type, so that each value has one name.
 """
 
 from collections.abc import Sequence
@@ -19,49 +19,49 @@ __all__ = ["fold_sizes", "remove_identities"]
 
 
 def fold_sizes(model: onnx.ModelProto, sides: tuple[int, ...], names: Sequence[str]) -> onnx.ModelProto:
-    """Writes the sizes into the model as constants, for one image input of these ``sides`` and a batch of any size.
+    """Returns the model with sizes as constants, for an image input of these ``sides`` and any batch size.
 
-    Where a value has several names, one of ``names`` is kept. The model that is given is used up: its weights may be
-    hundreds of megabytes, and are not copied.
+    If a value has several names, it keeps one of ``names``. The given model is changed, because its weights may have
+    hundreds of megabytes and are not copied.
     """
     (image,) = network_inputs(model.graph)
     for dim, side in zip(image.type.tensor_type.shape.dim[1:], sides, strict=True):
         dim.dim_value = side
     remove_identities(model, names)
-    _write_down(model, _measured(model, sides))
+    _insert_constants(model, _measured(model, sides))
     return prune(model, [output.name for output in model.graph.output])
 
 
 def remove_identities(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """Takes nodes that change nothing out of the model, and gives it back; a value keeps one of ``names``."""
+    """Removes nodes that change nothing from the model, and returns it; a value keeps one of ``names``."""
     graph, wanted, types = model.graph, set(names), _types(model)
     outer = {value.name for value in (*graph.input, *graph.initializer)}
     ends = {value.name for value in graph.output}
-    stands: dict[str, str] = {}
+    aliases: dict[str, str] = {}
     kept = []
     for node in graph.node:
         idle = node.op_type == "Cast" and types.get(node.input[0]) == attribute(node, "to")
         if node.op_type != "Identity" and not idle:
             kept.append(node)
             continue
-        source = stands.get(node.input[0], node.input[0])
+        source = aliases.get(node.input[0], node.input[0])
         if node.output[0] in wanted and source not in wanted and source not in outer:
-            stands = {name: node.output[0] if stand == source else stand for name, stand in stands.items()}
-            stands[source] = node.output[0]
+            aliases = {name: node.output[0] if alias == source else alias for name, alias in aliases.items()}
+            aliases[source] = node.output[0]
         elif node.output[0] in ends:
             kept.append(node)
         else:
-            stands[node.output[0]] = source
+            aliases[node.output[0]] = source
     for node in kept:
-        node.input[:] = [stands.get(name, name) for name in node.input]
-        node.output[:] = [stands.get(name, name) for name in node.output]
+        node.input[:] = [aliases.get(name, name) for name in node.input]
+        node.output[:] = [aliases.get(name, name) for name in node.output]
     del graph.node[:]
     graph.node.extend(kept)
     return model
 
 
 def _types(model: onnx.ModelProto) -> dict[str, int]:
-    """Gives the element types of values, as far as they can be inferred."""
+    """Returns the inferred element types by value name."""
     graph = onnx.shape_inference.infer_shapes(without_large_weights(model)).graph
     values = (*graph.input, *graph.value_info, *graph.output)
     types = {value.name: value.type.tensor_type.elem_type for value in values}
@@ -69,21 +69,21 @@ def _types(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def _measured(model: onnx.ModelProto, sides: tuple[int, ...]) -> list[dict[str, npt.NDArray[Any]]]:
-    """Runs the network on two batches, and gives for each what the sizes alone decide."""
+    """Runs the network on two batches, and returns for each the values that depend only on sizes."""
     view = GraphView(model)
-    decided = {
+    size_only = {
         name
         for node in model.graph.node
         for name in node.input
         if name in view.producers and name not in view.data_dependent and view.producers[name].op_type != "Constant"
     }
-    if not decided:
+    if not size_only:
         return [{}, {}]
-    names = sorted(decided)
+    names = sorted(size_only)
     reshaped = sorted(
         node.output[0]
         for node in model.graph.node
-        if node.op_type == "Reshape" and node.input[1] in decided and node.output[0] in view.data_dependent
+        if node.op_type == "Reshape" and node.input[1] in size_only and node.output[0] in view.data_dependent
     )
     outputs = list(model.graph.output)
     del model.graph.output[:]
@@ -99,10 +99,10 @@ def _measured(model: onnx.ModelProto, sides: tuple[int, ...]) -> list[dict[str, 
     ]
 
 
-def _write_down(model: onnx.ModelProto, measured: Sequence[dict[str, npt.NDArray[Any]]]) -> None:
-    """Puts constants where a batch of two and a batch of three decide the same, or differ in the batch alone."""
+def _insert_constants(model: onnx.ModelProto, measured: Sequence[dict[str, npt.NDArray[Any]]]) -> None:
+    """Inserts constants where batches of two and three give the same value, or differ only in the batch size."""
     graph, (two, three) = model.graph, measured
-    # Floating-point work is left where it is: its last digits may depend on the machine, and the fingerprint must not.
+    # Floating-point values stay computed: their last digits may depend on the machine, but the fingerprint must not.
     exact = {name for name, numbers in two.items() if numbers.dtype.kind in "iub"}
     same = {name for name in exact if np.array_equal(two[name], three[name])}
     stored: set[str] = set()

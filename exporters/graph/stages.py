@@ -1,4 +1,4 @@
-"""Finds the ends of a network's stages: the last value at each resolution that everything after it goes through."""
+"""Finds the ends of a network's stages: the last value at each resolution through which all later paths go."""
 
 import math
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ _POINTWISE = {
     "Relu", "Clip", "BatchNormalization", "HardSwish", "HardSigmoid", "Sigmoid", "Mul", "PRelu", "LeakyRelu", "Elu",
     "Gelu", "Mish", "Add", "Sub", "Identity", "Dropout", "Pad",
 }  # fmt: skip
-_NORMALISING = {"LayerNormalization", "Transpose"}  # of each place alone, with the channels turned to the end
+_NORMALISING = {"LayerNormalization", "Transpose"}  # per position, with the channels last
 _AVERAGING = {"GlobalAveragePool", "AveragePool", "ReduceMean"}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """``tensor`` is the end of a stage whose sides are ``reduction`` times smaller than the image's."""
+    """``tensor`` is the last value of a stage, whose sides are ``reduction`` times smaller than the image's."""
 
     tensor: str
     reduction: int
@@ -26,13 +26,13 @@ class Stage:
 def find_stages(
     view: GraphView, source: str, features: str, size: tuple[int, int], parts: frozenset[str] | None = None
 ) -> list[Stage]:
-    """Gives the stages between the value ``source`` and the penultimate ``features``, from the first on.
+    """Returns the stages between the value ``source`` and the penultimate ``features``, in order.
 
-    One whose average is already the penultimate vector is left out. A stage ends on one of ``parts`` where there is
-    one that only pointwise work, such as the next stage's first activation, parts from its last value.
+    A stage whose average is the penultimate vector is omitted. A stage ends at one of ``parts`` if only pointwise
+    nodes, such as the next stage's first activation, are between that part and the stage's last value.
     """
     levels: dict[int, list[str]] = {}
-    for value in _passed_by_all(view, source, features):
+    for value in _on_every_path(view, source, features):
         sides = view.sides(value)
         if sides is None or min(sides) < 2 or not _same_aspect(sides, size):
             continue
@@ -42,15 +42,15 @@ def find_stages(
     pooled = _pooled_into(view, features)
     ends = []
     for level, values in sorted(levels.items()):
-        inner = values[-1] == pooled or _narrows_next(view, values[-1])
-        end = _named(view, _before_widening(view, values) if inner else values[-1], values, parts)
+        inner = values[-1] == pooled or _depthwise_follows(view, values[-1])
+        end = _named(view, _before_expansion(view, values) if inner else values[-1], values, parts)
         if end != pooled:
             ends.append(Stage(end, 2**level))
     return ends
 
 
 def _named(view: GraphView, end: str, values: list[str], parts: frozenset[str] | None) -> str:
-    """Gives the last of ``values`` up to ``end`` that is one of ``parts``, where only pointwise work lies between."""
+    """Returns the last of ``parts`` at or before ``end``, if only pointwise nodes are in between; else ``end``."""
     if parts is None:
         return end
     for value in reversed(values[: values.index(end) + 1]):
@@ -61,11 +61,10 @@ def _named(view: GraphView, end: str, values: list[str], parts: frozenset[str] |
     return end
 
 
-def _passed_by_all(view: GraphView, source: str, features: str) -> list[str]:
-    """Gives the values that every path from ``source`` to ``features`` goes through, in order.
+def _on_every_path(view: GraphView, source: str, features: str) -> list[str]:
+    """Returns the values on every path from ``source`` to ``features``, in order.
 
-    Those are the values that, when they are made, are the only ones still needed later; of a map with zeros around it,
-    the map itself.
+    At the time when such a value is computed, no other value is needed later. Padded maps are left out.
     """
     nodes = view.nodes_for([features])
     uses: dict[str, int] = {features: 1}
@@ -85,14 +84,14 @@ def _passed_by_all(view: GraphView, source: str, features: str) -> list[str]:
 
 
 def _same_aspect(sides: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Tells a feature map from other values of four sides: of a square image, it is square."""
+    """Returns whether a value has the aspect ratio of the image, which a feature map has."""
     if size[0] == size[1]:
         return sides[0] == sides[1]
     return abs(math.log2((size[0] / sides[0]) / (size[1] / sides[1]))) < 0.5
 
 
 def _pooled_into(view: GraphView, features: str) -> str:
-    """Gives the feature map whose average is ``features``, or ``features`` itself."""
+    """Returns the feature map whose average is ``features``, or ``features`` itself."""
     value = features
     while (node := view.producers.get(value)) is not None and node.op_type in {
         "Flatten",
@@ -105,20 +104,20 @@ def _pooled_into(view: GraphView, features: str) -> str:
     return view.data_inputs(node)[0] if node is not None and node.op_type in _AVERAGING else features
 
 
-def _narrows_next(view: GraphView, value: str) -> bool:
-    """Tells whether a depthwise convolution takes ``value``: then it is the inside of an inverted residual block."""
+def _depthwise_follows(view: GraphView, value: str) -> bool:
+    """Returns whether a depthwise convolution reads ``value``, which is then inside an inverted residual block."""
     for node in view.graph.node:
         if value not in node.input:
             continue
         if node.op_type == "Pad":
-            return _narrows_next(view, node.output[0])
+            return _depthwise_follows(view, node.output[0])
         if node.op_type == "Conv" and attribute(node, "group", 1) == view.width(value):
             return True
     return False
 
 
 def _before_depthwise(view: GraphView, value: str) -> str:
-    """Gives what a depthwise convolution takes to give ``value``: its own output is the inside of a separable one."""
+    """Returns the input of the depthwise convolution that computes ``value``, or ``value`` itself."""
     node = view.producers.get(value)
     if node is None or node.op_type != "Conv" or attribute(node, "group", 1) != view.width(value):
         return value
@@ -126,8 +125,8 @@ def _before_depthwise(view: GraphView, value: str) -> str:
     return before if view.shapes.get(before) == view.shapes.get(value) else value
 
 
-def _before_widening(view: GraphView, values: list[str]) -> str:
-    """Gives the narrower value that a 1x1 convolution widened into the last one, or the last one."""
+def _before_expansion(view: GraphView, values: list[str]) -> str:
+    """Returns the narrower value that a 1x1 convolution expanded to the last one, or the last one."""
     for value in reversed(values):
         node = view.producers[value]
         if node.op_type == "Conv" and attribute(node, "kernel_shape", [1, 1]) == [1, 1]:

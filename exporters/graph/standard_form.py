@@ -8,7 +8,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, inliner, numpy_helper, version_converter
 
-from penult.errors import BackboneError
+from penult.errors import BackboneError, first_line
 from penult.exporters.graph.graph_view import GraphView, attribute, network_inputs
 from penult.exporters.graph.graph_writer import IR_VERSION, OPSET
 
@@ -18,10 +18,10 @@ _FLOATS = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 
 
 def to_standard_form(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Gives a new model that computes the same with today's operators, in float32; value names stay."""
+    """Returns a new model that computes the same with recent operators in float32; value names do not change."""
     if model.functions:
         model = inliner.inline_local_functions(model)
-    model = _of_recent_opset(model)
+    model = _with_recent_opset(model)
     _refuse_other_domains(model)
     _store_constants(model.graph)
     _drop_dropout(model.graph)
@@ -30,26 +30,26 @@ def to_standard_form(model: onnx.ModelProto) -> onnx.ModelProto:
     inputs = [value for value in model.graph.input if value.name not in weights]
     _replace(model.graph.input, inputs)
     _replace(model.graph.value_info, [])
-    for value in model.graph.output:  # shapes are inferred anew; what the file says may hold for its batch only
+    for value in model.graph.output:  # the shapes in the file may be valid for its batch size only
         value.type.tensor_type.ClearField("shape")
     model.ir_version = max(model.ir_version, IR_VERSION)
     del model.metadata_props[:]
     return model
 
 
-def _of_recent_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+def _with_recent_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     if version >= OPSET:
         return copy
-    copy.ir_version = max(copy.ir_version, 4)  # older ones ask for every weight among the inputs, and few files comply
+    copy.ir_version = max(copy.ir_version, 4)  # older versions require weights among the inputs
     try:
         return version_converter.convert_version(copy, OPSET)
-    except Exception as reason:  # the converter raises RuntimeError and its kin for whatever it cannot do
+    except Exception as reason:  # the converter raises RuntimeError and others
         raise BackboneError(
-            f"The graph of opset {version} cannot be brought to opset {OPSET}: {str(reason).strip().splitlines()[0]}",
-            expected="operators that ONNX's version converter knows",
+            f"The graph cannot be converted from opset {version} to {OPSET}: {first_line(reason)}",
+            expected="operators that ONNX's version converter supports",
             remedy="export the network again with a newer opset",
         ) from reason
 
@@ -59,15 +59,15 @@ def _refuse_other_domains(model: onnx.ModelProto) -> None:
     if other:
         raise BackboneError(
             f"The graph uses {', '.join(other[:5])}",
-            expected="operators of ai.onnx alone",
-            remedy="take the file as it was before an optimiser rewrote it",
+            expected="only operators of ai.onnx",
+            remedy="use the file from before an optimiser rewrote it",
         )
     used = [o for o in model.opset_import if o.domain in ("", "ai.onnx")]
     _replace(model.opset_import, used)
 
 
 def _store_constants(graph: onnx.GraphProto) -> None:
-    """Turns Constant nodes into weights, so that there is one kind of constant."""
+    """Converts Constant nodes to initializers."""
     kept = []
     for node in graph.node:
         array = _constant(node)
@@ -93,7 +93,7 @@ def _constant(node: onnx.NodeProto) -> npt.NDArray[Any] | None:
 
 
 def _drop_dropout(graph: onnx.GraphProto) -> None:
-    """Takes out Dropout, which does nothing after training, wherever only its first output is used."""
+    """Removes Dropout nodes whose mask is not used: they do nothing after training."""
     outputs = {value.name for value in graph.output}
     read = {name for node in graph.node for name in node.input} | outputs
     renamed: dict[str, str] = {}
@@ -109,7 +109,7 @@ def _drop_dropout(graph: onnx.GraphProto) -> None:
 
 
 def _use_float32(graph: onnx.GraphProto) -> None:
-    """Computes in float32 what the file computes in half or double precision; every half is a float32 exactly."""
+    """Converts half and double precision to float32; float32 represents every half exactly."""
     for tensor in graph.initializer:
         _widen(tensor)
     for value in (*graph.input, *graph.output):
@@ -138,22 +138,22 @@ def _replace(repeated: Any, items: Iterable[Any]) -> None:
 
 
 def to_half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Gives a new model whose weights and work are float16; pixels are uint8 still, and the outputs float32."""
+    """Returns a new model that computes in float16; its input remains uint8, and its outputs float32."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     try:
         half: onnx.ModelProto = convert_float_to_float16(copy, keep_io_types=True)
-    except Exception as reason:  # the converter raises whatever its own parts raise
+    except Exception as reason:  # the converter documents no exceptions
         raise BackboneError(
-            f"The graph cannot be computed in half precision: {reason}", remedy="export it with --precision fp32"
+            f"The graph cannot be converted to half precision: {reason}", remedy="export it with --precision fp32"
         ) from reason
     return half
 
 
 def with_dynamic_batch(model: onnx.ModelProto, sides: tuple[int, int, int]) -> onnx.ModelProto:
-    """Gives a copy whose one input is (N, *sides), with the constants mended that held the file's own batch."""
+    """Returns a copy whose input is (N, *sides), without the file's own batch size in its constants."""
     (value,) = network_inputs(model.graph)
     dims = value.type.tensor_type.shape.dim
     batch = dims[0].dim_value if dims[0].HasField("dim_value") else None
@@ -164,9 +164,9 @@ def with_dynamic_batch(model: onnx.ModelProto, sides: tuple[int, int, int]) -> o
         view = GraphView(copy)
         for node in list(copy.graph.node):
             if node.op_type == "Reshape":
-                _mend_reshape(copy.graph, view, node, batch)
+                _free_reshape(copy.graph, view, node, batch)
             elif node.op_type == "Squeeze":
-                _mend_squeeze(copy.graph, view, node, batch)
+                _free_squeeze(copy.graph, view, node, batch)
         _declare(copy, ["N", *sides])
     return copy
 
@@ -177,20 +177,20 @@ def _declare(model: onnx.ModelProto, sides: list[int | str]) -> None:
     value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, sides))
 
 
-def _mend_reshape(graph: onnx.GraphProto, view: GraphView, node: onnx.NodeProto, batch: int) -> None:
+def _free_reshape(graph: onnx.GraphProto, view: GraphView, node: onnx.NodeProto, batch: int) -> None:
     target = view.numbers(node.input[1])
     if not target or node.input[0] not in view.data_dependent or attribute(node, "allowzero", 0):
         return
     before = view.shapes.get(node.input[0], ())
     if target[0] == batch and before[:1] == (batch,):
-        target[0] = 0  # as many as there are
+        target[0] = 0  # 0 keeps the batch size
     elif -1 not in target:
-        target[0] = -1  # whatever leads takes in the batch
+        target[0] = -1  # the first side takes the batch size
     _set_numbers(graph, node, target)
 
 
-def _mend_squeeze(graph: onnx.GraphProto, view: GraphView, node: onnx.NodeProto, batch: int) -> None:
-    """Keeps the batch of 1 from being squeezed away with the sides."""
+def _free_squeeze(graph: onnx.GraphProto, view: GraphView, node: onnx.NodeProto, batch: int) -> None:
+    """Restricts a Squeeze to the other sides, so that it keeps a batch of 1."""
     shape = view.shapes.get(node.input[0], ())
     if shape[:1] != (batch,) or node.input[0] not in view.data_dependent:
         return
@@ -199,9 +199,9 @@ def _mend_squeeze(graph: onnx.GraphProto, view: GraphView, node: onnx.NodeProto,
     kept = [axis for axis in axes if axis != 0]
     if not kept:
         raise BackboneError(
-            f"The graph's node {node.name or node.output[0]!r} squeezes the batch away",
-            expected="a network that keeps its batch",
-            remedy="name the penultimate tensor, or export the network with a dynamic batch",
+            f"The node {node.name or node.output[0]!r} of the graph removes the batch dimension",
+            expected="a network that keeps the batch dimension",
+            remedy="pass --penultimate, or export the network with a dynamic batch",
         )
     _set_numbers(graph, node, kept)
 

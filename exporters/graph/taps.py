@@ -1,4 +1,4 @@
-"""What in a network is of use: its penultimate features, the ends of its stages, its scores."""
+"""Finds the taps of a network: its penultimate features, the ends of its stages, and its logits."""
 
 import math
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ __all__ = ["KnownTensors", "find_taps", "plan_taps"]
 
 @dataclass(frozen=True)
 class KnownTensors:
-    """The names of values that a source knows, or that were found by reading the graph.
+    """The names of values that a source knows.
 
-    ``parts`` are the values that the source can give by name, so that they can be compared; None is all.
+    ``parts`` are the values that the source can compute by name, for the proof; None means all.
     """
 
     penultimate: str | None = None
@@ -32,12 +32,12 @@ class KnownTensors:
 def find_taps(
     view: GraphView, known: KnownTensors, size: tuple[int, int], classes: int | None
 ) -> tuple[list[TapPlan], str | None, list[str]]:
-    """Gives the plans of all taps that were found, the value of the scores, and notes for the card."""
+    """Returns the plans of all taps, the name of the logits, and notes for the card."""
     notes = []
     features, scores = known.penultimate, known.logits
     for name in (features, scores):
         if name is not None:
-            _refuse_unknown(view, name)
+            _check_name(view, name)
     if features is None:
         classifier = find_classifier(view, classes)
         if classifier is not None:
@@ -54,7 +54,7 @@ def find_taps(
 
 
 def plan_taps(view: GraphView, found: Sequence[TapPlan], asked: Sequence[TapRequest] | None) -> list[TapPlan]:
-    """Gives the plans of the asked taps, and of ``penultimate`` always; all that were found where none is asked."""
+    """Returns the plans of the requested taps and always of ``penultimate``; None requests all taps."""
     if asked is None:
         return list(found)
     known = {plan.name: plan for plan in found}
@@ -67,7 +67,7 @@ def plan_taps(view: GraphView, found: Sequence[TapPlan], asked: Sequence[TapRequ
             plan = TapPlan(request.name or request.tensor, request.tensor, _default_pooling(view, request.tensor))
         name = request.name or plan.name
         if name in plans:
-            raise BackboneError(f"Two taps are called {name!r}", expected="names that differ", remedy="NAME=TENSOR")
+            raise BackboneError(f"Two taps have the name {name!r}", expected="unique names", remedy="NAME=TENSOR")
         plans[name] = TapPlan(name, plan.tensor, request.pooling or plan.pooling, plan.stage, plan.reduction)
     return [*plans.values(), *([] if "penultimate" in plans else [known["penultimate"]])]
 
@@ -77,7 +77,7 @@ def _default_pooling(view: GraphView, value: str) -> Pooling:
     if shape is None or len(shape) not in (2, 3, 4):
         raise BackboneError(
             f"The value {value!r} has the shape {shape}",
-            expected="a vector, tokens or a feature map for each image",
+            expected="a vector, tokens or a feature map per image",
         )
     return "none" if len(shape) == 2 or (len(shape) == 4 and shape[2:] == (1, 1)) else "avg"
 
@@ -85,28 +85,28 @@ def _default_pooling(view: GraphView, value: str) -> Pooling:
 def _only_output(view: GraphView) -> str:
     if len(view.graph.output) != 1:
         raise BackboneError(
-            f"No classifier was found, and the graph has {len(view.graph.output)} outputs",
+            f"The graph has no classifier and {len(view.graph.output)} outputs",
             expected="a classifier, or one output",
-            remedy="name the penultimate tensor",
+            remedy="pass --penultimate",
         )
     return str(view.graph.output[0].name)
 
 
-def _refuse_unknown(view: GraphView, name: str) -> None:
+def _check_name(view: GraphView, name: str) -> None:
     if name not in view.data_dependent:
         raise _unknown("tensor", name, [], view)
 
 
 def _unknown(kind: str, name: str, known: list[str], view: GraphView) -> UnknownNameError:
-    """Makes the error for a name that is not in the graph, of whose values there may be thousands."""
+    """Returns the error for an unknown name; it lists only similar ones, because a graph may have thousands."""
     tensor, colon, pooling = name.rpartition(":")
     if colon and (tensor in known or tensor in view.data_dependent):
         return UnknownNameError(
-            f"Nothing is pooled by {pooling!r}, as {name!r} asks", expected=f"one of {', '.join(get_args(Pooling))}"
+            f"The tap {name!r} has the unknown pooling {pooling!r}", expected=f"one of {', '.join(get_args(Pooling))}"
         )
     close = get_close_matches(name, [*known, *view.data_dependent], n=5, cutoff=0.5)
     return UnknownNameError(
-        f"No {kind} is called {name!r}",
+        f"There is no {kind} {name!r}",
         expected=f"{', '.join(known)}{' or ' if known else ''}one of the graph's {len(view.data_dependent)} values",
         remedy=f"did you mean {' or '.join(map(repr, close))}?" if close else "",
     )

@@ -1,4 +1,4 @@
-"""What all sources share: the network that a source returns, addresses of weights, and plain image preparation."""
+"""What all sources share: the network that a source returns, addresses of weights, and image preparation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,19 +29,19 @@ __all__ = [
 ]
 
 DecodeImage: TypeAlias = Callable[[bytes, Preprocessing], npt.NDArray[np.uint8]]
-"""Makes the pixels (H, W, 3) of an image file's bytes, exactly as a card's preprocessing says."""
+"""Decodes the bytes of an image file to pixels (H, W, 3), as the preprocessing of a card specifies."""
 RunSource: TypeAlias = Callable[[Sequence[Path], Sequence[Tap]], Mapping[str, npt.NDArray[Any]]]
 """Runs the source framework on image files, with its own decoding, preprocessing and pooling.
 
-Gives rows (files, width) by the names of those taps that it can compute, one at least; the scores are asked for as a
-tap called ``logits``. Each tap's ``tensor`` is the value's name in the source's own model."""
+Returns rows (files, width) by tap name, for at least one of the taps; the tap ``logits`` requests the scores. The
+``tensor`` of a tap is the name of the value in the source's own model."""
 RANDOM = "random"
 _ENDINGS = {".bin", ".h5", ".hdf5", ".keras", ".pt", ".pth", ".safetensors"}
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a network comes from, as its card tells it."""
+    """The origin of a network for its card."""
 
     source: str
     licence: str = "unknown"
@@ -51,11 +51,11 @@ class Provenance:
 
 @dataclass(frozen=True)
 class SourceNetwork:
-    """A pretrained network on its way to a backbone.
+    """A pretrained network that a source returns for export.
 
     ``model`` takes one float image batch, (N, 3, H, W) or (N, H, W, 3), after ``normalisation``; its batch may be
-    fixed and its opset old. ``run`` is the source framework itself, or None where it is not installed;
-    ``run_with`` names it, and ``run_precision`` is fp16 where it computes in half precision.
+    fixed and its opset old. ``run`` runs the source framework, or is None if that is not installed. ``run_with`` is
+    the name of the framework, and ``run_precision`` is fp16 if it computes in half precision.
     """
 
     name: str
@@ -71,16 +71,16 @@ class SourceNetwork:
 
 
 class Exporter(Protocol):
-    """Reads what follows the colon of ``prefix:rest``."""
+    """A function that reads the network after the colon of ``prefix:rest``."""
 
     def __call__(self, rest: str, request: ExportRequest) -> SourceNetwork:
-        """Gives the network, or an error that says which file is missing and where it would come from."""
+        """Returns the network, or raises an error that names the missing file and its origin."""
         ...
 
 
 @dataclass(frozen=True)
 class Address:
-    """``weights`` is the name of weights, or None for the source's own; or they are in ``file``, or random."""
+    """A network and its weights: by name (None for the default weights), from ``file``, or random."""
 
     name: str
     weights: str | None = None
@@ -89,46 +89,51 @@ class Address:
 
     @classmethod
     def of(cls, rest: str, request: ExportRequest) -> Self:
-        """Reads what follows the prefix of a source; weights may be said there or in the request, and only once.
+        """Parses what follows the prefix of a source; the weights are there or in the request, but not in both.
 
         >>> Address.of("vgg16@IMAGENET1K_V1", ExportRequest())
         Address(name='vgg16', weights='IMAGENET1K_V1', file=None, is_random=False)
         """
-        name, _, said = rest.partition("@")
-        weights = said or request.weights
-        if said and request.weights not in (None, said):
-            raise InputError(f"The weights are said twice: {said!r} and {request.weights!r}", expected="one of the two")
+        name, _, given = rest.partition("@")
+        weights = given or request.weights
+        if given and request.weights not in (None, given):
+            raise InputError(
+                f"The weights are specified twice: {given!r} and {request.weights!r}", expected="one of the two"
+            )
         if weights is None or weights == RANDOM:
             return cls(name, is_random=weights == RANDOM)
         path = Path(weights).expanduser()
         if path.suffix.lower() not in _ENDINGS and not path.is_file():
             return cls(name, weights)
         if not path.is_file():
-            raise MissingFileError(f"There is no weights file {path}", remedy=f"NAME@FILE, such as {name}@weights.pth")
+            raise MissingFileError(f"The weights file {path} does not exist", remedy=f"check the path in {name}@{path}")
         return cls(name, file=path)
 
 
 def file_facts(path: Path) -> dict[str, Any]:
-    """Gives what a card says of a weights file."""
+    """Returns the entry of a weights file for the card."""
     with path.open("rb") as stream:
         return {"file": path.name, "sha256": file_digest(stream, "sha256").hexdigest()}
 
 
 def check_name(kind: str, name: str, names: list[str]) -> None:
-    """Raises where ``name`` is none of ``names``, of which there may be hundreds: only close ones are said."""
+    """Raises UnknownNameError if ``name`` is not one of ``names``; the error suggests similar names."""
     from difflib import get_close_matches
 
     if name not in names:
         close = get_close_matches(name, names, n=5)
         raise UnknownNameError(
-            f"No {kind} is called {name!r}",
+            f"There is no {kind} {name!r}",
             expected=f"one of its {len(names)} names" if len(names) > 40 else f"one of {', '.join(sorted(names))}",
             remedy=f"did you mean {' or '.join(map(repr, close))}?" if close else "",
         )
 
 
 def prepare_image(path: Path, preprocessing: Preprocessing, normalisation: Normalisation) -> npt.NDArray[Any]:
-    """Gives one image as float32 (1, 3, H, W): resized, cropped, normalised."""
+    """Returns one image as float32 (1, 3, H, W): resized, cropped and normalised.
+
+    It shares no code with the decoder of penult, because the proof of an export compares the two.
+    """
     from PIL import Image
 
     with Image.open(path) as image:

@@ -196,7 +196,7 @@ def _why_unidentified(data: bytes | bytearray) -> str:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
             return f"the file is a {image.format} image, a format that is not supported"
     except Exception:  # noqa: BLE001 - any error means that it is not an image
-        return "the file is not an image of a known format"
+        return "the file is not a recognised image"
 
 
 def _prepared(image: Image.Image, preprocessing: "Preprocessing") -> Image.Image:
@@ -211,7 +211,7 @@ def _prepared(image: Image.Image, preprocessing: "Preprocessing") -> Image.Image
     width, height = resized_size(size, preprocessing.resize)
     if width * height > MAX_RESIZED_PIXELS:
         return resize_and_crop(upright_rgb(image, decoding), preprocessing)
-    resized = resize_by_strips(
+    resized = resize_in_strips(
         image, transpose, lambda strip: _as_rgb(strip, decoding), (width, height), FILTERS[preprocessing.interpolation]
     )
     return _centre_crop(resized, preprocessing.crop)
@@ -295,7 +295,7 @@ def resized_size(size: tuple[int, int], resize: int | tuple[int, int]) -> tuple[
     return (resize, longer) if width <= height else (longer, resize)
 
 
-def resize_by_strips(
+def resize_in_strips(
     image: Image.Image,
     transpose: Image.Transpose | None,
     convert: Callable[[Image.Image], Image.Image],

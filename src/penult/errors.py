@@ -156,3 +156,8 @@ class StoreWriteError(StoreError, OSError):
 
 class RowsRefusedError(StoreError, ValueError):
     """Rows have the wrong width, are not finite, or contradict each other."""
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message, or the name of its class if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

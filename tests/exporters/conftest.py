@@ -1,4 +1,4 @@
-"""Real photos and weights where they are, and small graphs that the tests make themselves."""
+"""Fixtures for tests of exporters: real photos, small graphs, and ways to run a backbone."""
 
 import csv
 from collections.abc import Callable, Mapping
@@ -22,20 +22,20 @@ Session = Callable[[Backbone, npt.NDArray[np.uint8]], dict[str, npt.NDArray[np.f
 
 @pytest.fixture(scope="session")
 def torchvision() -> Any:
-    """The library, also where its compiled part does not belong to the torch that is installed."""
+    """Torchvision, even if its compiled part does not match the installed torch."""
     return import_torchvision()
 
 
 @pytest.fixture(scope="session")
 def labelled_photos(shared_data: Path) -> list[tuple[Path, int]]:
-    """A hundred photos of ImageNet and their classes."""
+    """A hundred ImageNet photos and their class indices."""
     folder = shared_data / "images" / "imagenet_100"
     with (folder / "labels.csv").open(newline="") as stream:
         return [(folder / row["file"], int(row["class_index"])) for row in csv.DictReader(stream)]
 
 
 def prepared(path: Path, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
-    """Plain Pillow: shorter side, bicubic, crop from the centre; written apart from the product's own decoder."""
+    """Resizes the shorter side (bicubic) and crops the centre with Pillow, without the decoder of penult."""
     with Image.open(path) as image:
         rgb = image.convert("RGB")
     assert isinstance(preprocessing.resize, int)
@@ -54,7 +54,7 @@ def pixels_of() -> Callable[[Path, Preprocessing], npt.NDArray[np.uint8]]:
 
 @pytest.fixture(scope="session")
 def run_all() -> Session:
-    """Runs every output of a backbone on the CPU, one thread."""
+    """Runs all outputs of a backbone on the CPU in one thread."""
     import onnxruntime
 
     def run(backbone: Backbone, pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
@@ -70,7 +70,7 @@ def run_all() -> Session:
 
 @pytest.fixture(scope="session")
 def hits() -> Callable[..., tuple[int, int]]:
-    """Counts top-1 and top-5 hits of a backbone's logits on photos, shifted where a background class leads."""
+    """Counts top-1 and top-5 hits on photos; ``shift`` is 1 if the first class is the background."""
     import onnxruntime
 
     def count(backbone: Backbone, photos: list[tuple[Path, int]], *, shift: int = 0) -> tuple[int, int]:
@@ -91,7 +91,7 @@ def hits() -> Callable[..., tuple[int, int]]:
 
 
 def small_model(weights: Mapping[str, npt.NDArray[np.float32]], side: int = 8) -> onnx.ModelProto:
-    """Pixels, one convolution, ReLU, the mean over the sides (penultimate, 4 wide), a classifier of 3."""
+    """A network with one convolution, ReLU, global average pool (penultimate, width 4) and 3 logits."""
     writer = GraphWriter()
     writer.node("Transpose", ["pixels"], "moved", perm=[0, 3, 1, 2])
     writer.node("Cast", ["moved"], "floats", to=TensorProto.FLOAT)
@@ -104,10 +104,10 @@ def small_model(weights: Mapping[str, npt.NDArray[np.float32]], side: int = 8) -
 
 
 def small_weights(seed: int = 0) -> dict[str, npt.NDArray[np.float32]]:
-    chance = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed)
     return {
-        "filters": chance.normal(size=(4, 3, 2, 2)).astype(np.float32),
-        "classifier": chance.normal(size=(4, 3)).astype(np.float32),
+        "filters": generator.normal(size=(4, 3, 2, 2)).astype(np.float32),
+        "classifier": generator.normal(size=(4, 3)).astype(np.float32),
     }
 
 

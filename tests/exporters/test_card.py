@@ -1,4 +1,4 @@
-"""The card is plain data: it survives JSON, and a stranger's is checked field by field."""
+"""Cards survive JSON unchanged, and every field of a card is validated."""
 
 import json
 from typing import Any
@@ -34,7 +34,7 @@ def test_a_card_survives_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"precision": "int8"}, "card.precision is 'int8'. Expected: one of fp32, fp16"),
         ({"speed": 3}, "card is \"['speed']\""),
@@ -48,23 +48,23 @@ def test_a_card_survives_json() -> None:
         ({"normalisation": {"std": [1, 0, 1]}}, "std above 0"),
         ({"normalisation": {"mean": [1, 2, float("nan")]}}, "float"),
         ({"preprocessing": {"resize": 1 << 40, "crop": [8, 8]}}, "side of 1099511627776 pixels"),
-        ({"preprocessing": {"resize": 8, "crop": [9, 8]}}, "a crop no larger"),
+        ({"preprocessing": {"resize": 8, "crop": [9, 8]}}, "a crop that is not larger"),
         ({"preprocessing": {"resize": 8, "crop": [8, 8], "decoding": {"background": [0, 0, 256]}}}, "0 to 255"),
         ({"preprocessing": 5}, "Expected: an object"),
     ],
 )
-def test_a_wrong_card_is_told_where_it_is_wrong(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(BackboneError) as told:
+def test_an_error_names_the_wrong_field(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(BackboneError) as caught:
         Card.from_json(card(**changes))
-    assert said in str(told.value)
+    assert message in str(caught.value)
 
 
-def test_what_is_no_object_is_no_card() -> None:
+def test_a_card_must_be_an_object() -> None:
     with pytest.raises(PenultError, match="an object with the fields"):
         Card.from_json([1])
 
 
-def test_the_imagenet_classes_differ_and_stand_in_their_order() -> None:
+def test_the_imagenet_classes_are_unique_and_in_order() -> None:
     names = imagenet_classes()
     assert len({name.lower() for name in names}) == 1000
     assert [names[i] for i in (0, 134, 207, 442, 517, 985)] == [
@@ -72,11 +72,12 @@ def test_the_imagenet_classes_differ_and_stand_in_their_order() -> None:
     ]  # fmt: skip
 
 
-def test_importing_the_room_loads_nothing_heavy() -> None:
+def test_listing_names_loads_no_numerical_library() -> None:
     import subprocess
     import sys
 
-    heavy = ["torch", "onnxruntime", "PIL", "keras", "timm"]
-    code = f"import sys, penult.exporters; print(sorted(set({heavy}) & set(sys.modules)))"
+    heavy = ["torch", "onnx", "onnxruntime", "numpy", "PIL", "keras", "timm"]
+    names = "from penult.exporters import Card, Hints, builtin_names, source_names; builtin_names(); source_names()"
+    code = f"import sys; {names}; print(sorted(set({heavy}) & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
     assert builtin_names() == ("efficientnet-lite0",)

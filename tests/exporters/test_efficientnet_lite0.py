@@ -1,4 +1,4 @@
-"""The built-in backbone is the published network: it names what stands on photos, and computes what it always did."""
+"""The built-in backbone is the published network: it classifies photos, and its features never change."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def backbone() -> Backbone:
     return lite0.build()
 
 
-def test_it_is_sound_and_says_what_it_gives(backbone: Backbone) -> None:
+def test_it_is_valid_and_describes_its_outputs(backbone: Backbone) -> None:
     model = backbone.model(backbone.outputs)
     onnx.checker.check_model(model, full_check=True)
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 17)]
@@ -42,8 +42,8 @@ def test_it_is_sound_and_says_what_it_gives(backbone: Backbone) -> None:
     assert backbone.card.licence == "Apache-2.0"
 
 
-def test_the_work_is_counted(backbone: Backbone) -> None:
-    """385 million multiply-adds in all; each tap costs more than the one before."""
+def test_flops_are_counted(backbone: Backbone) -> None:
+    """385 million multiply-adds in total; each tap costs more than the previous one."""
     work = [tap.flops or 0 for tap in backbone.card.taps]
     assert work == sorted(work)
     stem = 2 * 112 * 112 * 32 * 27
@@ -52,12 +52,12 @@ def test_the_work_is_counted(backbone: Backbone) -> None:
     assert work[-1] == pytest.approx(2 * 385e6, rel=0.01)
 
 
-def test_it_computes_what_the_card_says(backbone: Backbone, run_all: Run) -> None:
+def test_it_computes_the_reference_vectors(backbone: Backbone, run_all: Run) -> None:
     seen = backbone.check_reference(run_all(backbone, backbone.reference_batch()))
     assert set(seen) == set(backbone.outputs)
 
 
-def test_the_batch_changes_no_row(backbone: Backbone, run_all: Run) -> None:
+def test_the_batch_does_not_change_rows(backbone: Backbone, run_all: Run) -> None:
     pixels = backbone.reference_batch()
     both = run_all(backbone, pixels)
     alone = run_all(backbone, pixels[1:])
@@ -72,7 +72,7 @@ def test_the_batch_changes_no_row(backbone: Backbone, run_all: Run) -> None:
         ("flower.jpg", {"daisy", "bee"}),
     ],
 )
-def test_it_names_what_stands_on_photos(photo: str, wanted: set[str], backbone: Backbone, run_all: Run) -> None:
+def test_it_classifies_photos(photo: str, wanted: set[str], backbone: Backbone, run_all: Run) -> None:
     from sklearn.datasets import load_sample_image
 
     image = Image.fromarray(load_sample_image(photo))
@@ -93,8 +93,8 @@ def test_a_hundred_photos(
     assert fifth >= 95
 
 
-def test_the_mean_is_taken_before_zeros_are_padded(backbone: Backbone, run_all: Run) -> None:
-    """Against the plain arithmetic of the stem's last output corner, where the padding lies."""
+def test_the_mean_is_subtracted_before_padding(backbone: Backbone, run_all: Run) -> None:
+    """Compares the padded corner of the stem's output with a direct computation."""
     pixels = backbone.reference_batch()[:1]
     weights = read_tensors(lite0.weights_path())
     centred = np.pad((pixels[0].astype("f8") - 127) / 128, ((0, 1), (0, 1), (0, 0)))
@@ -112,19 +112,19 @@ def test_the_mean_is_taken_before_zeros_are_padded(backbone: Backbone, run_all: 
     np.testing.assert_allclose(stem[0, :, -1, -1], wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_other_weights_are_refused_with_both_sums(tmp_path: Path) -> None:
+def test_other_weights_raise_an_error_with_both_checksums(tmp_path: Path) -> None:
     data = bytearray(lite0.weights_path().read_bytes())
     data[-1] ^= 1
     path = tmp_path / "weights.pth"
     path.write_bytes(data)
-    with pytest.raises(BackboneError) as told:
+    with pytest.raises(BackboneError) as caught:
         lite0.build_from(path)
-    assert lite0.WEIGHTS_SHA256 in str(told.value)
-    assert "has the SHA-256" in str(told.value)
+    assert lite0.WEIGHTS_SHA256 in str(caught.value)
+    assert "has the SHA-256" in str(caught.value)
 
 
-def test_the_reference_vectors_are_those_of_today(backbone: Backbone, run_all: Run) -> None:
-    """The file beside the module is what ``describe`` writes for this graph: widths, images, and components."""
+def test_the_stored_reference_vectors_match(backbone: Backbone, run_all: Run) -> None:
+    """The stored file has the widths and the number of images that ``describe`` returns for this graph."""
     fresh = describe(run_all(backbone, backbone.reference_batch()))
     path = Path(lite0.__file__).with_name("efficientnet_lite0_reference.json")
     stored = json.loads(path.read_text())
@@ -147,9 +147,7 @@ class TestRegistry:
         assert load_backbone(file).card == first.card
         assert load_backbone(str(file)).card == first.card
 
-    def test_a_damaged_cache_is_built_again_and_says_so(
-        self, own_cache: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_a_damaged_cache_is_rebuilt_with_a_warning(self, own_cache: Path, caplog: pytest.LogCaptureFixture) -> None:
         fingerprint = load_backbone("efficientnet-lite0").fingerprint
         (file,) = own_cache.rglob("*.onnx")
         whole = file.read_bytes()
@@ -158,7 +156,7 @@ class TestRegistry:
         assert "Building" in caplog.text
         assert file.read_bytes() == whole
 
-    def test_a_cache_that_cannot_be_written_is_done_without(
+    def test_a_cache_that_cannot_be_written_gives_a_warning(
         self, own_cache: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         (own_cache / "penult").write_text("a file where the folder should be")
@@ -166,5 +164,5 @@ class TestRegistry:
         assert "Cannot cache" in caplog.text
 
 
-def test_preprocessing_is_what_was_measured(backbone: Backbone) -> None:
+def test_preprocessing_is_the_published_one(backbone: Backbone) -> None:
     assert backbone.card.preprocessing == Preprocessing(resize=256, crop=(224, 224), interpolation="bicubic")

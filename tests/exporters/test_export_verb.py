@@ -1,4 +1,4 @@
-"""`penult export` and `penult backbones`, as a user types them."""
+"""The verbs `penult export` and `penult backbones`."""
 
 import json
 from pathlib import Path
@@ -16,10 +16,10 @@ from penult.pipeline.cli.app import app
 
 @pytest.fixture
 def classifier(tmp_path: Path) -> Path:
-    """An ONNX file of a stranger: two convolutions, a mean, three classes."""
-    chance = np.random.default_rng(7)
+    """An ONNX file with two convolutions, a global pool and three classes."""
+    generator = np.random.default_rng(7)
     shapes = {"first": (6, 3, 3, 3), "second": (9, 6, 3, 3), "last": (9, 3)}
-    weights = [numpy_helper.from_array(chance.normal(size=s).astype("f4") / 9, name) for name, s in shapes.items()]
+    weights = [numpy_helper.from_array(generator.normal(size=s).astype("f4") / 9, name) for name, s in shapes.items()]
     nodes = [
         helper.make_node("Conv", ["image", "first"], ["one"], strides=[2, 2]),
         helper.make_node("Relu", ["one"], ["early"]),
@@ -44,7 +44,7 @@ def run(*words: object) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-def test_a_file_becomes_a_backbone_whose_taps_are_listed(classifier: Path, tmp_path: Path) -> None:
+def test_an_exported_file_lists_its_taps(classifier: Path, tmp_path: Path) -> None:
     out = tmp_path / "backbone.onnx"
     done = run("export", f"onnx:{classifier}", "-o", out, "--family", "torch", "--taps", "early:max,end=late:flatten")
     assert done.exit_code == 0, done.output
@@ -52,20 +52,20 @@ def test_a_file_becomes_a_backbone_whose_taps_are_listed(classifier: Path, tmp_p
     steps = [line.partition(" ")[0] for line in done.stderr.splitlines()]
     assert steps == ["reading", "finding", "proving", "proving"]
     assert "7 nodes" in done.stderr
-    assert "6 images: through ONNX Runtime" in done.stderr
+    assert "6 images: running ONNX Runtime" in done.stderr
     shown = run("backbones", "show", out).output
     words = [line.split() for line in shown.splitlines()]
     assert ["early", "6", "max"] in [line[:3] for line in words]
     assert ["end", "225", "flatten"] in [line[:3] for line in words]
     assert "RGB, less 123.675, 116.28, 103.53, divided by 58.395, 57.12, 57.375" in shown
-    told = json.loads(run("backbones", "show", out, "--json").output)
-    assert told["taps"] == {"early": 6, "end": 225, "penultimate": 9}
-    flops = {tap["name"]: tap["flops"] for tap in told["card"]["taps"]}
+    data = json.loads(run("backbones", "show", out, "--json").output)
+    assert data["taps"] == {"early": 6, "end": 225, "penultimate": 9}
+    flops = {tap["name"]: tap["flops"] for tap in data["card"]["taps"]}
     # The first convolution: 11 x 11 places, 6 filters of 27 numbers, a multiply-add as two.
     assert 2 * 121 * 6 * 27 <= flops["early"] < flops["end"] <= flops["penultimate"]
 
 
-def test_json_tells_the_fingerprint_and_the_proof(classifier: Path, tmp_path: Path) -> None:
+def test_json_contains_the_fingerprint_and_the_proof(classifier: Path, tmp_path: Path) -> None:
     words = ("export", f"onnx:{classifier}", "--family", "tf", "--json", "-o")
     first, again = (json.loads(run(*words, tmp_path / f"{name}.onnx").stdout) for name in ("a", "b"))
     assert first["fingerprint"] == again["fingerprint"]
@@ -75,7 +75,7 @@ def test_json_tells_the_fingerprint_and_the_proof(classifier: Path, tmp_path: Pa
     assert other["fingerprint"] != first["fingerprint"]
 
 
-def test_half_precision_is_told(classifier: Path, tmp_path: Path) -> None:
+def test_half_precision_is_on_the_card(classifier: Path, tmp_path: Path) -> None:
     done = run("export", f"onnx:{classifier}", "--family", "tf", "--precision", "fp16", "-o", tmp_path / "half.onnx")
     assert done.exit_code == 0, done.output
     card = json.loads(run("backbones", "show", tmp_path / "half.onnx", "--json").output)["card"]
@@ -88,16 +88,16 @@ def test_half_precision_is_told(classifier: Path, tmp_path: Path) -> None:
     [
         (["foo:bar"], UnknownNameError, "one of caffe, keras, onnx, timm, torchvision"),
         (["resnet50"], InputError, "PREFIX:REST"),
-        (["onnx:{}/gone.onnx"], MissingFileError, "no ONNX file"),
-        (["onnx:{}/mine.onnx"], InputError, "give --family"),
-        (["onnx:{}/mine.onnx", "--mean", "1,2,3"], InputError, "only a part is said"),
+        (["onnx:{}/gone.onnx"], MissingFileError, "does not exist"),
+        (["onnx:{}/mine.onnx"], InputError, "pass --family"),
+        (["onnx:{}/mine.onnx", "--mean", "1,2,3"], InputError, "normalisation is incomplete"),
         (["onnx:{}/mine.onnx", "--family", "tf", "--taps", "lat"], UnknownNameError, "did you mean 'late'"),
-        (["onnx:{}/mine.onnx", "--family", "tf", "--taps", "late:sum"], UnknownNameError, "pooled by 'sum'"),
+        (["onnx:{}/mine.onnx", "--family", "tf", "--taps", "late:sum"], UnknownNameError, "unknown pooling 'sum'"),
         (["onnx:{}/mine.onnx", "--mean", "nan,1,1", "--std", "1,1,1"], BackboneError, "finite numbers"),
         (["onnx:{}/mine.onnx", "--family", "tf", "-o", "{}/gone/out.onnx"], MissingFileError, "no folder"),
     ],
 )
-def test_errors_say_what_would_do(
+def test_errors_suggest_what_to_do(
     words: list[str], error: type[Exception], message: str, classifier: Path, tmp_path: Path
 ) -> None:
     done = run("export", *(word.format(tmp_path) for word in words))
@@ -105,8 +105,8 @@ def test_errors_say_what_would_do(
     assert message in str(done.exception)
 
 
-def test_nothing_that_is_no_backbone_is_written_over(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The default name may well be that of the source."""
+def test_only_a_backbone_is_overwritten(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default output may have the name of the source."""
     monkeypatch.chdir(classifier.parent)
     before = classifier.read_bytes()
     words = ("export", "onnx:mine.onnx", "--family", "tf", "--taps", "penultimate")
@@ -120,14 +120,14 @@ def test_nothing_that_is_no_backbone_is_written_over(classifier: Path, monkeypat
     assert "Nothing can be written into" in str(run(*words).exception)
 
 
-def test_an_accent_leaves_no_gap_in_a_name(classifier: Path, tmp_path: Path) -> None:
+def test_accents_are_removed_from_names(classifier: Path, tmp_path: Path) -> None:
     odd = classifier.rename(tmp_path / "mein nétz (ü).onnx")
-    told = json.loads(run("export", f"onnx:{odd}", "--family", "tf", "--json", "-o", tmp_path / "out.onnx").stdout)
-    assert told["backbone"] == "mein-netz-u"
+    data = json.loads(run("export", f"onnx:{odd}", "--family", "tf", "--json", "-o", tmp_path / "out.onnx").stdout)
+    assert data["backbone"] == "mein-netz-u"
 
 
-def test_an_image_too_small_for_the_network_is_refused(classifier: Path, tmp_path: Path) -> None:
-    """ONNX Runtime divides by the sides of a map, and would end the process."""
+def test_an_input_too_small_for_the_network_raises_an_error(classifier: Path, tmp_path: Path) -> None:
+    """ONNX Runtime divides by the sides of a map, and would crash the process."""
     words = ("export", f"onnx:{classifier}", "--family", "tf", "-o", tmp_path / "out.onnx", "--size")
     model = onnx.load(classifier)
     model.graph.node.insert(2, helper.make_node("MaxPool", ["early"], ["small"], kernel_shape=[3, 3], strides=[3, 3]))
@@ -135,7 +135,7 @@ def test_an_image_too_small_for_the_network_is_refused(classifier: Path, tmp_pat
     onnx.save(model, classifier)
     refused = run(*words, 8)
     assert isinstance(refused.exception, BackboneError)
-    assert "nothing is left of the image" in str(refused.exception)
+    assert "which is empty" in str(refused.exception)
     assert run(*words, 48).exit_code == 0
 
 

@@ -1,4 +1,4 @@
-"""Equal work gives an equal fingerprint, whatever it is called; any change of the work changes it."""
+"""Equal computations have equal fingerprints, whatever their names; any other computation has another one."""
 
 import copy
 from collections.abc import Callable
@@ -32,7 +32,7 @@ CARD = Card(
 
 @st.composite
 def graphs(draw: st.DrawFn) -> onnx.ModelProto:
-    """A small graph: each node takes earlier values, weights among them; two of the values are outputs."""
+    """A small graph whose nodes read earlier values or weights; two of the values are outputs."""
     weights = {f"w{i}": np.array(draw(st.lists(st.integers(-9, 9), min_size=4, max_size=4)), "f4") for i in range(3)}
     values, nodes = ["pixels", *weights], []
     for index in range(draw(st.integers(2, 9))):
@@ -65,7 +65,7 @@ def renamed(model: onnx.ModelProto, names: dict[str, str]) -> onnx.ModelProto:
 
 
 def reordered(model: onnx.ModelProto, chance: Any) -> onnx.ModelProto:
-    """Puts the nodes into another order in which each still follows what it takes."""
+    """Puts the nodes into another topological order."""
     model = copy.deepcopy(model)
     ready = {"pixels", *(tensor.name for tensor in model.graph.initializer)}
     waiting, placed = list(model.graph.node), []
@@ -85,7 +85,7 @@ def reordered(model: onnx.ModelProto, chance: Any) -> onnx.ModelProto:
 
 @settings(max_examples=60, deadline=None)
 @given(graphs(), st.randoms(use_true_random=False))
-def test_names_order_and_texts_do_not_count(model: onnx.ModelProto, chance: Any) -> None:
+def test_names_order_and_texts_do_not_matter(model: onnx.ModelProto, chance: Any) -> None:
     inner = [f"v{i}" for i in range(9)] + ["w0", "w1", "w2"]
     fresh = [f"x{i}" for i in range(len(inner))]
     chance.shuffle(fresh)
@@ -99,7 +99,7 @@ def test_names_order_and_texts_do_not_count(model: onnx.ModelProto, chance: Any)
 
 @settings(max_examples=60, deadline=None)
 @given(graphs(), st.data())
-def test_any_change_of_what_is_computed_counts(model: onnx.ModelProto, data: st.DataObject) -> None:
+def test_any_change_of_the_computation_matters(model: onnx.ModelProto, data: st.DataObject) -> None:
     live = prune(model, ["penultimate", "stage1"])
     other = copy.deepcopy(live)
     nodes = [i for i, node in enumerate(live.graph.node) if node.op_type != "Identity"]
@@ -123,7 +123,7 @@ def test_any_change_of_what_is_computed_counts(model: onnx.ModelProto, data: st.
     assert fingerprint_of(other, CARD) != fingerprint_of(live, CARD)
 
 
-def test_weights_count_the_same_however_they_are_stored(
+def test_the_storage_of_weights_does_not_matter(
     make_small: Callable[..., tuple[onnx.ModelProto, Card]],
 ) -> None:
     model, card = make_small()
@@ -158,23 +158,23 @@ TEXTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_changes_a_feature_counts(change: str, make_small: Callable[..., tuple[onnx.ModelProto, Card]]) -> None:
+def test_what_changes_features_matters(change: str, make_small: Callable[..., tuple[onnx.ModelProto, Card]]) -> None:
     model = make_small()[0]
     assert fingerprint_of(model, replace(CARD, **CHANGES[change])) != fingerprint_of(model, CARD)
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_what_only_tells_does_not_count(text: str, make_small: Callable[..., tuple[onnx.ModelProto, Card]]) -> None:
+def test_descriptive_fields_do_not_matter(text: str, make_small: Callable[..., tuple[onnx.ModelProto, Card]]) -> None:
     model = make_small()[0]
     assert fingerprint_of(model, replace(CARD, **TEXTS[text])) == fingerprint_of(model, CARD)
 
 
-def test_the_input_size_in_the_graph_counts(make_small: Callable[..., tuple[onnx.ModelProto, Card]]) -> None:
+def test_the_input_size_and_the_weights_matter(make_small: Callable[..., tuple[onnx.ModelProto, Card]]) -> None:
     assert Backbone(*make_small(side=8)).fingerprint != Backbone(*make_small(side=10)).fingerprint
     assert Backbone(*make_small(seed=0)).fingerprint != Backbone(*make_small(seed=1)).fingerprint
 
 
-def test_a_subgraph_counts_and_may_use_outer_values() -> None:
+def test_subgraphs_matter_and_may_use_outer_values() -> None:
     def branching(constant: float) -> onnx.GraphProto:
         def branch(name: str, kind: str) -> onnx.GraphProto:
             inner = numpy_helper.from_array(np.array([constant], "f4"), "k")
@@ -191,8 +191,8 @@ def test_a_subgraph_counts_and_may_use_outer_values() -> None:
     assert value_digests(branching(1.0))["y"] != value_digests(branching(2.0))["y"]
 
 
-def test_a_graph_out_of_order_has_no_fingerprint(make_small: Callable[..., tuple[onnx.ModelProto, Card]]) -> None:
+def test_an_unsorted_graph_has_no_fingerprint(make_small: Callable[..., tuple[onnx.ModelProto, Card]]) -> None:
     model, card = make_small()
     model.graph.node.reverse()
-    with pytest.raises(BackboneError, match="nodes in the order of their work"):
+    with pytest.raises(BackboneError, match="nodes in topological order"):
         fingerprint_of(model, card)

@@ -1,4 +1,4 @@
-"""A name or a path means one backbone, and a slip is answered with advice."""
+"""Backbones are loaded by name or path, and errors suggest what to do."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def test_a_path_is_loaded(small_backbone: Backbone, tmp_path: Path) -> None:
     assert load_backbone(str(tmp_path / "s.onnx")).fingerprint == small_backbone.fingerprint
 
 
-def test_slips_are_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_names_get_a_suggestion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UnknownNameError, match="did you mean 'efficientnet-lite0'"):
         load_backbone("efficientnet_lite0")
@@ -29,12 +29,12 @@ def test_slips_are_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         load_backbone("model")
 
 
-def test_a_name_is_given_once() -> None:
+def test_a_name_can_be_registered_only_once() -> None:
     with pytest.raises(ValueError, match="twice"):
         registry.register("efficientnet-lite0", registry.Builtin("a:b", "0"))
 
 
-def test_a_builtin_must_come_to_its_fingerprint(small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_builtin_must_have_its_known_fingerprint(small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penult.exporters.efficientnet_lite0.build", lambda: small_backbone)
     with pytest.raises(BackboneError, match=small_backbone.fingerprint):
         registry.Builtin("penult.exporters.efficientnet_lite0:build", "0" * 64).build()

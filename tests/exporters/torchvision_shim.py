@@ -1,7 +1,7 @@
-"""Imports torchvision also where its compiled operators do not belong to the torch that is installed.
+"""Imports torchvision even if its compiled operators do not match the installed torch.
 
-No classification network uses those operators; but torchvision registers stand-ins for them while it is imported, which
-torch refuses when the operators are missing. For tests only.
+No classification network uses those operators. But torchvision registers fake versions of them on import, and torch
+rejects these if the operators are missing. For tests only.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ __all__ = ["import_or_skip", "import_torchvision"]
 
 
 def import_or_skip(*names: str) -> None:
-    """Skips the tests of a module where a library is not installed; imports nothing, for that takes seconds."""
+    """Skips the tests of a module if a library is not installed; importing it would take seconds."""
     for name in names:
         if find_spec(name) is None:
             pytest.skip(f"{name} is not installed", allow_module_level=True)

@@ -1,4 +1,4 @@
-"""A headless browser, controlled through Chromium's debugging pipe, so that no driver is needed."""
+"""A headless browser over Chromium's debugging pipe, without a driver."""
 
 import base64
 import io
@@ -26,7 +26,7 @@ FLAGS = [
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 ]
-# The browser reads from descriptor 3 and writes to 4; the pipe's ends may already have these numbers.
+# The browser reads from descriptor 3 and writes to 4; one of our pipes may already have one of these numbers.
 HAND_OVER = """
 import fcntl, os, sys
 low, high = (fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3])
@@ -38,7 +38,7 @@ SECONDS = 60
 
 
 class Chromium:
-    """One headless browser with one tab, and its events."""
+    """A headless browser with one tab, and its console output."""
 
     def __init__(self, program: str, profile: Path) -> None:
         theirs_in, self._write = os.pipe()
@@ -120,6 +120,6 @@ class Chromium:
 
 
 def program() -> str | None:
-    """Returns the installed browser, or None."""
+    """Returns the path of the installed browser."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     return next(filter(None, map(shutil.which, names)), None)

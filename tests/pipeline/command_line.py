@@ -1,4 +1,4 @@
-"""Runs the command line in this process, which saves the seconds that a new process takes."""
+"""Runs the command line in this process, which saves the start of another one."""
 
 import contextlib
 import io
@@ -15,7 +15,7 @@ from penult.pipeline.cli import main
 
 
 def penult(*arguments: object, cwd: Path) -> CompletedProcess[str]:
-    """Runs ``penult ARGUMENTS`` in the folder ``cwd``, and returns its output and its exit status."""
+    """Runs ``penult ARGUMENTS`` in the folder ``cwd``; returns its output and exit code."""
     words = ["penult", *map(str, arguments)]
     printed, said = io.BytesIO(), io.BytesIO()
     stdout, stderr = (io.TextIOWrapper(stream, encoding="utf-8", write_through=True) for stream in (printed, said))

@@ -1,4 +1,4 @@
-"""Fixtures: a small backbone and a small collection, so that a whole job takes little time."""
+"""Fixtures: a small backbone and a small collection, for fast jobs."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -41,7 +41,7 @@ def _small_model(seed: int) -> onnx.ModelProto:
 
 @pytest.fixture(scope="session")
 def make_backbone() -> Callable[[int], Backbone]:
-    """Returns a function that creates a small backbone with random weights from a seed."""
+    """Returns a small backbone with random weights."""
 
     def make(seed: int) -> Backbone:
         card = Card(
@@ -70,7 +70,7 @@ def small_backbone(make_backbone: Callable[[int], Backbone]) -> Backbone:
 
 @pytest.fixture
 def collection(tmp_path: Path) -> Path:
-    """30 images of three classes, ten each, all different."""
+    """A folder of 30 different images in three classes."""
     return draw_colours(tmp_path / "photos")
 
 

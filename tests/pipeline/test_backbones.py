@@ -1,4 +1,4 @@
-"""Large JPEGs are decoded at a reduced scale if the card says so: similar features, in their own space."""
+"""Draft backbones decode large JPEGs at a reduced scale: similar features in their own space."""
 
 import io
 import json
@@ -37,11 +37,11 @@ def _apart(data: bytes, preprocessing: Preprocessing = WHOLE) -> float:
     return float(np.abs(decode(data, preprocessing).astype(float) - decode(data, asked)).mean())
 
 
-def test_a_reduced_large_jpeg_differs_little() -> None:
+def test_a_large_jpeg_is_reduced_with_little_difference() -> None:
     assert 0 < _apart(_photo(times=2)) < 3
 
 
-def test_other_formats_and_small_jpegs_are_not_reduced() -> None:
+def test_other_images_are_decoded_at_full_scale() -> None:
     assert _apart(_photo("PNG")) == 0
     assert _apart(_photo("WEBP")) == 0
     assert _apart(_photo(), Preprocessing(resize=300, crop=(224, 224))) == 0, "too small to be reduced"
@@ -70,7 +70,9 @@ def test_a_reduced_jpeg_keeps_the_margin(monkeypatch: pytest.MonkeyPatch) -> Non
     assert sizes == [(320, 214), (640, 427)], "a third would also keep the margin, but JPEGs can only be halved"
 
 
-def test_a_draft_backbone_reports_its_drift_and_has_its_own_space(small_backbone: Backbone, tmp_path: Path) -> None:
+def test_a_draft_backbone_records_its_difference_and_has_its_own_space(
+    small_backbone: Backbone, tmp_path: Path
+) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "large.jpg").write_bytes(_photo(times=2))
     made = with_draft_decoding(small_backbone, [tmp_path / "photos" / "large.jpg"])
@@ -91,7 +93,7 @@ def test_a_draft_backbone_reports_its_drift_and_has_its_own_space(small_backbone
     assert 0 < np.abs(rows[0] - rows[1]).max() < 0.5 * np.abs(rows[0]).max()
 
 
-def test_the_draft_command_accepts_any_backbone(small_backbone: Backbone, tmp_path: Path) -> None:
+def test_the_verb_makes_a_draft_backbone(small_backbone: Backbone, tmp_path: Path) -> None:
     small_backbone.save(tmp_path / "small.onnx")
     words = ["backbones", "draft", str(tmp_path / "small.onnx"), "-o", str(tmp_path / "made.onnx"), "--json"]
     done = CliRunner().invoke(app, words)

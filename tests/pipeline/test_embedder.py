@@ -1,4 +1,4 @@
-"""The Embedder is a pipeline step for images, and a search extracts each image once."""
+"""The embedder as a step of scikit-learn pipelines, which extracts each image once."""
 
 import pickle
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def files_of(collection: Path) -> tuple[list[str], list[str]]:
     return [str(path) for path in paths], [path.parent.name for path in paths]
 
 
-def test_a_grid_search_extracts_each_image_once(
+def test_a_grid_search_extracts_once(
     collection: Path, small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths, labels = files_of(collection)
@@ -63,7 +63,7 @@ def test_a_grid_search_extracts_each_image_once(
     assert sum(calls) == 30
 
 
-def test_features_equal_those_in_the_store(collection: Path, small: str, tmp_path: Path) -> None:
+def test_features_equal_those_of_the_store(collection: Path, small: str, tmp_path: Path) -> None:
     paths, _ = files_of(collection)
     embedder = Embedder(f"{small}:stage1+{small}", store=tmp_path / "store")
     rows = embedder.transform(paths[::-1])
@@ -85,7 +85,7 @@ def test_features_of_several_backbones_are_concatenated(
     assert np.array_equal(both, np.concatenate(alone, axis=1))
 
 
-def test_arrays_give_the_features_of_their_files(collection: Path, small: str, tmp_path: Path) -> None:
+def test_arrays_give_the_same_features_as_their_files(collection: Path, small: str, tmp_path: Path) -> None:
     paths, _ = files_of(collection)
     arrays = [np.asarray(Image.open(path)) for path in paths[:6]]
     from_files = Embedder(small, store=tmp_path / "a").transform(paths[:6])
@@ -110,14 +110,12 @@ def test_clones_and_pickles_give_the_same_features(collection: Path, small: str,
     assert np.array_equal(embedder.transform(np.array(paths, object)[:, None]), rows)
 
 
-def test_an_unusable_image_raises_an_error_and_the_others_are_stored(
-    collection: Path, small: str, tmp_path: Path
-) -> None:
+def test_an_unusable_image_is_an_error_and_others_are_stored(collection: Path, small: str, tmp_path: Path) -> None:
     paths, _ = files_of(collection)
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no image")
     embedder = Embedder(small, store=tmp_path / "store")
-    with pytest.raises(ImageError, match=r"1 of 31 images cannot be used, such as .*bad.png"):
+    with pytest.raises(ImageError, match=r"1 of 31 images cannot be used, for example .*bad.png"):
         embedder.transform([*paths, bad])
     assert len(penult.open_store(tmp_path / "store").find_space("small-0")) == 30
 
@@ -134,7 +132,7 @@ def test_an_unusable_image_raises_an_error_and_the_others_are_stored(
         ("efficientnet-lite0:stage77", ["a.png"], "stage77"),
     ],
 )
-def test_invalid_input_raises_an_error(features: str, X: Any, said: str, tmp_path: Path) -> None:
+def test_invalid_images_are_errors(features: str, X: Any, said: str, tmp_path: Path) -> None:
     with pytest.raises((InputError, UnknownNameError), match=said):
         Embedder(features, store=tmp_path / "store").transform(X)
 

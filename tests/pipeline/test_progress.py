@@ -1,4 +1,4 @@
-"""Progress in a log is a line per minute, with the current rate and the remaining time."""
+"""Progress in a log: one line per minute with the current rate and time left."""
 
 import io
 import re
@@ -8,7 +8,7 @@ import pytest
 from penult.pipeline.progress import Bars, Lines
 
 
-def test_the_rate_and_the_remaining_time_cover_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rate_and_time_left_cover_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     stream = io.StringIO()

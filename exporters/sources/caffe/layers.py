@@ -1,4 +1,4 @@
-"""Writes each type of Caffe layer as ONNX nodes, with Caffe's own rules for sizes and borders."""
+"""Writes each type of Caffe layer as ONNX nodes, with Caffe's rules for sizes and borders."""
 
 from collections.abc import Callable
 from typing import Any
@@ -52,7 +52,7 @@ def _pooling(writer: CaffeWriter, layer: CaffeLayer) -> None:
     if kind == "MaxPool":
         writer.node(layer, kind, pads=[*pads, *ends], **spatial)
         return
-    # Caffe counts the padding it was told of in the mean, and not what a window reaches beyond it.
+    # In the mean, Caffe counts the declared padding, but not the part of a window beyond it.
     value = layer.bottoms[0]
     if any(pads):
         around = writer.constant(np.array([0, 0, *pads, 0, 0, *pads]))
@@ -62,11 +62,11 @@ def _pooling(writer: CaffeWriter, layer: CaffeLayer) -> None:
 
 
 def _end_padding(side: int, kernel: int, stride: int, pad: int, *, ceil: bool) -> int:
-    """Gives how far the last window reaches beyond the end of a side, after Caffe's own count of windows."""
-    room = side + 2 * pad - kernel
-    if room < 0:
+    """Returns how far the last window extends beyond the end of a side, with Caffe's number of windows."""
+    free = side + 2 * pad - kernel
+    if free < 0:
         raise BackboneError(f"A pooling window of {kernel} is larger than its map of {side}", expected="a larger image")
-    windows = (-(-room // stride) if ceil else room // stride) + 1
+    windows = (-(-free // stride) if ceil else free // stride) + 1
     if pad and (windows - 1) * stride >= side + pad:
         windows -= 1
     return max(0, (windows - 1) * stride + kernel - side - pad)
@@ -102,7 +102,7 @@ def _lrn(writer: CaffeWriter, layer: CaffeLayer) -> None:
 
 
 def _batch_norm(writer: CaffeWriter, layer: CaffeLayer) -> None:
-    """Divides the stored sums by their count, the third blob."""
+    """Writes a BatchNormalization; divides the stored sums by their count, the third blob."""
     channels = writer.shape(layer.bottoms[0])[1]
     mean, variance, count = (writer.blob(layer, index, shape) for index, shape in enumerate([(channels,)] * 2 + [(1,)]))
     factor = 0.0 if count[0] == 0 else 1.0 / np.float64(count[0])
@@ -123,7 +123,7 @@ def _scale(writer: CaffeWriter, layer: CaffeLayer) -> None:
         writer.node(layer, "Mul", [factor])
         return
     if options.axis != 1 or options.num_axes != 1:
-        raise _unknown(layer, "scaling of other sides than the channels")
+        raise _unknown(layer, "scaling of dimensions other than the channels")
     channels = writer.shape(layer.bottoms[0])[1]
     shape = (1, channels, *[1] * (rank - 2))
     factor = writer.constant(writer.blob(layer, 0, (channels,)).reshape(shape))
@@ -193,14 +193,14 @@ def _softmax(writer: CaffeWriter, layer: CaffeLayer) -> None:
 def _flatten(writer: CaffeWriter, layer: CaffeLayer) -> None:
     options = layer.params.flatten_param
     if options.axis != 1 or options.end_axis != -1:
-        raise _unknown(layer, "flattening a part of the sides")
+        raise _unknown(layer, "flattening of some dimensions")
     writer.node(layer, "Flatten")
 
 
 def _reshape(writer: CaffeWriter, layer: CaffeLayer) -> None:
     options = layer.params.reshape_param
     if options.axis != 0 or options.num_axes != -1:
-        raise _unknown(layer, "reshaping a part of the sides")
+        raise _unknown(layer, "reshaping of some dimensions")
     writer.node(layer, "Reshape", [writer.constant(np.array(options.shape.dim, dtype=np.int64))])
 
 
@@ -214,7 +214,7 @@ def _same(writer: CaffeWriter, layer: CaffeLayer) -> None:
 
 
 def _pair(options: Any, stem: str, repeated: str, default: int | None) -> tuple[int, int]:
-    """Gives (height, width) of an option that may stand as one number, two, or in two fields of its own."""
+    """Returns (height, width) of an option that is one number, two numbers, or two fields."""
     high, wide = f"{stem}_h", f"{stem}_w"
     names = options.DESCRIPTOR.fields_by_name
     given = getattr(options, repeated)
@@ -229,7 +229,8 @@ def _pair(options: Any, stem: str, repeated: str, default: int | None) -> tuple[
 
 def _unknown(layer: CaffeLayer, what: str) -> BackboneError:
     return BackboneError(
-        f"The layer {layer.name!r} of type {layer.type} asks for {what}", expected="a usual classifier"
+        f"The layer {layer.name!r} of type {layer.type} uses {what}, which is not supported",
+        expected="a common classifier",
     )
 
 

@@ -1,4 +1,8 @@
-"""Reads the two files of a Caffe network, in the V1 or the current format, into layers and weights."""
+"""Reads the two files of a Caffe network, in the V1 or the current format, into layers and weights.
+
+The schema has only the fields that a classifier needs; other fields (fillers, learning rates) are skipped. The numbers
+of a blob are declared as bytes: packed floats have the same wire format, and numpy reads them directly.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +31,7 @@ _LARGEST_WEIGHTS = (2 << 30) - 1
 _SKIPPED = {"Silence", "Accuracy"}
 _INPUTS = {"Input"}
 _TRAINING = {"Data", "ImageData", "HDF5Data", "MemoryData", "WindowData", "DummyData"}
-# message: field number, then * where it repeats, its type, and its default where that is not nothing
+# message: fields as "name number[*] type [default]"; * marks a repeated field
 _SCHEMA = {
     "BlobShape": "dim 1* int64",
     "BlobProto": "num 1 int32; channels 2 int32; height 3 int32; width 4 int32; data 5 bytes; shape 7 BlobShape; "
@@ -43,7 +47,7 @@ _SCHEMA = {
     "slice_param 126 SliceParameter; prelu_param 131 PReLUParameter; reshape_param 133 ReshapeParameter; "
     "flatten_param 135 FlattenParameter; batch_norm_param 139 BatchNormParameter; elu_param 140 ELUParameter; "
     "scale_param 142 ScaleParameter; input_param 143 InputParameter",
-    # Its last field is not in the older format: there it stands for an empty one.
+    # The V1 format lacks the last field; here it is always empty.
     "V1LayerParameter": "bottom 2* string; top 3* string; name 4 string; type 5 V1Type; blobs 6* BlobProto; "
     "concat_param 9 ConcatParameter; convolution_param 10 ConvolutionParameter; inner_product_param 17 "
     "InnerProductParameter; lrn_param 18 LRNParameter; pooling_param 19 PoolingParameter; "
@@ -73,13 +77,13 @@ _SCHEMA = {
     "ReshapeParameter": "shape 1 BlobShape; axis 2 int32; num_axes 3 int32 -1",
     "InputParameter": "shape 1* BlobShape",
 }
-# The layer types of the older format, by number, under the names of the newer one
+# The layer types of the V1 format by number, with their current names
 V1_TYPES = {
     3: "Concat", 4: "Convolution", 5: "Data", 6: "Dropout", 8: "Flatten", 12: "ImageData", 14: "InnerProduct",
     15: "LRN", 17: "Pooling", 18: "ReLU", 19: "Sigmoid", 20: "Softmax", 21: "SoftmaxWithLoss", 22: "Split", 23: "TanH",
     25: "Eltwise", 26: "Power", 33: "Slice", 35: "AbsVal", 36: "Silence",
 }  # fmt: skip
-# The words that a V1 prototxt writes for every type there is
+# All type names in a V1 prototxt
 _V1_WORDS = (
     "NONE ACCURACY BNLL CONCAT CONVOLUTION DATA DROPOUT EUCLIDEAN_LOSS FLATTEN HDF5_DATA HDF5_OUTPUT IM2COL IMAGE_DATA "
     "INFOGAIN_LOSS INNER_PRODUCT LRN MULTINOMIAL_LOGISTIC_LOSS POOLING RELU SIGMOID SOFTMAX SOFTMAX_LOSS SPLIT TANH "
@@ -99,7 +103,7 @@ _PACKAGE = "penult_caffe"
 
 @dataclass(frozen=True)
 class CaffeLayer:
-    """One layer as the text describes it; ``params`` is the whole message, with a field for each type's options."""
+    """One layer of the text file; ``params`` is the whole message, with a field for the options of each type."""
 
     name: str
     type: str
@@ -110,7 +114,7 @@ class CaffeLayer:
 
 @dataclass(frozen=True)
 class CaffeNet:
-    """The layers in order, and the one input they start from; ``transform`` is what the text says of pixels."""
+    """The layers in order, and their one input; ``transform`` is the preprocessing in the text."""
 
     name: str
     input: str
@@ -120,7 +124,7 @@ class CaffeNet:
 
 
 def read_net(path: Path) -> CaffeNet:
-    """Reads a deploy.prototxt."""
+    """Reads the network in a deploy.prototxt file."""
     text = _content(path, _LARGEST_TEXT)
     net = new_message("NetParameter")
     try:
@@ -135,29 +139,29 @@ def read_net(path: Path) -> CaffeNet:
     if training:
         raise BackboneError(
             f"{path.name} reads its own images in the layer {training[0]!r}",
-            expected="the network as it is deployed, with an input and no data",
-            remedy="give the deploy.prototxt",
+            expected="a network for deployment, with an input instead of data",
+            remedy="pass the deploy.prototxt",
         )
     name, shape, transform = _input(path, net, layers)
     rest = tuple(layer for layer in layers if layer.type not in _INPUTS)
     if not rest:
-        raise BackboneError(f"{path.name} holds no layers", expected="a network of layer { … }")
+        raise BackboneError(f"{path.name} contains no layers", expected="a network of layer { … }")
     return CaffeNet(net.name or path.stem, name, shape, rest, transform)
 
 
 def read_weights(path: Path) -> dict[str, Blobs]:
-    """Reads a caffemodel: the blobs of every layer that has any, by the layer's name."""
+    """Returns the blobs of a caffemodel by layer name."""
     net = new_message("NetParameter")
     try:
         net.ParseFromString(_content(path, _LARGEST_WEIGHTS))
     except DecodeError as reason:
-        raise BackboneError(f"{path} is no caffemodel, or is damaged", expected="a binary caffemodel") from reason
+        raise BackboneError(f"{path} is not a caffemodel, or is damaged", expected="a binary caffemodel") from reason
     found = {
         layer.name: [_numbers(path, layer.name, blob) for blob in layer.blobs] for layer in (*net.layer, *net.layers)
     }
     weights: dict[str, Blobs] = {name: blobs for name, blobs in found.items() if blobs}
     if not weights:
-        raise BackboneError(f"{path.name} holds no weights", expected="a trained network in Caffe's layer format")
+        raise BackboneError(f"{path.name} contains no weights", expected="a trained network in Caffe's layer format")
     return weights
 
 
@@ -167,26 +171,26 @@ def _content(path: Path, largest: int) -> bytes:
             raise BackboneError(f"{path} is {path.stat().st_size} bytes long", expected=f"at most {largest}")
         return path.read_bytes()
     except FileNotFoundError:
-        raise MissingFileError(f"There is no Caffe file {path}") from None
+        raise MissingFileError(f"The Caffe file {path} does not exist") from None
     except OSError as reason:
         raise BackboneError(f"{path} cannot be read: {reason}", expected="a Caffe file") from reason
 
 
 def _layers(net: Any) -> list[CaffeLayer]:
-    """Gives the layers of either format under the newer format's type names."""
+    """Returns the layers of either format, with the type names of the current format."""
     newer = [(layer, layer.type) for layer in net.layer]
     older = [(layer, V1_TYPES.get(layer.type, str(layer.type))) for layer in net.layers]
     return [CaffeLayer(p.name, kind, tuple(p.bottom), tuple(p.top), p) for p, kind in (*newer, *older)]
 
 
 def _is_for_testing(params: Any) -> bool:
-    """Tells whether a layer belongs to the network that is deployed: phase 1 is the test phase."""
+    """Returns whether a layer is part of the deployed network: phase 1 is the test phase."""
     phases = [rule.phase for rule in params.include if rule.HasField("phase")]
     return (not phases or 1 in phases) and not any(r.HasField("phase") and r.phase == 1 for r in params.exclude)
 
 
 def _input(path: Path, net: Any, layers: Iterable[CaffeLayer]) -> tuple[str, tuple[int, ...], Any]:
-    """Gives the input's name, its shape, and the transform that the text asks for."""
+    """Returns the name of the input, its shape, and the transform in the text."""
     found: list[tuple[str, Sequence[int], Any]] = []
     for layer in layers:
         if layer.type in _INPUTS:
@@ -198,14 +202,14 @@ def _input(path: Path, net: Any, layers: Iterable[CaffeLayer]) -> tuple[str, tup
     found += [(name, shapes[i] if i < len(shapes) else (), None) for i, name in enumerate(net.input)]
     if len(found) != 1 or len(found[0][1]) != 4 or found[0][1][1] != 3 or min(found[0][1]) < 1:
         raise BackboneError(
-            f"{path.name} takes {[(name, list(shape)) for name, shape, _ in found]}",
-            expected="one input of colour images, of the shape (N, 3, H, W)",
+            f"The inputs of {path.name} are {[(name, list(shape)) for name, shape, _ in found]}",
+            expected="one input of colour images with the shape (N, 3, H, W)",
         )
     return found[0][0], tuple(int(side) for side in found[0][1]), found[0][2]
 
 
 def _numbers(path: Path, layer: str, blob: Any) -> npt.NDArray[np.float32]:
-    """Gives a blob as an array; what is allocated is what the file holds."""
+    """Returns a blob as an array, and never allocates more than the file contains."""
     older = [int(side) for side in (blob.num, blob.channels, blob.height, blob.width)]
     shape = [int(side) for side in blob.shape.dim] if blob.HasField("shape") else older
     packed = np.dtype("<f8") if blob.double_data else np.dtype("<f4")
@@ -219,28 +223,28 @@ def _numbers(path: Path, layer: str, blob: Any) -> npt.NDArray[np.float32]:
 
 
 def layer_blobs(weights: Mapping[str, Blobs], layer: CaffeLayer, count: int) -> Blobs:
-    """Gives the blobs of a layer, at least ``count`` of them."""
+    """Returns at least ``count`` blobs of a layer."""
     blobs = weights.get(layer.name, ())
     if len(blobs) < count:
         raise BackboneError(
-            f"The weights hold {len(blobs)} blobs for the layer {layer.name!r}",
+            f"The weights contain {len(blobs)} blobs for the layer {layer.name!r}",
             expected=f"{count}, for the type {layer.type}",
-            remedy="give the caffemodel that was trained for this deploy.prototxt",
+            remedy="pass the caffemodel that was trained for this deploy.prototxt",
         )
     return blobs
 
 
 def new_message(name: str) -> Any:
-    """Gives an empty message of this type."""
+    """Returns an empty message of this type."""
     return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"{_PACKAGE}.{name}"))()
 
 
 @cache
 def _pool() -> Any:
-    """Builds the descriptors in a pool of their own, so that an installed Caffe does not collide with them."""
+    """Builds the descriptors in a separate pool, so that they do not collide with an installed Caffe."""
     file = descriptor_pb2.FileDescriptorProto(name="penult_caffe.proto", package=_PACKAGE, syntax="proto2")
     for name, words in _ENUMS.items():
-        # Enum values share one scope, so each enum stands inside a message of its own.
+        # Enum values share one scope, so each enum is inside its own message.
         holder = file.message_type.add(name=f"{name}Of")
         enum = holder.enum_type.add(name=name)
         for number, word in enumerate(words.split()):

@@ -1,7 +1,7 @@
-"""Runs Caffe's layers in numpy, straight from their definitions: slow, and nothing of it is shared with our ONNX.
+"""Runs Caffe's layers in numpy, by their definitions, as the reference for the proof of an export.
 
-It is what an export is proven against. OpenCV's reader is quicker, but it passes over ``k`` of LRN, the rounding of
-pools and the phases of layers, so a right export may differ from it.
+It is slow and shares no code with the ONNX writer. OpenCV's reader is faster, but ignores ``k`` of LRN, the rounding
+of pools and the phases of layers, so a correct export may differ from it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,13 +17,13 @@ from penult.exporters.sources.caffe.net import Blobs, CaffeNet
 
 __all__ = ["LAYERS", "numpy_runner"]
 
-Array: TypeAlias = Any  # numpy arrays; every layer has its own number of sides
+Array: TypeAlias = Any  # numpy arrays with any number of dimensions
 
 
 def numpy_runner(
     net: CaffeNet, weights: Mapping[str, Blobs], preprocessing: Preprocessing, normalisation: Normalisation
 ) -> RunSource:
-    """Gives the runner of a network whose layers have these blobs, each in the order of Caffe's own."""
+    """Returns a function that runs the network with these blobs by layer, in Caffe's order."""
 
     def run(paths: Sequence[Path], taps: Sequence[Tap]) -> Mapping[str, Array]:
         rows: dict[str, list[Array]] = {}
@@ -38,7 +38,7 @@ def numpy_runner(
 
 
 def _values(net: CaffeNet, weights: Mapping[str, Blobs], image: Array) -> dict[str, Array]:
-    """Gives every blob after the last layer that wrote it, and those before under ``blob of layer``."""
+    """Returns the last value of every blob, and earlier values under the name ``blob of layer``."""
     values = {net.input: image}
     for layer in net.layers:
         bottoms = [values[name] for name in layer.bottoms]
@@ -92,7 +92,7 @@ def _pooling(params: Any, _: Blobs, bottoms: list[Array]) -> Array:
 
 
 def _windows(side: int, kernel: int, stride: int, pad: int, *, ceil: bool) -> list[tuple[int, int, int]]:
-    """Gives, for each window along a side, its begin and end in the image, and the length that a mean divides by."""
+    """Returns the start, end and divisor of each pooling window along a side."""
     count = int((np.ceil if ceil else np.floor)((side + 2 * pad - kernel) / stride)) + 1
     if pad and (count - 1) * stride >= side + pad:
         count -= 1

@@ -1,4 +1,4 @@
-"""The source ``caffe:deploy.prototxt,weights.caffemodel``: networks of Caffe, without Caffe."""
+"""The source ``caffe:deploy.prototxt,weights.caffemodel``: networks of Caffe, read without Caffe."""
 
 from collections.abc import Mapping
 from hashlib import sha256
@@ -21,7 +21,7 @@ _RANDOM_NOTE = "The weights are random: this is the architecture alone, and it w
 
 
 def read_caffe(rest: str, request: ExportRequest) -> SourceNetwork:
-    """Reads both files; the request's ``weights`` may be the caffemodel, or ``random`` for the architecture alone."""
+    """Reads both files; the ``weights`` of the request may be the caffemodel, or ``random``."""
     first, _, second = rest.partition(",")
     path = Path(first.strip()).expanduser()
     net = read_net(path)
@@ -30,7 +30,7 @@ def read_caffe(rest: str, request: ExportRequest) -> SourceNetwork:
         raise InputError(
             f"The source caffe:{rest} names no weights",
             expected="caffe:deploy.prototxt,weights.caffemodel",
-            remedy="give the caffemodel after a comma",
+            remedy="append the caffemodel after a comma",
         )
     size = _size(net, request)
     hints = request.hints.over(Hints(resize=256 if 200 <= min(size) <= 256 else None))
@@ -68,10 +68,10 @@ def _written(net: CaffeNet, weights: Mapping[str, Blobs] | None, size: tuple[int
         write = WRITERS.get(layer.type)
         if write is None:
             raise BackboneError(
-                f"The layer {layer.name!r} is of type {layer.type!r}", expected=f"one of {', '.join(sorted(WRITERS))}"
+                f"The layer {layer.name!r} has the type {layer.type!r}", expected=f"one of {', '.join(sorted(WRITERS))}"
             )
         if not layer.bottoms or not layer.tops:
-            raise BackboneError(f"The layer {layer.name!r} takes or gives nothing", expected="bottoms and tops")
+            raise BackboneError(f"The layer {layer.name!r} has no input or no output", expected="bottoms and tops")
         write(writer, layer)
     return writer
 
@@ -84,14 +84,15 @@ def _size(net: CaffeNet, request: ExportRequest) -> tuple[int, int]:
 
 
 def _transform(net: CaffeNet) -> Normalisation | None:
-    """Gives what the text itself says of mean and scale."""
+    """Returns the mean and scale in the text, or None."""
     options = net.transform
     if options is None or not (options.mean_value or options.HasField("scale")):
         return None
     mean = [float(value) for value in options.mean_value] or [0.0]
     if len(mean) not in (1, 3) or options.scale <= 0:
         raise BackboneError(
-            f"The text asks for the mean {mean} and the scale {options.scale}", expected="1 or 3 means, a scale above 0"
+            f"The text specifies the mean {mean} and the scale {options.scale}",
+            expected="1 or 3 means and a scale above 0",
         )
     blue, green, red = mean * 3 if len(mean) == 1 else mean
     return Normalisation("bgr", (blue, green, red), (1 / options.scale,) * 3)

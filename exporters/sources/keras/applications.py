@@ -1,4 +1,4 @@
-"""Builds the networks of keras.applications on torch, with their own weights, weights from a file, or random ones."""
+"""Builds the networks of keras.applications on torch, with their own, a file's, or random weights."""
 
 import os
 import random
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from penult.errors import BackboneError, InputError, MissingExtraError, PenultError
+from penult.errors import BackboneError, InputError, MissingExtraError, PenultError, first_line
 from penult.exporters.requests import ExportRequest
 from penult.exporters.sources.base import Address
 from penult.exporters.sources.keras.saved import check_weights
@@ -25,30 +25,30 @@ _NOT_TRUSTED = (
     f"Keras refuses {_REFUSED} on torch, where its own weights gave wrong classes. Built all the same, it gave with "
     "drawn weights what it gives on JAX (relative error under 1e-6)."
 )
-_ANY_SIZE = 224  # of MobileNetV3, which takes any size and was trained at this one
+_ANY_SIZE = 224  # of MobileNetV3, which accepts any size and was trained at this one
 
 
 def application_names() -> list[str]:
-    """Gives the names of the networks of keras.applications."""
-    room = keras_on_torch().applications
-    return [name for name in dir(room) if name[0].isupper() and callable(getattr(room, name))]
+    """Returns the names of the networks in keras.applications."""
+    module = keras_on_torch().applications
+    return [name for name in dir(module) if name[0].isupper() and callable(getattr(module, name))]
 
 
 def weight_notes(address: Address) -> tuple[str, ...]:
-    """Gives what the card must say of a network and its weights."""
+    """Returns the notes on a network and its weights for the card."""
     random = ("The weights are random: only the architecture is Keras's.",) if address.is_random else ()
     return (*random, *([_NOT_TRUSTED] if address.name == _REFUSED else []))
 
 
 def build_application(address: Address, request: ExportRequest) -> tuple[Any, bool]:
-    """Gives the model with its weights, and whether it has its classifier."""
+    """Returns the model with its weights, and whether it has a classifier."""
     build = _builder(address)
     shape = (request.size, request.size, 3) if request.size is not None else None
 
     def model(*, top: bool, weights: str | None = None) -> Any:
         raw = {"classifier_activation": None} if top else {}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of sizes that weights were not trained at: the card tells the size
+            warnings.simplefilter("ignore")  # about sizes without pretrained weights: the card shows the size
             sides = shape or (None if top else _own_shape(build))
             network = build(include_top=top, weights=weights, input_shape=sides, **raw)
             if None in network.inputs[0].shape[1:3]:
@@ -61,7 +61,7 @@ def build_application(address: Address, request: ExportRequest) -> tuple[Any, bo
             return seeded(lambda: model(top=True)), True
         if address.file is None:
             return model(top=top, weights="imagenet"), top
-    except Exception as reason:  # of the network, the disk, or a size that the network cannot take
+    except Exception as reason:  # from the network connection, the disk, or an unsupported size
         raise _unavailable(address, request, reason) from reason
     return _with_file(model, address.file)
 
@@ -74,13 +74,13 @@ def _builder(address: Address) -> Callable[..., Any]:
         return build  # type: ignore[no-any-return]  # Keras has no types
     if address.file is None and not address.is_random:
         raise BackboneError(
-            f"Keras refuses {_REFUSED} on torch: its own weights gave wrong classes there",
-            expected="random weights, or a file of yours",
-            remedy=f"take another network, or try keras:{_REFUSED}@FILE and look at the classes that it gives",
+            f"Keras does not support {_REFUSED} on torch, where its own weights gave wrong classes",
+            expected="random weights, or your own file",
+            remedy=f"choose another network, or try keras:{_REFUSED}@FILE and check its predicted classes",
         )
 
     def mobile(*, include_top: bool = True, input_shape: Any = None, **given: Any) -> Any:
-        """Does what Keras does after it has refused torch."""
+        """Builds the network like Keras, without its check of the backend."""
         sides = input_shape or (_ANY_SIZE, _ANY_SIZE, 3)
         return sys.modules[build.__module__].NASNet(
             sides,
@@ -105,7 +105,7 @@ def _own_shape(build: Callable[..., Any]) -> tuple[int, int, int]:
 
 
 def _with_file(model: Callable[..., Any], path: Path) -> tuple[Any, bool]:
-    """Loads a file of weights, which may or may not hold the classifier."""
+    """Loads a file of weights, with or without the classifier."""
     check_weights(path)
     reasons = []
     for top in (True, False):
@@ -114,7 +114,7 @@ def _with_file(model: Callable[..., Any], path: Path) -> tuple[Any, bool]:
             network.load_weights(path)
         except PenultError:
             raise
-        except Exception as reason:  # noqa: BLE001 - Keras raises ValueError, KeyError and others for what does not fit
+        except Exception as reason:  # noqa: BLE001 - Keras raises ValueError, KeyError and others if weights do not fit
             reasons.append(reason)
         else:
             return network, top
@@ -125,37 +125,37 @@ def _unavailable(address: Address, request: ExportRequest, reason: Exception) ->
     url = re.search(r"https?://[^\s:]+", str(reason))
     if url is None:
         return InputError(
-            f"keras.applications cannot build {address.name}: {str(reason).strip().splitlines()[0]}",
-            expected="a size that the network takes" if request.size else "a network that Keras builds",
-            remedy=f"keras:{address.name}@{NOTOP} takes other sizes" if request.size else "",
+            f"keras.applications cannot build {address.name}: {first_line(reason)}",
+            expected="a size that the network accepts" if request.size else "a network that Keras can build",
+            remedy=f"use keras:{address.name}@{NOTOP} for other sizes" if request.size else "",
         )
     return BackboneError(
-        f"The weights {url.group().rpartition('/')[2]} cannot be had from {url.group()}: {reason}",
+        f"The weights {url.group().rpartition('/')[2]} cannot be downloaded from {url.group()}: {reason}",
         expected="a network connection, or the file in Keras's cache",
-        remedy=f"get the file elsewhere and name it: keras:{address.name}@FILE",
+        remedy=f"get the file elsewhere and pass keras:{address.name}@FILE",
     )
 
 
 def keras_on_torch() -> Any:
-    """Imports Keras, and makes sure that it runs on torch."""
+    """Imports Keras, and raises InputError unless it runs on torch."""
     if "keras" not in sys.modules:
         os.environ.setdefault("KERAS_BACKEND", "torch")
     try:
         import keras
-        import torch  # noqa: F401 - Keras finds out too late that it is missing
+        import torch  # noqa: F401 - Keras detects too late that it is missing
     except ImportError:
         raise MissingExtraError.of("Keras 3 on torch", "keras", "Exporting a network of Keras") from None
     if keras.backend.backend() != "torch":
         raise InputError(
             f"Keras runs on {keras.backend.backend()} in this process",
-            expected="torch, through which its networks become ONNX",
-            remedy="set the environment variable KERAS_BACKEND=torch before Keras is imported",
+            expected="the backend torch, which can export to ONNX",
+            remedy="set KERAS_BACKEND=torch before importing Keras",
         )
     return keras
 
 
 def seeded(build: Callable[[], Any]) -> Any:
-    """Builds with random weights from one seed, and leaves the process's own randomness as it was."""
+    """Returns a model with random weights from a fixed seed; restores the random states afterwards."""
     import keras
     import torch
 

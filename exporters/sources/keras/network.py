@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from penult.errors import BackboneError
-from penult.exporters.card import Normalisation, Preprocessing, Tap
+from penult.exporters.card import LOGITS, Normalisation, Preprocessing, Tap
 from penult.exporters.graph.channels_first import to_channels_first
 from penult.exporters.graph.convolution_folding import fold_into_convolutions
 from penult.exporters.graph.pooling import pool_in_numpy
@@ -19,24 +19,24 @@ from penult.exporters.graph.size_folding import remove_identities
 from penult.exporters.graph.taps import KnownTensors
 from penult.exporters.requests import FAMILIES, Hints
 from penult.exporters.sources.base import Provenance, RunSource, SourceNetwork, prepare_image
-from penult.exporters.sources.torch.tracing import LOGITS, empty_marker, export_torch
+from penult.exporters.sources.torch.tracing import empty_marker, export_torch
 
 __all__ = ["MODES", "KerasSource", "make_keras_source", "preprocessing_mode", "source_network"]
 
-# These take sizes and pads, which Keras computes from shapes, and must know them as numbers to be written as ONNX.
+# For ONNX, these need their sizes and pads as numbers; Keras computes them from shapes.
 _SIZED = ("avg_pool2d", "conv2d", "layer_norm", "max_pool2d", "pad")
 MODES = {
     # Keras's own means of the Caffe networks have decimals.
     "caffe": Normalisation("bgr", (103.939, 116.779, 123.68), (1.0, 1.0, 1.0)),
     "tf": FAMILIES["tf"],
     "torch": FAMILIES["torch"],
-    "none": FAMILIES["raw"],  # the network begins with layers that do it
+    "none": FAMILIES["raw"],  # the first layers of the network normalise
 }
 
 
 @dataclass(frozen=True)
 class KerasSource:
-    """A Keras model with its own way to pixels: ``prepare`` makes a batch (1, H, W, 3) of an image file."""
+    """A Keras model and its preprocessing: ``prepare`` reads an image file as a batch (1, H, W, 3)."""
 
     model: Any
     prepare: Callable[[Path], npt.NDArray[Any]]
@@ -47,18 +47,18 @@ class KerasSource:
     layers: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", _watched(self.model))
+        object.__setattr__(self, "layers", _tappable_layers(self.model))
 
     @property
     def end(self) -> str:
-        """What the output of the whole model is called in the graph."""
+        """The name of the model's output in the graph."""
         return LOGITS if self.has_classifier else str(self.model.layers[-1].name)
 
 
 def source_network(
     source: KerasSource, name: str, provenance: Provenance, classes: tuple[str, ...] | None
 ) -> SourceNetwork:
-    """Traces the model, and gives it with a run of Keras for the proof."""
+    """Returns the traced model, with a run of Keras for the proof."""
     import torch
 
     source.model.trainable = False
@@ -80,8 +80,8 @@ def source_network(
     )
 
 
-def _watched(model: Any) -> dict[str, Any]:
-    """Gives the layers, and plain sums between them, that run once and give a feature map, tokens or a vector."""
+def _tappable_layers(model: Any) -> dict[str, Any]:
+    """Returns the layers and operations that run once and return a feature map, tokens or a vector."""
     found = {}
     for layer in getattr(model, "operations", model.layers):
         nodes = getattr(layer, "_inbound_nodes", ())
@@ -91,7 +91,7 @@ def _watched(model: Any) -> dict[str, Any]:
     return found
 
 
-def _giving(model: Any, values: Sequence[Any]) -> Any:
+def _with_outputs(model: Any, values: Sequence[Any]) -> Any:
     import keras
 
     return keras.Model(model.inputs[0], list(values))
@@ -100,7 +100,7 @@ def _giving(model: Any, values: Sequence[Any]) -> Any:
 def _traceable(source: KerasSource, names: Sequence[str]) -> Any:
     import torch
 
-    inner = _giving(source.model, [source.model.outputs[0], *(source.layers[name].output for name in names[1:])])
+    inner = _with_outputs(source.model, [source.model.outputs[0], *(source.layers[name].output for name in names[1:])])
 
     class Traceable(torch.nn.Module):  # type: ignore[misc]  # torch may be absent where types are checked
         def __init__(self) -> None:
@@ -116,7 +116,7 @@ def _traceable(source: KerasSource, names: Sequence[str]) -> Any:
 
 @contextmanager
 def _sizes_as_numbers() -> Iterator[None]:
-    """Gives torch's functions their sizes as numbers while a model is traced, where Keras gives them traced values."""
+    """Converts sizes to numbers in calls of torch's functions during tracing, where Keras passes traced values."""
     from torch.nn import functional
 
     real = {name: getattr(functional, name) for name in _SIZED}
@@ -144,7 +144,7 @@ def _with_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _runner(source: KerasSource) -> RunSource:
-    """Runs the model as its users do, image by image, and keeps what its layers give."""
+    """Returns a function that runs the model with Keras's preprocessing, image by image."""
 
     def run(paths: Sequence[Path], taps: Sequence[Tap]) -> Mapping[str, npt.NDArray[Any]]:
         values = {tap.name: source.layers[tap.tensor].output for tap in taps if tap.tensor in source.layers}
@@ -153,7 +153,7 @@ def _runner(source: KerasSource) -> RunSource:
             values["penultimate"] = _before_classifier(source)
         if LOGITS in wanted and not _ends_in_probabilities(source.model):
             values[LOGITS] = source.model.outputs[0]
-        model = _giving(source.model, [*values.values()])
+        model = _with_outputs(source.model, [*values.values()])
         pooling = {tap.name: tap.pooling for tap in taps}
         rows: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in values}
         for path in paths:
@@ -168,13 +168,13 @@ def _runner(source: KerasSource) -> RunSource:
 
 
 def _before_classifier(source: KerasSource) -> Any:
-    """Gives what the last weighing layer takes, as Keras knows it, or what a model without a classifier gives."""
+    """Returns the input of the last Dense or Conv2D layer, or the output of a model without a classifier."""
     if not source.has_classifier:
         return source.model.outputs[0]
     for layer in reversed(source.model.layers):
         if type(layer).__name__ in ("Conv2D", "Dense"):
             return layer.input
-    raise BackboneError("The Keras model has no Dense and no Conv2D layer", expected="a classifier of images")
+    raise BackboneError("The Keras model has no Dense and no Conv2D layer", expected="an image classifier")
 
 
 def _ends_in_probabilities(model: Any) -> bool:
@@ -184,7 +184,7 @@ def _ends_in_probabilities(model: Any) -> bool:
 
 
 def preprocessing_mode(name: str) -> str:
-    """Finds what a family's own ``preprocess_input`` does to pixels, by asking it."""
+    """Returns the mode of a family's ``preprocess_input``, found by calling it."""
     import keras
 
     probe = np.array([[[[0, 0, 0], [255, 255, 255], [10, 120, 230]]]], dtype=np.float32)
@@ -194,11 +194,11 @@ def preprocessing_mode(name: str) -> str:
         channels = probe[..., ::-1] if normalisation.channels == "bgr" else probe
         if np.allclose((channels - normalisation.mean) / normalisation.std, wanted, rtol=1e-5, atol=1e-4):
             return mode
-    raise BackboneError(f"preprocess_input of {name} does something unknown", expected=f"one of {', '.join(MODES)}")
+    raise BackboneError(f"preprocess_input of {name} uses an unknown mode", expected=f"one of {', '.join(MODES)}")
 
 
 def make_keras_source(model: Any, normalisation: Normalisation, hints: Hints, *, has_classifier: bool) -> KerasSource:
-    """Joins a model with the way in which its makers prepare an image file for it."""
+    """Returns the model with Keras's own preprocessing, or with that of the hints."""
     import keras
 
     high, wide = model.inputs[0].shape[1:3]

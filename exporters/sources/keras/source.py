@@ -1,7 +1,7 @@
-"""The source ``keras:NAME`` or ``keras:FILE``: a network of keras.applications, or a whole model that Keras saved.
+"""The source ``keras:NAME`` or ``keras:FILE``: a network of keras.applications, or a model that Keras saved.
 
-Keras runs on its torch backend. Each family of its networks takes pixels in its own way; which one is found by asking
-the family's own ``preprocess_input`` and not by a table.
+Keras runs on its torch backend. Each family of networks has its own normalisation, which is found by calling the
+family's ``preprocess_input``.
 """
 
 from pathlib import Path
@@ -32,10 +32,10 @@ _WHOLE = {".keras", ".h5", ".hdf5"}
 
 
 def read_keras(rest: str, request: ExportRequest) -> SourceNetwork:
-    """Reads ``NAME``, ``NAME@FILE``, ``NAME@notop`` (the weights without a classifier), or the file of a model."""
+    """Reads ``NAME``, ``NAME@FILE``, ``NAME@notop`` (weights without a classifier), or the file of a model."""
     keras = keras_on_torch()
     request.hints.check_no_tensors("Keras")
-    keras.utils.clear_session(free_memory=False)  # layers are numbered from the start: names are always the same
+    keras.utils.clear_session(free_memory=False)  # restarts the numbers in layer names, so that names are reproducible
     if Path(rest).suffix.lower() in _WHOLE and "@" not in rest:
         return read_saved_model(Path(rest).expanduser(), request)
     address = Address.of(rest, request)
@@ -73,8 +73,8 @@ def _squeezenet(address: Address, request: ExportRequest) -> tuple[Any, bool]:
         return seeded(lambda: squeezenet1_1(side)), True
     if address.file is None:
         raise InputError(
-            "Keras has no weights of SqueezeNet of its own",
-            expected="a file of weights, or random ones",
+            "Keras contains no weights of SqueezeNet",
+            expected="a file of weights, or random weights",
             remedy=f"keras:{SQUEEZENET}@FILE.h5",
         )
     check_weights(address.file)

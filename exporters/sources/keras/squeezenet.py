@@ -1,6 +1,6 @@
-"""SqueezeNet 1.1 in Keras: well known, in no ``keras.applications``, and often met as a bare file of weights.
+"""SqueezeNet 1.1 in Keras, which is not in ``keras.applications`` and is often distributed as a file of weights.
 
-Layers are called as in the Caffe original, with an underscore for each slash, which Keras no longer takes.
+Layers have the names of the Caffe original, with underscores for slashes, which Keras no longer allows.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ _SQUEEZED = {2: 16, 3: 16, 4: 32, 5: 32, 6: 48, 7: 48, 8: 64, 9: 64}
 
 
 def squeezenet1_1(side: int = 227, *, classes: int | None = 1000) -> Any:
-    """Builds the network for images (side, side, 3); without a classifier where ``classes`` is None."""
+    """Returns the network for images (side, side, 3), without a classifier if ``classes`` is None."""
     from keras import Input, Model, layers
 
     image = Input((side, side, 3), name="image")
@@ -46,9 +46,9 @@ def _fire(last: Any, name: str, width: int) -> Any:
 
 
 def load_by_name(path: Path, side: int = 227) -> tuple[Any, bool]:
-    """Builds the network with the weights of a Keras 2 file, layer by layer of the same name, and all of them.
+    """Returns the network with the weights of a Keras 2 file, and whether it has a classifier.
 
-    Tells also whether the file, and so the network, has the classifier.
+    The file must have exactly the layers of the network, with the same names.
     """
     import h5py
     import numpy as np
@@ -64,17 +64,17 @@ def load_by_name(path: Path, side: int = 227) -> tuple[Any, bool]:
     network = squeezenet1_1(side, classes=len(stored["conv10"][-1]) if has_classifier else None)
     layers = {layer.name: layer for layer in network.layers if layer.weights}
     if set(layers) != set(stored):
-        lacking, more = sorted(set(layers) - set(stored)), sorted(set(stored) - set(layers))
+        missing, additional = sorted(set(layers) - set(stored)), sorted(set(stored) - set(layers))
         raise BackboneError(
-            f"{path.name} lacks {', '.join(lacking[:3]) or 'no layer'} and has {', '.join(more[:3]) or 'none'} besides",
-            expected="the layers of SqueezeNet 1.1 as Caffe names them, and no others",
+            f"{path.name} lacks {', '.join(missing[:3]) or 'no layer'} and adds {', '.join(additional[:3]) or 'none'}",
+            expected="exactly the layers of SqueezeNet 1.1 with their names in Caffe",
         )
     for name, layer in layers.items():
         shapes = [tuple(weight.shape) for weight in layer.weights]
         if [array.shape for array in stored[name]] != shapes:
             raise BackboneError(
                 f"The layer {name} of {path.name} has weights {[array.shape for array in stored[name]]}",
-                expected=f"{shapes}, as SqueezeNet 1.1 has",
+                expected=f"{shapes}, the shapes in SqueezeNet 1.1",
             )
         layer.set_weights(stored[name])
     return network, has_classifier

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,20 +17,30 @@ from penult.exporters.cpu_session import CpuSession
 from penult.exporters.graph.graph_view import network_inputs
 from penult.exporters.graph.pooling import pool_in_numpy
 from penult.exporters.graph.taps import KnownTensors
-from penult.exporters.requests import FAMILIES, ExportRequest, Family, Hints, read_sidecar
+from penult.exporters.requests import FAMILIES, ExportRequest, Hints, read_sidecar
 from penult.exporters.sources.base import Provenance, RunSource, SourceNetwork, prepare_image
 from penult.exporters.sources.onnx.model_file import read_onnx_file
 
-__all__ = ["known_family", "read_onnx"]
+__all__ = ["read_onnx"]
 
 _DTYPES: dict[int, npt.DTypeLike] = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
+# File names of the Model Zoo's classifiers, and the preprocessing on its pages.
+_MODEL_ZOO = {
+    r"(bvlcalexnet|caffenet|rcnn-ilsvrc13|googlenet|inception-v[12]|zfnet512|vgg19-caffe2|densenet)-\d+": Hints(
+        family="caffe", classes="imagenet"
+    ),
+    r"(resnet\d+-v[12]|resnet\d+|vgg1[69](-bn)?|mobilenetv2|squeezenet1\.[01]|shufflenet-v2)-\d+": Hints(
+        family="torch", classes="imagenet"
+    ),
+    r"efficientnet-lite4-\d+": Hints(mean=(127.0,) * 3, std=(128.0,) * 3, resize=256, classes="imagenet"),
+}
 
 
 def read_onnx(rest: str, request: ExportRequest) -> SourceNetwork:
-    """Reads the file; how it takes pixels comes from the request's hints, the sidecar FILE.json, or a known family."""
+    """Reads the file; its preprocessing comes from the hints, the sidecar FILE.json, or a known family."""
     path = Path(rest).expanduser()
     if request.weights is not None:
-        raise InputError(f"weights is {request.weights!r}", expected="none: an ONNX file holds its own")
+        raise InputError(f"weights is {request.weights!r}", expected="none, because an ONNX file contains its weights")
     model = read_onnx_file(path)
     hints, notes = _hints(path, model, request.hints)
     value = _image_input(path, model)
@@ -39,10 +49,10 @@ def read_onnx(rest: str, request: ExportRequest) -> SourceNetwork:
     normalisation = hints.normalisation()
     if normalisation is None:
         raise InputError(
-            f"{path.name} does not say how it takes pixels, and it is of no known family",
+            f"{path.name} does not specify its preprocessing, and is not of a known family",
             expected=f"a family ({', '.join(FAMILIES)}), or the mean and std in units of 0 to 255",
-            remedy="'penult export --help' tells the families apart: "
-            f"give --family, or --mean and --std, or write them into {path.with_suffix('.json').name} beside it",
+            remedy="pass --family, or --mean and --std ('penult export --help' describes the families), "
+            f"or write them into {path.with_suffix('.json').name} next to it",
         )
     preprocessing = hints.preprocessing(size)
     precision = "fp16" if value.type.tensor_type.elem_type == TensorProto.FLOAT16 else "fp32"
@@ -67,12 +77,12 @@ def read_onnx(rest: str, request: ExportRequest) -> SourceNetwork:
 
 
 def _hints(path: Path, model: onnx.ModelProto, asked: Hints) -> tuple[Hints, list[str]]:
-    """Joins what is known: flags first, then the sidecar, then the family."""
+    """Combines the hints of the flags, the sidecar and the family, in this order of priority."""
     hints, notes = asked, []
     sidecar = path.with_suffix(".json")
     if sidecar.is_file():
         hints = hints.over(read_sidecar(sidecar))
-    if hints.family is None and hints.mean is None and (known := known_family(path.name, model)) is not None:
+    if hints.family is None and hints.mean is None and (known := _known_family(path.name, model)) is not None:
         family, note = known
         hints = hints.over(family)
         notes.append(note)
@@ -83,9 +93,9 @@ def _image_input(path: Path, model: onnx.ModelProto) -> onnx.ValueInfoProto:
     inputs = network_inputs(model.graph)
     if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type not in _DTYPES or 3 not in _sides(inputs[0])[1::2]:
         raise BackboneError(
-            f"{path.name} takes {', '.join(map(_described, inputs)) or 'nothing'}",
+            f"The inputs of {path.name} are {', '.join(map(_described, inputs)) or 'missing'}",
             expected="one batch of float colour images, (N, 3, H, W) or (N, H, W, 3)",
-            remedy="use it as it is: it is a backbone"
+            remedy="use it without exporting it: it is a backbone"
             if any(p.key == "penult.card" for p in model.metadata_props)
             else "",
         )
@@ -109,27 +119,27 @@ def _sides(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
 def _size(
     path: Path, value: onnx.ValueInfoProto, hints: Hints, asked: int | None, *, channels_last: bool
 ) -> tuple[int, int]:
-    """Gives the (height, width): what is asked, else what the hints say, else what the file was made for."""
+    """Returns the (height, width): the requested one, else that of the hints, else that of the file."""
     sides = _sides(value)
     own = (sides[1], sides[2]) if channels_last else (sides[2], sides[3])
     crop = asked if asked is not None else hints.crop
     if crop is not None:
         return (crop, crop) if isinstance(crop, int) else crop
     if own[0] is None or own[1] is None:
-        raise InputError(f"{path.name} takes images of any size", expected="a size", remedy="give --size, such as 224")
+        raise InputError(f"{path.name} accepts any image size", expected="a size", remedy="pass --size, such as 224")
     return own[0], own[1]
 
 
 def _runner(
     model: onnx.ModelProto, preprocessing: Preprocessing, normalisation: Normalisation, *, channels_last: bool
 ) -> RunSource:
-    """Runs the file as it was, one image at a time, with the values that the taps stand on as further outputs."""
+    """Returns a function that runs the original file, image by image, with the values of the taps as outputs."""
 
     def run(paths: Sequence[Path], taps: Sequence[Tap]) -> Mapping[str, npt.NDArray[Any]]:
         made = {name for node in model.graph.node for name in node.output}
         wanted = [tap for tap in taps if tap.tensor in made]
         runner = CpuSession(
-            _with_outputs(model, preprocessing.crop, [tap.tensor for tap in wanted]), "the file as it was"
+            _with_outputs(model, preprocessing.crop, [tap.tensor for tap in wanted]), "the original file"
         )
         value = network_inputs(model.graph)[0]
         rows: dict[str, list[npt.NDArray[Any]]] = {tap.name: [] for tap in wanted}
@@ -146,7 +156,7 @@ def _runner(
 
 
 def _with_outputs(model: onnx.ModelProto, size: tuple[int, int], outputs: Sequence[str]) -> bytes:
-    """Gives the file's own bytes, save for its outputs and the size of its images."""
+    """Returns the model as bytes, with other outputs and another image size."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     (value,) = network_inputs(copy.graph)
@@ -164,33 +174,13 @@ def _with_outputs(model: onnx.ModelProto, size: tuple[int, int], outputs: Sequen
     return bytes(copy.SerializeToString())
 
 
-class _KnownFamily(NamedTuple):
-    pattern: str
-    hints: Hints
+def _known_family(name: str, model: onnx.ModelProto) -> tuple[Hints, str] | None:
+    """Returns the hints for a known file and a note with the reason, or None.
 
-
-def _known_family(pattern: str, family: Family, **more: object) -> _KnownFamily:
-    return _KnownFamily(pattern, Hints(family=family, classes="imagenet", **more))  # type: ignore[arg-type]  # fields of Hints
-
-
-# The names under which the zoo hands out its classifiers, and what its pages say of them.
-_BY_NAME = (
-    _known_family(r"(bvlcalexnet|caffenet|rcnn-ilsvrc13|googlenet|inception-v1)-\d+", "caffe"),
-    _known_family(r"(inception-v2|zfnet512|vgg19-caffe2|densenet)-\d+", "caffe"),
-    _known_family(
-        r"(resnet\d+-v[12]|resnet\d+|vgg1[69](-bn)?|mobilenetv2|squeezenet1\.[01]|shufflenet-v2)-\d+", "torch"
-    ),
-    _KnownFamily(
-        r"efficientnet-lite4-\d+",
-        Hints(mean=(127.0,) * 3, std=(128.0,) * 3, resize=256, classes="imagenet"),
-    ),
-)
-
-
-def known_family(name: str, model: onnx.ModelProto) -> tuple[Hints, str] | None:
-    """Gives the hints for a known file, and a note that says why it is taken for one."""
+    An ONNX file does not contain mean, scale or channel order, but its name or its producer may identify them.
+    """
     stem = name.lower().removesuffix(".onnx")
-    for pattern, hints in _BY_NAME:
+    for pattern, hints in _MODEL_ZOO.items():
         if re.fullmatch(pattern, stem):
             return hints, f"Preprocessing is taken to be that of the ONNX Model Zoo's {stem}, by the file's name."
     if model.producer_name == "onnx-caffe2":

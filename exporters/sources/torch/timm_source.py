@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, cast
 
-from penult.errors import BackboneError, InputError, MissingExtraError
+from penult.errors import BackboneError, InputError, MissingExtraError, first_line
 from penult.exporters.card import Interpolation, Preprocessing
 from penult.exporters.classes import imagenet_classes
 from penult.exporters.requests import ExportRequest
@@ -28,7 +28,7 @@ def read_timm(rest: str, request: ExportRequest) -> SourceNetwork:
     full_name = f"{own['architecture']}.{own['tag']}" if own.get("tag") and named else address.name
     licence = (own.get("license") or "unknown") if named else "unknown"
     return source_network(
-        _source(timm, network, request, is_drawn=address.is_random),
+        _source(timm, network, request, is_random=address.is_random),
         full_name,
         Provenance(source=f"timm {full_name}", licence=licence, weights=facts, notes=notes),
         imagenet_classes() if named and "in1k" in full_name and network.num_classes == 1000 else None,
@@ -36,23 +36,23 @@ def read_timm(rest: str, request: ExportRequest) -> SourceNetwork:
 
 
 def _address(timm: Any, rest: str, request: ExportRequest) -> Address:
-    """Reads which network is meant, and refuses what timm does not have or a card cannot say."""
+    """Parses the address; raises an error if timm lacks the network or a card cannot describe its preprocessing."""
     address = Address.of(rest, request)
-    if address.weights is not None:  # timm's own word for weights is the tag behind the dot
+    if address.weights is not None:  # timm names weights by a tag after a dot
         raise InputError(
             f"The weights of {address.name} are {address.weights!r}",
-            expected="random, or a file that is there",
-            remedy=f"timm:{address.name.partition('.')[0]}.{address.weights} names weights of timm's own",
+            expected="random, or an existing file",
+            remedy=f"use timm:{address.name.partition('.')[0]}.{address.weights} for timm's own weights",
         )
     check_name("network of timm", address.name.partition(".")[0], timm.list_models())
     if "." in address.name:
         check_name("pretrained network of timm", address.name, _pretrained(timm, address.name))
-    _refuse_own_crop(timm, address.name, request)
+    _check_own_crop(timm, address.name, request)
     return address
 
 
 def _built(timm: Any, address: Address, parameters: Mapping[str, Any]) -> tuple[Any, dict[str, Any], tuple[str, ...]]:
-    """Returns the network with its weights, what the card says of these, and what should be said besides."""
+    """Returns the network with its weights, the entry of the weights for the card, and notes."""
     if address.is_random:
         network = seeded(lambda: timm.create_model(address.name, **parameters))
         return network, {"name": "random"}, ("The weights are random: only the architecture is timm's.",)
@@ -65,7 +65,7 @@ def _built(timm: Any, address: Address, parameters: Mapping[str, Any]) -> tuple[
     return network, _facts(network.pretrained_cfg), ()
 
 
-def _source(timm: Any, network: Any, request: ExportRequest, *, is_drawn: bool) -> TorchSource:
+def _source(timm: Any, network: Any, request: ExportRequest, *, is_random: bool) -> TorchSource:
     config = _configured(timm, network, request)
     return TorchSource(
         network=network,
@@ -75,7 +75,7 @@ def _source(timm: Any, network: Any, request: ExportRequest, *, is_drawn: bool) 
         mean=config["mean"],
         std=config["std"],
         framework=f"timm {timm.__version__}",
-        is_drawn=is_drawn,
+        is_random=is_random,
     )
 
 
@@ -90,7 +90,7 @@ def _timm() -> Any:
 
 
 def _sized(timm: Any, name: str, request: ExportRequest) -> dict[str, Any]:
-    """Tells a network with a fixed size, such as one with position embeddings, the size that is asked."""
+    """Returns the parameter for the requested size, which networks with position embeddings need."""
     config = timm.models.get_pretrained_cfg(name)
     fixed = config is not None and config.fixed_input_size
     return {"img_size": request.size} if request.size is not None and fixed else {}
@@ -116,27 +116,27 @@ def _from_file(timm: Any, address: Address, parameters: Mapping[str, Any]) -> An
             **classes,
             **parameters,
         )
-    except (RuntimeError, KeyError, AttributeError) as reason:  # of load_state_dict, and of timm's filters before it
+    except (RuntimeError, KeyError, AttributeError) as reason:  # from load_state_dict or timm's filters
         raise mismatch_error(path.name, reason) from reason
 
 
 def _downloaded(timm: Any, name: str, parameters: Mapping[str, Any]) -> Any:
     config = dict(timm.models.get_pretrained_cfg(name).to_dict())
     try:
-        _ask_hub(config)
+        _check_hub(config)
         return timm.create_model(name, pretrained=True, **parameters)
-    except Exception as reason:  # the hub, the network, the disk and the unpickler raise what they like
+    except Exception as reason:  # the hub, the network, the disk and the unpickler may raise any exception
         facts = _facts(config)
         raise BackboneError(
-            f"The weights {facts.get('file')} of timm's {name} cannot be had from {facts.get('url')}: "
-            f"{(str(reason).strip().splitlines() or [type(reason).__name__])[0]}",
+            f"The weights {facts.get('file')} of timm's {name} cannot be downloaded from {facts.get('url')}: "
+            f"{first_line(reason)}",
             expected="a network connection, or the file in the cache of the hub",
-            remedy=f"get the file elsewhere and name it: timm:{name}@FILE",
+            remedy=f"get the file elsewhere and pass timm:{name}@FILE",
         ) from reason
 
 
-def _ask_hub(config: Mapping[str, Any]) -> None:
-    """Raises where the hub does not answer: its own client would try to reach it for a minute, file by file."""
+def _check_hub(config: Mapping[str, Any]) -> None:
+    """Raises an error if the hub does not answer, because its own client would retry each file for a minute."""
     if not config.get("hf_hub_id"):
         return
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
@@ -148,12 +148,12 @@ def _ask_hub(config: Mapping[str, Any]) -> None:
         return
     try:
         get_hf_file_metadata(hf_hub_url(repository, files[0], revision=revision or None), timeout=_HUB_SECONDS)
-    except HfHubHTTPError:  # it answers; what is wrong, timm will find
+    except HfHubHTTPError:  # it answers; timm reports the error
         return
 
 
 def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Gives what a card says of timm's own weights."""
+    """Returns the entry of timm's own weights for the card."""
     name = f"{config.get('architecture')}.{config.get('tag')}" if config.get("tag") else config.get("architecture")
     if config.get("hf_hub_id"):
         file = config.get("hf_hub_filename") or "model.safetensors"
@@ -162,8 +162,8 @@ def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": name, "file": url.rpartition("/")[2], "url": url}
 
 
-def _refuse_own_crop(timm: Any, name: str, request: ExportRequest) -> None:
-    """Raises before anything is built or downloaded where no card can say how timm prepares images."""
+def _check_own_crop(timm: Any, name: str, request: ExportRequest) -> None:
+    """Raises InputError before any download if a card cannot describe timm's preprocessing."""
     config = timm.models.get_pretrained_cfg(name)
     if config is None or request.hints.resize is not None:
         return
@@ -176,13 +176,13 @@ def _check_crop(mode: str, high: int, wide: int) -> None:
     if mode not in ("center", "squash") or (mode == "center" and high != wide):
         raise InputError(
             f"timm prepares images for this network with crop_mode {mode!r} to {high} x {wide}",
-            expected="crop_mode center to a square, or squash: what a card can say",
-            remedy="say with --resize how images reach that size instead",
+            expected="crop_mode center to a square, or squash",
+            remedy="pass --resize to choose another way",
         )
 
 
 def _configured(timm: Any, network: Any, request: ExportRequest) -> dict[str, Any]:
-    """Gives timm's own configuration of the data, with what the user asks otherwise."""
+    """Returns timm's data configuration, with the changes that the user requests."""
     hints = request.hints
     asked: dict[str, Any] = {}
     size = request.size or hints.crop
@@ -205,14 +205,14 @@ def _configured(timm: Any, network: Any, request: ExportRequest) -> dict[str, An
 
 
 def _preprocessing(config: Mapping[str, Any], request: ExportRequest) -> Preprocessing:
-    """Says the same as timm's own transform does, in the card's words."""
+    """Returns timm's transform as the preprocessing of a card."""
     high, wide = config["input_size"][1:]
     mode = config["crop_mode"]
     _check_crop(mode, high, wide)
     sides = math.floor(high / config["crop_pct"]), math.floor(wide / config["crop_pct"])
     if request.hints.resize is not None and request.hints.resize not in (sides, sides[0]):
         raise InputError(
-            f"timm cannot resize to {request.hints.resize}", expected="a size with the proportions of the input"
+            f"timm cannot resize to {request.hints.resize}", expected="a size with the aspect ratio of the input"
         )
     return Preprocessing(
         sides if mode == "squash" else sides[0], (high, wide), cast("Interpolation", config["interpolation"])

@@ -1,4 +1,4 @@
-"""The source ``torchvision:NAME``: any classification network of torchvision, with the preprocessing of its weights."""
+"""The source ``torchvision:NAME``: classification networks of torchvision, with the preprocessing of their weights."""
 
 import re
 import sys
@@ -17,10 +17,10 @@ from penult.exporters.sources.torch.weights import class_count, load_strictly, r
 
 __all__ = ["architecture_names", "read_torchvision"]
 
-# Their old weights take pixels from -1 to 1: with weights, torchvision's builders switch on the change from ImageNet's
-# mean and std. Both have side branches for training, whose tensors are in the files.
+# Their old weights expect pixels from -1 to 1; with weights, torchvision's builders convert from ImageNet's mean and
+# std. Both have auxiliary branches for training, whose tensors are in the files.
 _TRANSFORMING = {"googlenet", "inception_v3"}
-# The files of DenseNet were saved when a layer's parts had dots in their names.
+# DenseNet's files are from a time when names of submodules contained dots.
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
 _LICENCE = "BSD-3-Clause (torchvision); the weights were trained on ImageNet"
 
@@ -49,13 +49,13 @@ def read_torchvision(rest: str, request: ExportRequest) -> SourceNetwork:
     source = TorchSource(
         network=network,
         transform=preset,
-        penultimate=_taken_by(network, classifier),
+        penultimate=_input_of(network, classifier),
         preprocessing=preprocessing,
         mean=preset.mean,
         std=preset.std,
         framework=f"torchvision {torchvision.__version__}",
         classifier=classifier if is_filter and address.file is not None else "",
-        is_drawn=address.is_random,
+        is_random=address.is_random,
     )
     named = address.file is None and not address.is_random
     return source_network(
@@ -69,7 +69,7 @@ def read_torchvision(rest: str, request: ExportRequest) -> SourceNetwork:
 
 
 def architecture_names() -> list[str]:
-    """Gives the names of torchvision's classification networks for floating-point numbers."""
+    """Returns the names of torchvision's classification networks (not quantized)."""
     return [str(name) for name in _torchvision().models.list_models(module=_torchvision().models)]
 
 
@@ -107,11 +107,11 @@ def _downloaded(name: str, entry: Any) -> Any:
         state = load_state_dict_from_url(
             entry.url, map_location="cpu", progress=sys.stderr.isatty(), check_hash=True, weights_only=True
         )
-    except Exception as reason:  # the network, the disk and the unpickler raise what they like
+    except Exception as reason:  # the network, the disk and the unpickler may raise any exception
         raise BackboneError(
-            f"The weights {entry.url.rpartition('/')[2]} cannot be had from {entry.url}: {reason}",
+            f"The weights {entry.url.rpartition('/')[2]} cannot be downloaded from {entry.url}: {reason}",
             expected="a network connection, or the file in torch's cache",
-            remedy=f"get the file elsewhere and name it: torchvision:{name}@FILE",
+            remedy=f"get the file elsewhere and pass torchvision:{name}@FILE",
         ) from reason
     return _loaded(name, state, str(entry))
 
@@ -126,12 +126,12 @@ def _loaded(name: str, state: Mapping[str, Any], origin: str, **parameters: Any)
 
 
 def _prepared(preset: Any, request: ExportRequest) -> tuple[Any, Preprocessing]:
-    """Gives torchvision's own transform and the same as the card says it, with what the user asks otherwise."""
+    """Returns torchvision's transform and the equivalent preprocessing, with the changes that the user requests."""
     hints = request.hints
     if isinstance(hints.crop, tuple) or isinstance(hints.resize, tuple):
         raise InputError(
-            f"The image is to be resized to {hints.resize} and cropped to {hints.crop}",
-            expected="one number each: torchvision's networks take squares, and its transforms the shorter side",
+            f"The resize is {hints.resize} and the crop is {hints.crop}",
+            expected="one number each: torchvision resizes the shorter side and crops squares",
         )
     crop = request.size or hints.crop or preset.crop_size[0]
     resize = hints.resize or round(preset.resize_size[0] * crop / preset.crop_size[0])
@@ -152,12 +152,12 @@ def _sample(preprocessing: Preprocessing) -> Any:
     return torch.zeros(1, 3, *preprocessing.crop)
 
 
-def _taken_by(network: Any, part: str) -> Callable[[Any], Any]:
-    """Gives what goes into a part of the network."""
+def _input_of(network: Any, part: str) -> Callable[[Any], Any]:
+    """Returns a function that computes the input of a module of the network."""
 
     def penultimate(batch: Any) -> Any:
-        with ModuleRecorder(network, [part]) as watch:
+        with ModuleRecorder(network, [part]) as recorder:
             network(batch)
-        return watch.inputs[part]
+        return recorder.inputs[part]
 
     return penultimate

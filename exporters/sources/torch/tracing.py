@@ -1,4 +1,9 @@
-"""Traces a torch network to an ONNX graph whose values have the names of its modules, such as ``layer3``."""
+"""Traces a torch network to an ONNX graph whose values have the names of its modules, such as ``layer3``.
+
+It uses torch's tracing exporter instead of the newer one. The tracing exporter no longer changes, so the same weights
+give the same graph under any version of torch, and it takes a tenth of the time. ``size_folding`` then simplifies what
+it writes about sizes.
+"""
 
 import contextlib
 import io
@@ -8,14 +13,13 @@ from typing import Any
 
 import onnx
 
-from penult.errors import BackboneError
+from penult.errors import BackboneError, first_line
 from penult.exporters.graph.graph_writer import OPSET
 from penult.exporters.graph.size_folding import fold_sizes
 
 __all__ = [
     "IMAGE",
     "LARGEST_BYTES",
-    "LOGITS",
     "ModuleRecorder",
     "empty_marker",
     "export_torch",
@@ -26,15 +30,14 @@ __all__ = [
 ]
 
 IMAGE = "image"
-LARGEST_BYTES = (1 << 31) - (1 << 20)  # a protobuf holds no more than 2 GiB
-LOGITS = "logits"
+LARGEST_BYTES = (1 << 31) - (1 << 20)  # the limit of protobuf is 2 GiB
 
 
 def export_torch(module: Any, names: Sequence[str], sample: Any, *, what: str) -> onnx.ModelProto:
-    """Gives the graph of ``module``, which makes a tuple of tensors from ``sample``, as many as there are ``names``.
+    """Returns the graph of ``module``, which computes a tuple with one tensor per name from ``sample``.
 
-    The tensors' values are called by ``names`` in the graph; the first of them is the graph's one output. The others
-    may be ``marked``.
+    ``names`` name these values in the graph. The first is the only output of the graph; the others may be
+    ``empty_marker`` tensors.
     """
     import torch
 
@@ -42,12 +45,12 @@ def export_torch(module: Any, names: Sequence[str], sample: Any, *, what: str) -
     if size_bytes > LARGEST_BYTES:
         raise BackboneError(
             f"The weights of {what} take {size_bytes:,} bytes",
-            expected=f"at most {LARGEST_BYTES:,}, which one ONNX file holds; half precision comes only after it",
-            remedy="take a smaller network of its family",
+            expected=f"at most {LARGEST_BYTES:,}, the limit of one ONNX file before conversion to half precision",
+            remedy="choose a smaller network of its family",
         )
     stream = io.BytesIO()
     try:
-        with torch.no_grad(), _plainly():
+        with torch.no_grad(), _tracing_quietly():
             torch.onnx.export(
                 module,
                 (sample,),
@@ -58,10 +61,10 @@ def export_torch(module: Any, names: Sequence[str], sample: Any, *, what: str) -
                 opset_version=OPSET,
                 dynamo=False,
             )
-    except Exception as reason:  # torch's tracer raises whatever the network's own code raises
+    except Exception as reason:  # the network's own code may raise any exception
         raise BackboneError(
-            f"{what} cannot be written as ONNX: {_first_line(reason)}",
-            expected="a network whose work is the same for every image",
+            f"{what} cannot be converted to ONNX: {first_line(reason)}",
+            expected="a network with the same operations for every image",
         ) from reason
     model = onnx.ModelProto()
     model.ParseFromString(stream.getvalue())
@@ -72,15 +75,15 @@ def export_torch(module: Any, names: Sequence[str], sample: Any, *, what: str) -
 
 
 def empty_marker(value: Any) -> Any:
-    """Gives a tensor without numbers that stands for ``value`` while a network is traced.
+    """Returns an empty tensor that represents ``value`` while a network is traced.
 
-    The values of all parts, held until the last of them is made, were gigabytes in networks of large images.
+    Keeping the full values of all modules until the end would take gigabytes in networks for large images.
     """
     return value[:0].clone()
 
 
 def _unmark(graph: onnx.GraphProto, names: Sequence[str]) -> None:
-    """Lets each of ``names`` stand for the value that was marked by it, and not for nothing of it."""
+    """Makes each of ``names`` the full value instead of its empty marker."""
     makers = {output: node for node in graph.node for output in node.output}
     for name in names:
         node = makers[name]
@@ -92,8 +95,8 @@ def _unmark(graph: onnx.GraphProto, names: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def _plainly() -> Iterator[None]:
-    """Keeps attention in plain operators, and the tracer from warning of every size and printing whole graphs."""
+def _tracing_quietly() -> Iterator[None]:
+    """Keeps attention in standard operators, and silences the warnings and prints of the tracer."""
     import torch
 
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -106,13 +109,8 @@ def _plainly() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-def _first_line(reason: Exception) -> str:
-    lines = str(reason).strip().splitlines()
-    return lines[0] if lines else type(reason).__name__
-
-
 class ModuleRecorder:
-    """Keeps what the parts of a network give, while it is entered and the network runs once."""
+    """Context manager that records the inputs and outputs of modules while a network runs once."""
 
     def __init__(self, network: Any, names: Sequence[str] | None = None) -> None:
         self._parts = {name: part for name, part in network.named_modules() if name}
@@ -124,50 +122,49 @@ class ModuleRecorder:
 
     def __enter__(self) -> "ModuleRecorder":
         for name in self._names:
-            self._hooks.append(self._parts[name].register_forward_hook(self._keeper(name)))
+            self._hooks.append(self._parts[name].register_forward_hook(self._hook(name)))
         return self
 
     def __exit__(self, *_: object) -> None:
         for hook in self._hooks:
             hook.remove()
 
-    def _keeper(self, name: str) -> Any:
+    def _hook(self, name: str) -> Any:
         def keep(_: Any, given: tuple[Any, ...], output: Any) -> None:
             self.runs[name] = self.runs.get(name, 0) + 1
             self.inputs[name] = given[0] if len(given) == 1 else None
-            self.outputs.pop(name, None)  # those that end last stand last
+            self.outputs.pop(name, None)  # keeps the order in which modules finish
             self.outputs[name] = output
 
         return keep
 
 
 def tappable_modules(network: Any, sample: Any) -> list[str]:
-    """Gives the names of the parts that run once and give one feature map, list of tokens or vector for each image.
+    """Returns the names of modules that run once and return a feature map, tokens or a vector per image.
 
-    Of several parts that give the very same tensor, the outermost is named, and never one that only passes it on.
-    Convolutions whose BatchNorm is folded into them are left out.
+    If several modules return the same tensor, the outermost is named; modules that only pass it on are omitted.
+    Convolutions with a BatchNorm are also omitted, because the two are folded.
     """
     import torch
 
-    with torch.no_grad(), ModuleRecorder(network) as watch:
-        network(sample)
+    recorder = _recorded(network, sample)
     parts = dict(network.named_modules())
-    convolved = {id(value) for name, value in watch.outputs.items() if isinstance(parts[name], torch.nn.Conv2d)}
+    convolved = {id(value) for name, value in recorder.outputs.items() if isinstance(parts[name], torch.nn.Conv2d)}
     norms = torch.nn.modules.batchnorm._BatchNorm
-    normed = convolved & {id(given) for name, given in watch.inputs.items() if isinstance(parts[name], norms)}
+    normed = convolved & {id(given) for name, given in recorder.inputs.items() if isinstance(parts[name], norms)}
     outermost: dict[int, str] = {}
-    for name, output in watch.outputs.items():
-        if _passes_on(parts[name]):
+    for name, output in recorder.outputs.items():
+        if _is_identity(parts[name]):
             continue
         is_single = isinstance(output, torch.Tensor) and output.dim() in (2, 3, 4) and len(output) == len(sample)
-        if is_single and watch.runs[name] == 1 and output is not sample and id(output) not in normed:
+        if is_single and recorder.runs[name] == 1 and output is not sample and id(output) not in normed:
             outermost.pop(id(output), None)
             outermost[id(output)] = name
     return [*outermost.values()]
 
 
-def _passes_on(part: Any) -> bool:
-    """Tells whether a part, as it is when nothing is trained, gives what it takes."""
+def _is_identity(part: Any) -> bool:
+    """Returns whether a module in evaluation mode returns its input unchanged."""
     import torch
 
     idle = (torch.nn.Identity, torch.nn.modules.dropout._DropoutNd)
@@ -177,7 +174,7 @@ def _passes_on(part: Any) -> bool:
 
 
 def traceable_module(network: Any, names: Sequence[str]) -> Any:
-    """Gives a module that makes a tuple: the scores, then what each named part gives."""
+    """Returns a module that computes a tuple: the logits, then the output of each named module."""
     import torch
 
     class Traceable(torch.nn.Module):  # type: ignore[misc]  # torch may be absent where types are checked
@@ -186,30 +183,34 @@ def traceable_module(network: Any, names: Sequence[str]) -> Any:
             self.network = network
 
         def forward(self, image: Any) -> tuple[Any, ...]:
-            with ModuleRecorder(self.network, names) as watch:
+            with ModuleRecorder(self.network, names) as recorder:
                 scores = self.network(image)
             if not isinstance(scores, torch.Tensor):
-                raise BackboneError(f"The network gives a {type(scores).__name__}", expected="one tensor of scores")
-            return (scores, *(empty_marker(watch.outputs[name]) for name in names))
+                raise BackboneError(f"The network returns a {type(scores).__name__}", expected="one tensor of logits")
+            return (scores, *(empty_marker(recorder.outputs[name]) for name in names))
 
     return Traceable().eval()
 
 
 def last_weighted_module(network: Any, sample: Any) -> str:
-    """Gives the name of the last linear layer or convolution to run: the classifier, as torch sees it."""
+    """Returns the name of the last linear layer or convolution that runs, which is the classifier."""
     import torch
 
-    with torch.no_grad(), ModuleRecorder(network) as watch:
-        network(sample)
+    recorder = _recorded(network, sample)
     kinds = (torch.nn.Linear, torch.nn.Conv2d)
     parts: Mapping[str, Any] = dict(network.named_modules())
-    return [name for name in watch.outputs if isinstance(parts[name], kinds)][-1]
+    return [name for name in recorder.outputs if isinstance(parts[name], kinds)][-1]
 
 
 def module_producing(network: Any, sample: Any, part: str, names: Sequence[str]) -> str | None:
-    """Gives which of the named parts makes exactly what ``part`` takes."""
+    """Returns the named module whose output is the input of ``part``, or None."""
+    recorder = _recorded(network, sample)
+    return next((name for name in names if recorder.outputs[name] is recorder.inputs[part]), None)
+
+
+def _recorded(network: Any, sample: Any) -> ModuleRecorder:
     import torch
 
-    with torch.no_grad(), ModuleRecorder(network) as watch:
+    with torch.no_grad(), ModuleRecorder(network) as recorder:
         network(sample)
-    return next((name for name in names if watch.outputs[name] is watch.inputs[part]), None)
+    return recorder

@@ -1,4 +1,4 @@
-"""An image that crashes its decoder, blocks it or takes all its memory fails alone."""
+"""An image that crashes or blocks its decoder, or exhausts its memory, fails alone."""
 
 import io
 import struct
@@ -26,7 +26,7 @@ from penult.store import open_store
 
 PLAIN = Preprocessing(resize=36, crop=(32, 32), interpolation="bilinear")
 
-# A decoder in which some images do what a faulty library would do.
+# A decoder in which some images behave like a faulty library.
 FAULTY = """
 import ctypes, os, signal, time
 import penult.pipeline.images.decode as module
@@ -70,7 +70,7 @@ def _png(seed: int, side: int = 40) -> bytes:
     return stream.getvalue()
 
 
-def test_a_decoder_process_returns_the_same_pixels_as_decode(decoders: DecoderPool) -> None:
+def test_a_decoder_process_gives_the_same_pixels(decoders: DecoderPool) -> None:
     for seed in range(5):
         np.testing.assert_array_equal(decoders.decode(_png(seed)), decode(_png(seed), PLAIN))
     for bad in (b"", b"no image", _png(0)[:1000]):
@@ -92,14 +92,14 @@ def test_a_decoder_process_returns_the_same_pixels_as_decode(decoders: DecoderPo
         (b"grow", "more memory than the limit"),
     ],
 )
-def test_a_fault_in_a_library_fails_only_its_image(decoders: DecoderPool, data: bytes, reason: str) -> None:
+def test_a_decoder_crash_fails_only_its_image(decoders: DecoderPool, data: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
         decoders.decode(data)
     np.testing.assert_array_equal(decoders.decode(_png(1)), decode(_png(1), PLAIN))
 
 
 @pytest.mark.usefixtures("faulty")
-def test_a_hanging_decoder_is_ended_after_its_time_limit() -> None:
+def test_a_blocked_decoder_is_killed_at_the_time_limit() -> None:
     made = DecoderPool(PLAIN, DecodeLimits(seconds=0.5))
     began = time.monotonic()
     with pytest.raises(ImageError, match=r"not decoded within 0\.5 seconds.*--retry-failed"):
@@ -109,19 +109,19 @@ def test_a_hanging_decoder_is_ended_after_its_time_limit() -> None:
 
 
 @pytest.mark.usefixtures("faulty")
-def test_an_image_is_retried_after_its_decoder_is_killed(decoders: DecoderPool, tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="not an image"):  # the verdict of the second decoder
+def test_an_image_is_tried_again_after_its_decoder_was_killed(decoders: DecoderPool, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="not a recognised image"):  # the verdict of the second decoder
         decoders.decode(b"once" + bytes(tmp_path / "met"))
     assert (tmp_path / "met").exists()
 
 
 @pytest.mark.usefixtures("faulty")
-def test_output_of_libraries_is_not_read_as_an_answer(decoders: DecoderPool) -> None:
+def test_output_of_libraries_is_ignored(decoders: DecoderPool) -> None:
     np.testing.assert_array_equal(decoders.decode(b"print" + _png(2)), decode(_png(2), PLAIN))
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system has no memory limit")
-def test_the_memory_limit_applies_to_each_image() -> None:
+def test_an_image_gets_exactly_its_memory_limit() -> None:
     stream = io.BytesIO()
     Image.new("RGBA", (5000, 5000)).save(stream, "PNG")
     narrow, wide = DecoderPool(PLAIN, DecodeLimits(megabytes=64)), DecoderPool(PLAIN)
@@ -134,7 +134,7 @@ def test_the_memory_limit_applies_to_each_image() -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system has no memory limit")
 @pytest.mark.usefixtures("faulty")
-def test_memory_leaked_by_one_image_does_not_fail_the_next(decoders: DecoderPool) -> None:
+def test_leftover_memory_does_not_count_against_the_next_image(decoders: DecoderPool) -> None:
     stream = io.BytesIO()
     Image.new("L", (9000, 6000)).save(stream, "PNG")
     decoders.decode(b"keep" + _png(1))
@@ -142,15 +142,15 @@ def test_memory_leaked_by_one_image_does_not_fail_the_next(decoders: DecoderPool
 
 
 @pytest.mark.usefixtures("faulty")
-def test_a_large_image_that_fails_is_retried_in_a_new_process(decoders: DecoderPool) -> None:
-    """A library that runs out of memory may report a damaged image."""
+def test_a_large_image_that_fails_is_tried_again_in_a_fresh_decoder(decoders: DecoderPool) -> None:
+    """A library without memory may report a damaged image."""
     decoders.decode(b"stay" + _png(1))
     np.testing.assert_array_equal(decoders.decode(b"blame" + _png(2)), decode(_png(2), PLAIN))
     with pytest.raises(ImageError, match="broken"):
         decoders.decode(b"blame" + b"stay")
 
 
-def test_a_library_error_about_memory_is_reported_as_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_errors_of_libraries_are_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(image: object) -> None:
         raise OSError("out of memory when reading image file")
 
@@ -161,7 +161,7 @@ def test_a_library_error_about_memory_is_reported_as_out_of_memory(monkeypatch: 
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system has no memory limit")
-def test_a_decoder_keeps_one_copy_of_a_large_file() -> None:
+def test_a_decoder_has_one_copy_of_a_large_file() -> None:
     data = _png(3) + bytes(100 << 20)
     made = DecoderPool(PLAIN, DecodeLimits(megabytes=150))
     np.testing.assert_array_equal(made.decode(data), decode(_png(3), PLAIN))
@@ -169,7 +169,7 @@ def test_a_decoder_keeps_one_copy_of_a_large_file() -> None:
 
 
 @pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
-def test_a_long_png_text_is_ignored_and_a_decompression_bomb_fails(decoders: DecoderPool, kind: bytes) -> None:
+def test_a_long_text_in_a_png_is_ignored_and_a_bomb_is_an_error(decoders: DecoderPool, kind: bytes) -> None:
     data = _png(4)
     start = data.index(b"IHDR") + 4 + 13 + 4  # behind the first chunk
 
@@ -198,8 +198,8 @@ def test_a_job_continues_after_each_fault(collection: Path, tmp_path: Path, smal
     assert (again.new, again.reused, again.failed, again.newly_failed) == (0, 30, 3, 0)
 
 
-def test_no_decoder_survives_its_job(tmp_path: Path) -> None:
-    """This includes a killed job, which cannot end its decoders itself."""
+def test_decoders_end_with_their_job(tmp_path: Path) -> None:
+    """Even if the job is killed."""
     code = (
         "import os, signal\n"
         "from penult.exporters.card import Preprocessing\n"
@@ -227,7 +227,7 @@ def _runs(pid: int) -> bool:
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "CMYK", "P", "1", "I;16"])
 @pytest.mark.parametrize("turn", [None, *UPRIGHT.values()])
-def test_resizing_in_strips_equals_resizing_the_whole_image(
+def test_resizing_by_strips_gives_the_same_pixels(
     mode: str, turn: Image.Transpose | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(strips, "STRIP_PIXELS", 1000)
@@ -240,7 +240,7 @@ def test_resizing_in_strips_equals_resizing_the_whole_image(
     upright = convert(image if turn is None else image.transpose(turn))
     size = (31, 53) if upright.height > upright.width else (53, 31)
     for name in ("bicubic", "nearest"):
-        found = strips.resize_by_strips(image, turn, convert, size, FILTERS[name])
+        found = strips.resize_in_strips(image, turn, convert, size, FILTERS[name])
         np.testing.assert_array_equal(np.asarray(found), np.asarray(upright.resize(size, FILTERS[name])))
 
 

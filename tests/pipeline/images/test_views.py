@@ -1,4 +1,4 @@
-"""A view of an image is the same everywhere, has its own space, and adds training rows."""
+"""Views are deterministic, have their own spaces, and augment the training of heads."""
 
 import hashlib
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_flips_are_exact() -> None:
 
 
 @pytest.mark.parametrize("kind", DRAWN)
-def test_random_views_depend_only_on_the_image_and_the_number(kind: str) -> None:
+def test_random_views_depend_only_on_the_sample_and_the_number(kind: str) -> None:
     pixels = _pixels()
     first = view_of(f"{kind}-1")(pixels, KEY)
     assert first.shape == pixels.shape
@@ -53,7 +53,7 @@ def test_random_views_depend_only_on_the_image_and_the_number(kind: str) -> None
 
 
 def test_random_views_equal_those_of_earlier_versions() -> None:
-    """A changed view under the same name would mix rows that cannot be compared."""
+    """A changed view with an old name would mix rows that cannot be compared."""
     first = [round(draw, 6) for draw in _draws(KEY, "affine-3")][:4]
     assert first == [
         0.878814,
@@ -73,7 +73,7 @@ def test_a_rotation_equals_that_of_pillow() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "  ,", "hflop", "affine", "affine-0", "affine-x", "hflip-1"])
-def test_unknown_views_raise_an_error_before_any_work(text: str) -> None:
+def test_an_unknown_view_is_an_early_error(text: str) -> None:
     with pytest.raises((InputError, UnknownNameError)):
         parse_views(text)
     with pytest.raises((InputError, UnknownNameError)):
@@ -98,7 +98,9 @@ def test_each_view_has_a_space_with_the_features_of_its_pixels(
     assert extract(collection, store, backbone=small_backbone, options=options).reused == 30
 
 
-def test_adding_a_view_computes_only_new_rows(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_a_view_added_later_extracts_only_its_own_rows(
+    collection: Path, tmp_path: Path, small_backbone: Backbone
+) -> None:
     store = open_store(tmp_path / "store")
     extract(collection, store, backbone=small_backbone)
     extract(collection, store, backbone=small_backbone, options=ExtractOptions(views="identity,hflip"))
@@ -168,7 +170,7 @@ def test_the_fit_command_accepts_views(collection: Path, tmp_path: Path, small_b
     assert isinstance(wrong.exception, UnknownNameError)
 
 
-def test_the_mean_over_views_averages_the_predictions(
+def test_averaged_probabilities_are_the_mean_over_the_views(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     store = open_store(tmp_path / "store")
@@ -189,7 +191,7 @@ def test_the_mean_over_views_averages_the_predictions(
         np.testing.assert_allclose(means[0], means[1], atol=1e-5)
 
 
-def test_stored_views_are_not_computed_again(
+def test_stored_views_are_read_and_not_computed(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_store(tmp_path / "store")
@@ -201,6 +203,6 @@ def test_stored_views_are_not_computed_again(
         list(predict("photos-logistic", collection, store=store, views=("identity", "vflip")))
 
 
-def test_a_mean_over_no_views_raises_an_error(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_averaging_without_views_is_an_error(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
     with pytest.raises(InputError, match="--average-views was given without --views"):
         fit(collection, tmp_path / "store", backbone=small_backbone, training=TrainOptions(average_views=True))

@@ -108,7 +108,7 @@ def test_a_bfloat16_backbone_has_its_own_fingerprint(small_backbone: Backbone, t
     (card,) = [entry for entry in changed.metadata_props if entry.key == "penult.card"]
     card.value = card.value.replace('"bf16"', '"fp32"')
     onnx.save(changed, tmp_path / "changed.onnx")
-    with pytest.raises(BackboneError, match="was changed after it was made"):
+    with pytest.raises(BackboneError, match="was changed after its export"):
         Backbone.load(tmp_path / "changed.onnx")
 
 

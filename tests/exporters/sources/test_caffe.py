@@ -1,4 +1,4 @@
-"""Caffe's networks, of the older format and the newer, give what Caffe's own definitions say."""
+"""Exported Caffe networks, in the V1 and the current format, match the definitions of Caffe's layers."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,10 +15,10 @@ from penult.exporters.cpu_session import CpuSession
 from penult.exporters.exporting import export
 from penult.exporters.reference import reference_batch
 from penult.exporters.requests import ExportRequest, Hints
+from penult.exporters.sources.caffe import read_caffe
 from penult.exporters.sources.caffe.layers import WRITERS
 from penult.exporters.sources.caffe.net import new_message
 from penult.exporters.sources.caffe.numpy_reference import LAYERS
-from penult.exporters.sources.caffe.source import read_caffe
 from penult.pipeline.images.decode import decode
 
 
@@ -126,7 +126,7 @@ def exported(source: str, request: ExportRequest | None = None) -> Backbone:
 
 
 @pytest.mark.parametrize("name", MIDDLES)
-def test_each_layer_gives_what_its_definition_says(name: str, tmp_path: Path) -> None:
+def test_each_layer_matches_its_definition(name: str, tmp_path: Path) -> None:
     text, weights = MIDDLES[name]
     request = ExportRequest(hints=Hints(family="tf"))
     backbone = exported(write(tmp_path, middle(text), {**FILTERS, **weights}), request)
@@ -157,7 +157,7 @@ V1_WEIGHTS = {
 }
 
 
-def test_the_older_format(tmp_path: Path) -> None:
+def test_the_v1_format(tmp_path: Path) -> None:
     backbone = exported(write(tmp_path, V1, V1_WEIGHTS, older=True))
     assert [(t.name, t.tensor, t.width) for t in backbone.card.taps] == [
         ("stage1", "norm", 6),
@@ -169,8 +169,8 @@ def test_the_older_format(tmp_path: Path) -> None:
     assert newer.fingerprint == backbone.fingerprint
 
 
-def test_a_blob_written_in_place_bears_its_last_value(tmp_path: Path) -> None:
-    """``fc6`` names what comes after the ReLU; what the layer itself gave can be named too."""
+def test_an_in_place_blob_has_its_last_value(tmp_path: Path) -> None:
+    """``fc6`` is the value after the ReLU; the output of the layer itself also has a name."""
     from penult.exporters.requests import parse_taps
 
     source = write(tmp_path, V1, V1_WEIGHTS)
@@ -193,7 +193,7 @@ def test_an_input_layer_and_its_transform(tmp_path: Path) -> None:
     assert not card.notes
 
 
-def test_random_weights_say_so(tmp_path: Path) -> None:
+def test_random_weights_are_noted_on_the_card(tmp_path: Path) -> None:
     text = middle('layer { name: "mid" type: "BatchNorm" bottom: "conv" top: "last" }')
     (tmp_path / "deploy.prototxt").write_text(text)
     request = ExportRequest(weights="random")
@@ -229,7 +229,7 @@ class TestReal:
         assert max(e["relative_error"] for e in backbone.card.proof["outputs"].values()) < 1e-5
         assert hits(backbone, labelled_photos) == (64, 86)
 
-    def test_opencv_reads_the_files_the_same(self, files: tuple[Path, Path]) -> None:
+    def test_opencv_gives_the_same_outputs(self, files: tuple[Path, Path]) -> None:
         cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
         if not hasattr(cv2.dnn, "readNetFromCaffe"):
             pytest.skip("this OpenCV no longer reads Caffe files")
@@ -243,8 +243,8 @@ class TestReal:
         np.testing.assert_allclose(ours, reader.forward(), rtol=1e-3, atol=1e-6)
 
 
-class TestHostile:
-    def test_what_is_missing_is_named(self, tmp_path: Path) -> None:
+class TestMalicious:
+    def test_errors_name_what_is_missing(self, tmp_path: Path) -> None:
         source = write(tmp_path, V1, V1_WEIGHTS)
         with pytest.raises(InputError, match="names no weights"):
             exported(source.partition(",")[0])
@@ -256,7 +256,7 @@ class TestHostile:
             exported(write(tmp_path, V1, {k: v for k, v in V1_WEIGHTS.items() if k != "fc7"}))
         with pytest.raises(BackboneError, match=r"'fc7' have the shape \[5, 8\]"):
             exported(write(tmp_path, V1, {**V1_WEIGHTS, "fc7": [normal(5, 8), normal(5)]}))
-        with pytest.raises(BackboneError, match="holds no weights"):
+        with pytest.raises(BackboneError, match="contains no weights"):
             exported(write(tmp_path, V1, {}))
 
     @pytest.mark.parametrize(
@@ -284,13 +284,13 @@ class TestHostile:
             HEAD.replace("input_dim: 3 ", "input_dim: 1 ") + CONV + TAIL,
         ],
     )
-    def test_a_broken_text_is_one_error(self, text: str, tmp_path: Path) -> None:
+    def test_a_broken_text_raises_an_error(self, text: str, tmp_path: Path) -> None:
         (tmp_path / "deploy.prototxt").write_text(text, encoding="latin-1")
         for request in (ExportRequest(weights="random"), ExportRequest(weights=str(tmp_path / "none.caffemodel"))):
             with pytest.raises(PenultError):
                 exported(f"caffe:{tmp_path / 'deploy.prototxt'}", request)
 
-    def test_broken_weights_are_one_error(self, tmp_path: Path) -> None:
+    def test_broken_weights_raise_an_error(self, tmp_path: Path) -> None:
         source = write(tmp_path, V1, V1_WEIGHTS)
         path = tmp_path / "w.caffemodel"
         data = path.read_bytes()
@@ -306,11 +306,11 @@ class TestHostile:
             exported(source)
 
 
-def test_every_layer_that_is_written_has_its_definition() -> None:
+def test_every_supported_layer_has_a_definition() -> None:
     assert set(WRITERS) == set(LAYERS)
 
 
-def test_text_is_read_as_caffe_writes_it() -> None:
+def test_unknown_fields_of_the_text_are_ignored() -> None:
     net = new_message("NetParameter")
     text_format.Parse("layer { name: 'a' unknown { x: 1 } type: 'ReLU' }", net, allow_unknown_field=True)
     assert net.layer[0].type == "ReLU"

@@ -1,4 +1,4 @@
-"""Every architecture of the sources, with drawn weights, agrees with its source, hours long."""
+"""Every architecture with random weights agrees with its source; takes hours."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.hours]
 
 @pytest.fixture(scope="module", params=["torchvision", "timm", "keras"])
 def results(request: pytest.FixtureRequest, project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the program found of one library's networks, each in a process of its own."""
+    """The results of the benchmark for one library, with one process per network."""
     folder = tmp_path_factory.mktemp("architectures")
     options = ["--only", request.param, "--results", str(folder / "found.jsonl"), "--table", str(folder / "table.md")]
     subprocess.run([sys.executable, "-m", "benchmarks.exporters", *options], cwd=project, check=True)
@@ -27,7 +27,7 @@ def results(request: pytest.FixtureRequest, project: Path, tmp_path_factory: pyt
     return {each["source"]: each for each in found}
 
 
-def test_all_agree_with_their_source_and_twice_is_the_same(results: dict[str, Any]) -> None:
+def test_all_agree_with_their_source_and_exports_are_reproducible(results: dict[str, Any]) -> None:
     wrong = {source: found["verdict"] for source, found in results.items() if found["verdict"] != "the same"}
     assert not wrong
     assert not [source for source, found in results.items() if found["twice"] is False]

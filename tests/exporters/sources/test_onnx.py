@@ -1,4 +1,4 @@
-"""ONNX files of other hands become backbones that know the classes on photos, and hostile ones do no harm."""
+"""Third-party ONNX files become backbones that classify photos, and malicious files raise an error."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ from penult.exporters import Backbone, Card
 from penult.exporters.card import Tap
 from penult.exporters.exporting import export, export_network
 from penult.exporters.requests import ExportRequest, Hints, parse_taps, read_sidecar
-from penult.exporters.sources.onnx.source import read_onnx
+from penult.exporters.sources.onnx import read_onnx
 from penult.pipeline.cli.backbones import proof_line
 from penult.pipeline.images.decode import decode
 
@@ -69,13 +69,13 @@ class TestRealFiles:
         assert first >= 11
         assert backbone.card.proof["outputs"]["penultimate"]["cosine"] > 0.9999
 
-    def test_an_unknown_file_asks_for_its_preprocessing(self, weights: Path) -> None:
+    def test_an_unknown_file_needs_its_preprocessing(self, weights: Path) -> None:
         with pytest.raises(
-            InputError, match=r"give --family, or --mean and --std, or write them into mobilenet_v2\.json"
+            InputError, match=r"pass --family, or --mean and --std .* write them into mobilenet_v2\.json"
         ):
             export(f"onnx:{weights / 'mobilenet_v2.onnx'}", decode=decode)
 
-    def test_taps_on_any_value_with_any_pooling(self, weights: Path) -> None:
+    def test_taps_can_have_any_value_and_pooling(self, weights: Path) -> None:
         taps = parse_taps("stage4:max,wide=t8:gem,flat=t160:flatten,t120,last=stage5:flatten")
         request = ExportRequest(taps=taps, hints=TF)
         backbone = export(f"onnx:{weights / 'mobilenet_v2.onnx'}", request, decode=decode)
@@ -105,8 +105,8 @@ class TestRealFiles:
         assert backbone.input_size == (160, 160)
         assert backbone.card.preprocessing.resize == 183
 
-    def test_a_wrong_normalisation_cannot_pass(self, weights: Path) -> None:
-        """The source is run with one normalisation and the graph gets another: the proof must see it."""
+    def test_a_wrong_normalisation_fails_the_proof(self, weights: Path) -> None:
+        """The source and the graph have different normalisations, which the proof must detect."""
         request = ExportRequest(hints=TF)
         network = read_onnx(str(weights / "mobilenet_v2.onnx"), request)
         other = replace(network, normalisation=replace(network.normalisation, mean=(127.5, 127.5, 126.0)))
@@ -119,7 +119,7 @@ class TestRealFiles:
         with pytest.raises(ExportMismatchError):
             export_network(softer, request, decode=decode)
 
-    def test_what_the_source_cannot_give_is_told(self, weights: Path) -> None:
+    def test_taps_that_the_source_cannot_compute_are_reported(self, weights: Path) -> None:
         network = read_onnx(str(weights / "mobilenet_v2.onnx"), ExportRequest(hints=TF))
         run = network.run
         assert run is not None
@@ -132,7 +132,7 @@ class TestRealFiles:
         assert set(card.proof["outputs"]) == {"stage2", "penultimate", "logits"}
         assert proof_line(card).endswith("not compared, for the source does not give it: stage1, stage4")
 
-    def test_exporting_twice_gives_one_fingerprint(self, weights: Path, tmp_path: Path) -> None:
+    def test_two_exports_have_the_same_fingerprint(self, weights: Path, tmp_path: Path) -> None:
         copy = tmp_path / "other name.onnx"
         shutil.copy(weights / "squeezenet1_1_fp16.onnx", copy)
         once = export(f"onnx:{weights / 'squeezenet1_1_fp16.onnx'}", decode=decode)
@@ -144,15 +144,15 @@ class TestRealFiles:
 def network(
     *, batch: int | str = 1, opset: int = 13, kind: int = TensorProto.FLOAT, padded: bool = True, last: bool = False
 ) -> onnx.ModelProto:
-    """A little classifier of 5: two convolutions, a pool, a Reshape that holds the batch, a Gemm, a Softmax."""
-    chance = np.random.default_rng(3)
+    """A small classifier of 5: two convolutions, a pool, a Reshape with a fixed batch, a Gemm, a Softmax."""
+    generator = np.random.default_rng(3)
     dtype = helper.tensor_dtype_to_np_dtype(kind)
     constants: dict[str, npt.NDArray[np.generic]] = {
-        "f1": chance.normal(size=(6, 3, 3, 3)).astype(dtype),
-        "f2": chance.normal(size=(8, 6, 3, 3)).astype(dtype),
-        "b2": chance.normal(size=8).astype(dtype),
-        "w": chance.normal(size=(5, 8)).astype(dtype),
-        "b": chance.normal(size=5).astype(dtype),
+        "f1": generator.normal(size=(6, 3, 3, 3)).astype(dtype),
+        "f2": generator.normal(size=(8, 6, 3, 3)).astype(dtype),
+        "b2": generator.normal(size=8).astype(dtype),
+        "w": generator.normal(size=(5, 8)).astype(dtype),
+        "b": generator.normal(size=5).astype(dtype),
         "to": np.array([1, 8] if batch == 1 else [-1, 8]),
     }
     pads = [1, 1, 1, 1] if padded else [0, 0, 0, 0]
@@ -188,16 +188,16 @@ def exported(model: onnx.ModelProto, folder: Path, request: ExportRequest | None
 class TestAnyForm:
     @pytest.mark.parametrize("padded", [True, False])
     @pytest.mark.parametrize("family", ["torch", "caffe", "tf", "unit", "raw"])
-    def test_every_normalisation_is_proven(self, family: str, padded: bool, tmp_path: Path) -> None:
+    def test_every_normalisation_passes_the_proof(self, family: str, padded: bool, tmp_path: Path) -> None:
         hints = Hints(family=family)  # type: ignore[arg-type]  # the parameters are families
         backbone = exported(network(padded=padded), tmp_path, ExportRequest(hints=hints))
         kinds = [node.op_type for node in backbone.model(["penultimate"]).graph.node]
         mean = any(backbone.card.normalisation.mean)
-        assert ("Sub" in kinds) == (padded and mean), "the mean is folded just where nothing is padded"
+        assert ("Sub" in kinds) == (padded and mean), "the mean is folded only without padding"
         assert not {"Mul", "Gather"} & set(kinds)
         assert backbone.card.proof["outputs"]["logits"]["relative_error"] < 1e-4
 
-    def test_names_of_the_file_may_be_those_of_taps(self, tmp_path: Path) -> None:
+    def test_values_may_have_the_names_of_taps(self, tmp_path: Path) -> None:
         backbone = exported(network(), tmp_path)
         assert [(t.name, t.tensor) for t in backbone.card.taps] == [("stage1", "stage1"), ("penultimate", "pooled")]
         assert set(backbone.card.proof["outputs"]) == {"stage1", "penultimate", "logits"}
@@ -218,7 +218,7 @@ class TestAnyForm:
     def test_both_layouts_and_any_batch(self, last: bool, batch: int | str, tmp_path: Path) -> None:
         assert exported(network(last=last, batch=batch), tmp_path).card.proof["batch_against_single"] < 1e-5
 
-    def test_the_same_weights_in_another_file_have_one_fingerprint(self, tmp_path: Path) -> None:
+    def test_equal_weights_in_another_file_have_the_same_fingerprint(self, tmp_path: Path) -> None:
         other = network()
         for node in other.graph.node:
             node.name = f"node of {node.output[0]}"
@@ -226,17 +226,17 @@ class TestAnyForm:
         assert exported(other, tmp_path).fingerprint == once.fingerprint
         assert exported(network(padded=False), tmp_path).fingerprint != once.fingerprint
 
-    def test_a_batch_that_is_not_free_is_refused(self, tmp_path: Path) -> None:
+    def test_a_fixed_batch_raises_an_error(self, tmp_path: Path) -> None:
         model = network(batch="N")
         model.graph.initializer.append(numpy_helper.from_array(np.zeros((1, 8), "f4"), "row"))
         model.graph.initializer.append(numpy_helper.from_array(np.array([1, 8]), "one"))
         model.graph.node[7].input[0] = "expanded"
         model.graph.node.insert(7, helper.make_node("Add", ["vector", "mixed"], ["expanded"]))
         model.graph.node.insert(7, helper.make_node("ReduceMean", ["vector"], ["mixed"], axes=[0], keepdims=1))
-        with pytest.raises(ExportMismatchError, match="in a batch and alone"):
+        with pytest.raises(ExportMismatchError, match="between a batch and a single image"):
             exported(model, tmp_path)
 
-    def test_a_headless_network_gives_its_output(self, tmp_path: Path) -> None:
+    def test_without_a_classifier_the_output_is_the_features(self, tmp_path: Path) -> None:
         model = network()
         del model.graph.node[-4:]
         model.graph.output[0].CopyFrom(helper.make_tensor_value_info("pooled", TensorProto.FLOAT, [1, 8, 1, 1]))
@@ -249,17 +249,17 @@ LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 
 
 def filled(path: Path) -> onnx.ModelProto:
-    """A classic graph of the onnx package, with random weights where nodes of its own make zeros."""
+    """A classic graph of the onnx package, with random weights instead of the zeros of its nodes."""
     model = onnx.load(path)
     shapes = {t.name: numpy_helper.to_array(t).tolist() for t in model.graph.initializer if t.data_type == 7}
-    chance, kept = np.random.default_rng(0), []
+    generator, kept = np.random.default_rng(0), []
     for node in model.graph.node:
         if node.op_type != "ConstantOfShape":
             kept.append(node)
             continue
         shape, name = shapes[node.input[0]], node.output[0]
         spread = np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.05
-        numbers = chance.normal(1.0 if name.endswith(("_s_0", "_riv_0")) else 0.0, spread, shape)
+        numbers = generator.normal(1.0 if name.endswith(("_s_0", "_riv_0")) else 0.0, spread, shape)
         model.graph.initializer.append(numpy_helper.from_array(numbers.astype("f4"), name))
     del model.graph.node[:]
     model.graph.node.extend(kept)
@@ -267,11 +267,11 @@ def filled(path: Path) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize(("name", "width"), [("shufflenet", 544), ("squeezenet", 512)])
-def test_classics_of_an_old_opset_export_whole(name: str, width: int, tmp_path: Path) -> None:
-    """Opset 9, a batch of 1 held in many Reshapes, weights that old rules want among the inputs and that are not."""
+def test_classics_of_an_old_opset_can_be_exported(name: str, width: int, tmp_path: Path) -> None:
+    """Opset 9, a batch of 1 in many Reshapes, and weights that are missing among the inputs."""
     path = LIGHT / f"light_{name}.onnx"
     if not path.is_file():
-        pytest.skip(f"this onnx package brings no {path.name}")
+        pytest.skip(f"this onnx package does not contain {path.name}")
     backbone = exported(filled(path), tmp_path)
     assert backbone.tap("penultimate").width == width
     assert backbone.card.proof["batch_against_single"] < 1e-5
@@ -279,7 +279,7 @@ def test_classics_of_an_old_opset_export_whole(name: str, width: int, tmp_path: 
 
 
 class TestHints:
-    def test_a_sidecar_is_read_and_flags_go_before_it(self, tmp_path: Path) -> None:
+    def test_flags_override_the_sidecar(self, tmp_path: Path) -> None:
         (tmp_path / "net.json").write_text('{"family": "caffe", "resize": [40, 44], "licence": "MIT", "crop": 32}')
         card = exported(network(), tmp_path, ExportRequest()).card
         assert (card.normalisation.channels, card.preprocessing.resize, card.licence) == ("bgr", (40, 44), "MIT")
@@ -298,12 +298,12 @@ class TestHints:
             ("[" * 100_000, "net.json cannot be read"),
         ],
     )
-    def test_a_sidecar_that_is_wrong_says_where(self, text: str, message: str, tmp_path: Path) -> None:
+    def test_an_error_names_the_wrong_field_of_a_sidecar(self, text: str, message: str, tmp_path: Path) -> None:
         (tmp_path / "net.json").write_text(text)
         with pytest.raises(PenultError, match=message):
             exported(network(), tmp_path, ExportRequest())
 
-    def test_a_card_is_a_sidecar(self, tmp_path: Path) -> None:
+    def test_a_card_can_be_a_sidecar(self, tmp_path: Path) -> None:
         first = exported(network(), tmp_path, ExportRequest(hints=Hints(family="tf", classes=tuple("abcde"))))
         (tmp_path / "net.json").write_text(json.dumps(first.card.to_json()))
         again = exported(network(), tmp_path, ExportRequest())
@@ -311,19 +311,19 @@ class TestHints:
         assert again.card.classes == tuple("abcde")
 
     @pytest.mark.parametrize("text", ["", "[", "[]", '{"mean": [1, 2]}', '{"family": "keras"}', '{"speed": 1}'])
-    def test_a_wrong_sidecar_is_told(self, text: str, tmp_path: Path) -> None:
+    def test_a_wrong_sidecar_raises_an_error(self, text: str, tmp_path: Path) -> None:
         (tmp_path / "net.json").write_text(text)
         with pytest.raises(PenultError, match=r"net\.json"):
             read_sidecar(tmp_path / "net.json")
 
-    def test_a_named_penultimate(self, tmp_path: Path) -> None:
+    def test_the_penultimate_tensor_can_be_named(self, tmp_path: Path) -> None:
         backbone = exported(network(), tmp_path, ExportRequest(hints=Hints(family="raw", penultimate="r2")))
         assert backbone.tap("penultimate").tensor == "r2"
         with pytest.raises(UnknownNameError):
             exported(network(), tmp_path, ExportRequest(hints=Hints(family="raw", penultimate="r3")))
 
 
-class TestHostile:
+class TestMalicious:
     def outside(self, folder: Path, location: str, **facts: str) -> onnx.ModelProto:
         model = network()
         tensor = model.graph.initializer[0]
@@ -334,36 +334,36 @@ class TestHostile:
             tensor.external_data.add(key=key, value=value)
         return model
 
-    def test_external_data_beside_the_file_is_read(self, tmp_path: Path) -> None:
+    def test_external_data_next_to_the_file_is_read(self, tmp_path: Path) -> None:
         (tmp_path / "a").mkdir()
         whole = exported(network(), tmp_path)
         assert exported(self.outside(tmp_path / "a", "weights.bin"), tmp_path / "a").fingerprint == whole.fingerprint
 
-    def test_external_data_outside_its_folder_is_not(self, tmp_path: Path) -> None:
+    def test_external_data_outside_the_folder_raises_an_error(self, tmp_path: Path) -> None:
         inner = tmp_path / "inner"
         inner.mkdir()
         model = self.outside(tmp_path, "../weights.bin")
         (inner / "link.bin").symlink_to(tmp_path / "weights.bin")
         for location in ("../weights.bin", str(tmp_path / "weights.bin"), "link.bin", "", ".", "none.bin"):
             model.graph.initializer[0].external_data[0].value = location
-            with pytest.raises(BackboneError, match="are said to lie in"):
+            with pytest.raises(BackboneError, match="refer to the file"):
                 exported(model, inner)
 
     @pytest.mark.parametrize(
         "facts", [{"offset": "4"}, {"offset": "-1"}, {"length": "9999999999"}, {"length": "4"}, {"offset": "x"}]
     )
-    def test_external_data_of_another_length_is_refused(self, facts: dict[str, str], tmp_path: Path) -> None:
-        with pytest.raises(BackboneError, match="are said to be"):
+    def test_external_data_of_another_length_raises_an_error(self, facts: dict[str, str], tmp_path: Path) -> None:
+        with pytest.raises(BackboneError, match="refer to"):
             exported(self.outside(tmp_path, "weights.bin", **facts), tmp_path)
 
-    def test_weights_of_another_length_than_their_shape_are_refused(self, tmp_path: Path) -> None:
+    def test_weights_that_do_not_match_their_shape_raise_an_error(self, tmp_path: Path) -> None:
         for cut in (lambda data: data[:-2], lambda data: data + bytes(4), lambda _: b""):
             model = network()
             model.graph.initializer[0].raw_data = cut(model.graph.initializer[0].raw_data)
-            with pytest.raises(BackboneError, match="are not whole"):
+            with pytest.raises(BackboneError, match="are not complete"):
                 exported(model, tmp_path)
 
-    def test_a_loop_that_would_not_end_is_refused(self, tmp_path: Path) -> None:
+    def test_a_loop_raises_an_error(self, tmp_path: Path) -> None:
         model = network()
         values = [helper.make_tensor_value_info(name, kind, None) for name, kind in (
             ("turn", TensorProto.INT64), ("go", TensorProto.BOOL), ("taken", TensorProto.FLOAT),
@@ -381,26 +381,26 @@ class TestHostile:
         with pytest.raises(BackboneError, match="has a Loop"):
             exported(model, tmp_path)
 
-    def test_a_chain_without_end_is_refused(self, tmp_path: Path) -> None:
+    def test_too_many_nodes_raise_an_error(self, tmp_path: Path) -> None:
         model = network()
         model.graph.node.extend(helper.make_node("Relu", [f"r{i}"], [f"r{i + 1}"]) for i in range(50_001))
         with pytest.raises(BackboneError, match=r"50,\d{3} nodes"):
             exported(model, tmp_path)
 
-    def test_huge_external_weights_are_refused_before_they_are_read(self, tmp_path: Path) -> None:
+    def test_huge_external_weights_raise_an_error_before_they_are_read(self, tmp_path: Path) -> None:
         model = self.outside(tmp_path, "weights.bin")
         model.graph.initializer[0].dims[0] = 1 << 40
         with pytest.raises(BackboneError, match="larger than"):
             exported(model, tmp_path)
 
-    def test_a_truncated_file_is_one_error(self, tmp_path: Path) -> None:
+    def test_a_truncated_file_raises_an_error(self, tmp_path: Path) -> None:
         data = network().SerializeToString()
         for end in range(0, len(data), 61):
             (tmp_path / "net.onnx").write_bytes(data[:end])
             with pytest.raises(PenultError):
                 export(f"onnx:{tmp_path / 'net.onnx'}", ExportRequest(hints=TF), decode=decode)
 
-    def test_what_is_no_image_classifier_says_so(
+    def test_a_file_that_is_not_an_image_classifier_raises_an_error(
         self, tmp_path: Path, make_small: Callable[..., tuple[onnx.ModelProto, Card]]
     ) -> None:
         with pytest.raises(MissingFileError):
@@ -410,7 +410,7 @@ class TestHostile:
             export(f"onnx:{tmp_path / 'done.onnx'}", decode=decode)
         grey = network()
         grey.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 1
-        with pytest.raises(BackboneError, match=r"takes \w+, float \(1, 1, \d+, \d+\)\. Expected: .*colour images"):
+        with pytest.raises(BackboneError, match=r"are \w+, float \(1, 1, \d+, \d+\)\. Expected: .*colour images"):
             exported(grey, tmp_path)
         grey.graph.input[0].type.tensor_type.elem_type = 999
         with pytest.raises(BackboneError, match="type 999"):
@@ -418,7 +418,7 @@ class TestHostile:
         broken = network()
         filters = broken.graph.initializer[0]
         filters.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(filters) * np.float32("nan"), filters.name))
-        with pytest.raises(ExportMismatchError, match=r"not finite.*look at the weights"):
+        with pytest.raises(ExportMismatchError, match=r"not finite.*check the weights"):
             exported(broken, tmp_path, ExportRequest(hints=TF))
         foreign = network()
         foreign.graph.node[1].domain = "com.vendor"

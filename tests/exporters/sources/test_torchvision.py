@@ -1,4 +1,4 @@
-"""Networks of torchvision become backbones that give what torchvision gives, from the image file on."""
+"""Exported networks of torchvision give the same features as torchvision, starting from the image file."""
 
 import pickle
 import sys
@@ -33,7 +33,7 @@ def squeezenet(shared_data: Path) -> Backbone:
     )
 
 
-def test_the_values_of_parts_are_named_and_not_held_while_a_network_is_traced() -> None:
+def test_tracing_names_the_values_of_modules_without_keeping_them() -> None:
     import torch
 
     from penult.exporters.sources.torch.tracing import export_torch, tappable_modules, traceable_module
@@ -58,17 +58,17 @@ def resnet() -> Backbone:
 
 
 class TestSqueezeNetWithItsWeights:
-    def test_it_knows_the_classes_on_photos(
+    def test_it_classifies_photos(
         self, squeezenet: Backbone, labelled_photos: list[tuple[Path, int]], run_all: Session
     ) -> None:
         preprocessing = squeezenet.card.preprocessing
         assert (preprocessing.resize, preprocessing.crop, preprocessing.interpolation) == (256, (224, 224), "bilinear")
         pixels = np.stack([decode(path.read_bytes(), preprocessing) for path, _ in labelled_photos])
         best = run_all(squeezenet, pixels)["logits"].argmax(axis=1)
-        # torchvision's own code on the same files gives the same count.
+        # torchvision itself gives the same count on the same files.
         assert (best == [label for _, label in labelled_photos]).sum() == 60
 
-    def test_its_taps_bear_the_names_of_its_parts(self, squeezenet: Backbone) -> None:
+    def test_its_taps_have_the_names_of_modules(self, squeezenet: Backbone) -> None:
         assert [(tap.name, tap.tensor, tap.width) for tap in squeezenet.card.taps] == [
             ("stage1", "features.1", 64),
             ("stage2", "features.4", 128),
@@ -78,12 +78,12 @@ class TestSqueezeNetWithItsWeights:
         assert set(squeezenet.card.proof["outputs"]) == {"stage1", "stage2", "stage3", "penultimate", "logits"}
         assert max(each["relative_error"] for each in squeezenet.card.proof["outputs"].values()) < 1e-5
 
-    def test_the_card_tells_where_it_comes_from(self, squeezenet: Backbone) -> None:
+    def test_the_card_describes_its_origin(self, squeezenet: Backbone) -> None:
         assert squeezenet.card.weights["file"] == "squeezenet1_1_torchvision.pth"
         assert "SqueezeNet1_1_Weights.IMAGENET1K_V1" in squeezenet.card.notes[0]
         assert squeezenet.card.licence == "unknown"
 
-    def test_another_file_of_weights_gives_another_fingerprint(
+    def test_other_weights_have_another_fingerprint(
         self, squeezenet: Backbone, shared_data: Path, tmp_path: Path
     ) -> None:
         import torch
@@ -98,10 +98,10 @@ class TestSqueezeNetWithItsWeights:
 
 
 class TestRandomWeights:
-    def test_the_penultimate_vector_is_the_one_of_torchvisions_own_extractor(
+    def test_the_penultimate_vector_matches_torchvisions_own_extractor(
         self, resnet: Backbone, run_all: Session, tmp_path: Path
     ) -> None:
-        """A third way to the features, besides the export's and its proof's."""
+        """A third way to compute the features, next to the export and its proof."""
         import torch
         from torchvision.models import ResNet18_Weights, resnet18
         from torchvision.models.feature_extraction import create_feature_extractor
@@ -119,16 +119,16 @@ class TestRandomWeights:
         np.testing.assert_allclose(given["penultimate"], wanted["penultimate"].numpy(), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(given["stage3"], wanted["stage3"].mean(dim=(2, 3)).numpy(), rtol=1e-4, atol=1e-5)
 
-    def test_the_card_says_so_and_twice_is_the_same(self, resnet: Backbone) -> None:
+    def test_the_card_notes_them_and_exports_are_reproducible(self, resnet: Backbone) -> None:
         assert "random" in resnet.card.notes[0]
         assert resnet.card.weights == {"name": "random"}
-        assert resnet.card.classes is None  # it knows none of ImageNet's
+        assert resnet.card.classes is None  # random weights predict no classes
         assert resnet.name == "resnet18-random"
         request = ExportRequest(weights="random", size=64)
         once, again = (export("torchvision:resnet18", request, decode=decode) for _ in range(2))
         assert once.fingerprint == again.fingerprint != resnet.fingerprint
 
-    def test_batchnorm_and_sizes_are_no_longer_in_the_graph(self, resnet: Backbone) -> None:
+    def test_batchnorm_and_sizes_are_folded(self, resnet: Backbone) -> None:
         kinds = {node.op_type for node in resnet.model(["penultimate"]).graph.node}
         assert kinds <= {"Transpose", "Cast", "Sub", "Conv", "Relu", "MaxPool", "Add", "GlobalAveragePool", "Flatten"}
 
@@ -137,13 +137,13 @@ class TestRandomWeights:
         ("name", "width", "stages"),
         [("mobilenet_v3_small", 1024, 5), ("shufflenet_v2_x0_5", 1024, 5)],
     )
-    def test_other_families(self, name: str, width: int, stages: int) -> None:
+    def test_other_families_have_the_expected_taps(self, name: str, width: int, stages: int) -> None:
         backbone = export(f"torchvision:{name}@random", decode=decode)
         assert backbone.tap("penultimate").width == width
         assert [tap.stage for tap in backbone.card.taps] == [*range(1, stages + 1), None]
         assert set(backbone.card.proof["outputs"]) == {*backbone.outputs}
 
-    def test_another_size_and_taps_by_the_names_of_parts(self) -> None:
+    def test_another_size_and_taps_by_module_name(self) -> None:
         request = ExportRequest(size=112, weights="random", taps=parse_taps("layer3:gem,features=layer4:flatten"))
         backbone = export("torchvision:resnet18", request, decode=decode)
         assert (backbone.card.preprocessing.resize, backbone.input_size) == (128, (112, 112))
@@ -153,7 +153,7 @@ class TestRandomWeights:
         assert set(backbone.card.proof["outputs"]) == {"layer3", "features", "penultimate", "logits"}
 
     @pytest.mark.slow
-    def test_what_the_user_says_of_pixels_is_taken(self) -> None:
+    def test_hints_override_the_preprocessing(self) -> None:
         hints = Hints(family="tf", interpolation="bicubic", resize=240)
         request = ExportRequest(weights="random", hints=hints, taps=parse_taps("penultimate"))
         card = export("torchvision:resnet18", request, decode=decode).card
@@ -166,16 +166,16 @@ class TestErrors:
         ("hints", "message"),
         [
             (Hints(family="caffe"), "channels are said to be bgr"),
-            (Hints(mean=(1.0, 2.0, 3.0)), "only a part is said"),
+            (Hints(mean=(1.0, 2.0, 3.0)), "normalisation is incomplete"),
             (Hints(resize=(200, 300)), "one number each"),
             (Hints(penultimate="layer3"), "--taps NAME"),
         ],
     )
-    def test_hints_that_torchvision_cannot_follow_are_not_passed_over(self, hints: Hints, message: str) -> None:
+    def test_unsupported_hints_raise_an_error(self, hints: Hints, message: str) -> None:
         with pytest.raises(InputError, match=message):
             export("torchvision:resnet18", ExportRequest(weights="random", hints=hints), decode=decode)
 
-    def test_a_build_that_does_not_belong_to_torch_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_build_that_does_not_match_torch_raises_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Misbuilt(MetaPathFinder):
             def find_spec(self, name: str, *_: object) -> None:
                 if name == "torchvision":
@@ -183,18 +183,18 @@ class TestErrors:
 
         monkeypatch.delitem(sys.modules, "torchvision")
         monkeypatch.setattr(sys, "meta_path", [Misbuilt(), *sys.meta_path])
-        with pytest.raises(BackboneError, match=r"nms does not exist.*builds of torch and torchvision that belong"):
+        with pytest.raises(BackboneError, match=r"nms does not exist.*matching builds of torch and torchvision"):
             export("torchvision:resnet18", decode=decode)
 
-    def test_names_with_a_typo(self) -> None:
+    def test_misspelt_names_get_a_suggestion(self) -> None:
         with pytest.raises(UnknownNameError, match="did you mean 'resnet18'"):
             export("torchvision:resnet19", decode=decode)
         with pytest.raises(UnknownNameError, match="did you mean 'IMAGENET1K_V1'"):
             export("torchvision:vgg16@IMAGENET1K_V9", decode=decode)
-        with pytest.raises(InputError, match="said twice"):
+        with pytest.raises(InputError, match="specified twice"):
             export("torchvision:vgg16@DEFAULT", ExportRequest(weights="random"), decode=decode)
 
-    def test_weights_that_are_not_to_be_had(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_unavailable_weights_raise_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import torch.hub
 
         def offline(*_: object, **__: object) -> None:
@@ -202,13 +202,13 @@ class TestErrors:
 
         monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
         with pytest.raises(
-            BackboneError, match=r"resnet18-\w+\.pth cannot be had from https://.*torchvision:resnet18@FILE"
+            BackboneError, match=r"resnet18-\w+\.pth cannot be downloaded from https://.*torchvision:resnet18@FILE"
         ):
             export("torchvision:resnet18", decode=decode)
-        with pytest.raises(MissingFileError, match=r"no weights file .*gone\.pth"):
+        with pytest.raises(MissingFileError, match=r"weights file .*gone\.pth does not exist"):
             export("torchvision:resnet18@/nowhere/gone.pth", decode=decode)
 
-    def test_default_weights_are_recorded_by_their_real_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_default_weights_are_recorded_by_their_full_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import torch
         import torch.hub
         import torchvision
@@ -228,7 +228,7 @@ class TestErrors:
         assert card.classes[0] == "tench"
         assert asked == [(card.weights["url"], True)]
 
-    def test_a_file_that_would_run_code_is_refused_and_does_not_run(self, tmp_path: Path) -> None:
+    def test_code_in_a_file_raises_an_error_and_does_not_run(self, tmp_path: Path) -> None:
         import torch
 
         class Harm:
@@ -243,7 +243,7 @@ class TestErrors:
                 export(f"torchvision:squeezenet1_1@{tmp_path / name}.pth", decode=decode)
         assert not (tmp_path / "ran").exists()
 
-    def test_an_archive_that_swells_is_refused_before_it_is_unpacked(self, tmp_path: Path) -> None:
+    def test_a_compressed_archive_raises_an_error_before_unpacking(self, tmp_path: Path) -> None:
         import torch
 
         torch.save({"features.0.weight": torch.zeros(10)}, tmp_path / "small.pth")
@@ -256,7 +256,7 @@ class TestErrors:
         with pytest.raises(BackboneError, match=r"bytes long and unpacks to 20,9"):
             export(f"torchvision:squeezenet1_1@{tmp_path / 'bomb.pth'}", decode=decode)
 
-    def test_weights_of_another_network_do_not_load(self, shared_data: Path) -> None:
+    def test_weights_of_another_network_raise_an_error(self, shared_data: Path) -> None:
         path = shared_data / "weights" / "squeezenet1_1_torchvision.pth"
         with pytest.raises(BackboneError, match="do not fit: Missing key"):
             export(f"torchvision:resnet18@{path}", decode=decode)
@@ -265,7 +265,7 @@ class TestErrors:
 
 
 @pytest.mark.slow
-def test_a_network_that_was_trained_further_keeps_its_own_number_of_classes(tmp_path: Path) -> None:
+def test_a_fine_tuned_network_keeps_its_number_of_classes(tmp_path: Path) -> None:
     import torch
     import torchvision
 
@@ -280,7 +280,7 @@ def test_a_network_that_was_trained_further_keeps_its_own_number_of_classes(tmp_
 
 
 @pytest.mark.slow
-def test_weights_whose_version_matters_load_from_a_file(tmp_path: Path) -> None:
+def test_weights_with_version_metadata_load_from_a_file(tmp_path: Path) -> None:
     import torch
     import torchvision
 

@@ -1,4 +1,4 @@
-"""BatchNorm's statistics are fitted to drawn weights: numbers keep their size, and every machine finds the same."""
+"""BatchNorm statistics are fitted to random weights, with the same result on every machine."""
 
 import os
 from typing import Any
@@ -20,7 +20,7 @@ BATCH = calibration_batch((64, 48), FAMILIES["torch"])
 
 
 def growing(gain: float) -> Any:
-    """Layers that multiply the size of numbers by about ``gain`` each, with means and variances of their own."""
+    """Layers that each multiply the magnitude by about ``gain``, with random means and variances."""
     import torch
     from torch import nn
 
@@ -52,13 +52,13 @@ def sizes(network: Any) -> list[float]:
 
 class TestTorch:
     @pytest.mark.parametrize("gain", [30.0, 1 / 30])
-    def test_numbers_neither_grow_nor_fade(self, gain: float) -> None:
+    def test_activations_keep_their_magnitude(self, gain: float) -> None:
         network = growing(gain)
         assert max(sizes(network)) > 1e6 or max(sizes(network)) < 0.2
         assert calibrate_torch(network, BATCH) == 6
-        assert all(0.6 < size < 1.6 for size in sizes(network))  # within half an octave, and the drawn means
+        assert all(0.6 < size < 1.6 for size in sizes(network))  # within half an octave, plus the random means
 
-    def test_statistics_are_scaled_as_a_whole_and_by_powers_of_two(self) -> None:
+    def test_statistics_are_scaled_by_one_power_of_two_per_layer(self) -> None:
         drawn, network = growing(30), growing(30)
         calibrate_torch(network, BATCH)
         for old, new in zip(drawn[1::3], network[1::3], strict=True):
@@ -66,7 +66,7 @@ class TestTorch:
             assert power == round(power)
             np.testing.assert_array_equal(new.running_var.numpy(), old.running_var.numpy() * 4**power)
 
-    def test_numbers_that_are_rounded_otherwise_come_to_the_same(self) -> None:
+    def test_other_rounding_gives_the_same_statistics(self) -> None:
         import torch
 
         once, other = growing(30), growing(30)
@@ -76,7 +76,7 @@ class TestTorch:
         for name, value in once.state_dict().items():
             assert torch.equal(value, other.state_dict()[name])
 
-    def test_a_layer_that_runs_twice_or_never_is_left_sound(self) -> None:
+    def test_layers_that_run_twice_or_never_stay_valid(self) -> None:
         import torch
         from torch import nn
 
@@ -99,17 +99,17 @@ class TestTorch:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("torchvision")
-def test_a_network_that_enlarges_rounding_agrees_once_it_is_settled() -> None:
-    """The gates of this one let numbers grow with contrast, until they enlarge the rounding of the last digit."""
+def test_a_network_that_amplifies_rounding_agrees_after_calibration() -> None:
+    """The gates of this network amplify contrast, and with it rounding errors."""
     import_or_skip("timm")
     request = ExportRequest(taps=parse_taps("penultimate"), weights="random")
     outputs = export("timm:efficientnetv2_rw_t", request, decode=decode).card.proof["outputs"]
     assert max(each["relative_error"] for each in outputs.values()) < 1e-5
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras hands torch's tensors so
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # from Keras
 class TestKeras:
-    def test_numbers_neither_grow_nor_fade_and_layers_are_as_before(self) -> None:
+    def test_activations_keep_their_magnitude_and_layers_are_restored(self) -> None:
         pytest.importorskip("keras")
         import keras
         from keras import layers
@@ -131,7 +131,7 @@ class TestKeras:
         assert not any("call" in vars(norm) for norm in norms)
 
 
-def test_the_batch_is_as_the_network_takes_pixels() -> None:
+def test_the_batch_is_normalised_for_the_network() -> None:
     raw = calibration_batch((6, 5), FAMILIES["raw"])
     assert raw.shape == (2, 6, 5, 3)
     assert str(raw.dtype) == "float32"

@@ -1,4 +1,4 @@
-"""Networks of Keras become backbones that give what Keras gives, each family with its own way to pixels."""
+"""Exported networks of Keras give the same features as Keras, with the normalisation of each family."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.exporters.torchvision_shim import import_or_skip
 
 import_or_skip("torch", "keras")
 
-# Keras itself hands torch's tensors to numpy in the old way when it saves a model.
+# Keras passes torch tensors to numpy this way when it saves a model.
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 
 Session = Callable[[Backbone, Any], dict[str, Any]]
@@ -50,9 +50,9 @@ class TestRealFiles:
         assert squeezenet.card.normalisation.channels == "bgr"
         assert max(each["relative_error"] for each in squeezenet.card.proof["outputs"].values()) < 1e-5
 
-    def test_a_whole_model_of_keras_2(self, weights: Path) -> None:
+    def test_a_saved_model_of_keras_2(self, weights: Path) -> None:
         path = weights / "keras_resnet8_cifar10.h5"
-        with pytest.raises(InputError, match=r"give --family, or --mean and --std, or write them into"):
+        with pytest.raises(InputError, match=r"pass --family, or --mean and --std, or write them into"):
             export(f"keras:{path}", decode=decode)
         backbone = export(f"keras:{path}", ExportRequest(hints=Hints(family="raw")), decode=decode)
         assert backbone.input_size == (32, 32)
@@ -60,13 +60,13 @@ class TestRealFiles:
         assert set(backbone.card.proof["outputs"]) >= {"stage1", "penultimate"}
         assert "logits" in backbone.outputs
 
-    def test_bare_weights_ask_for_their_architecture(self, weights: Path) -> None:
+    def test_weights_alone_need_their_architecture(self, weights: Path) -> None:
         with pytest.raises(InputError, match=r"keras:NAME@keras_squeezenet1_1_notop\.h5"):
             export(f"keras:{weights / 'keras_squeezenet1_1_notop.h5'}", decode=decode)
         with pytest.raises(BackboneError, match="do not fit"):
             export(f"keras:MobileNet@{weights / 'keras_squeezenet1_1_notop.h5'}", decode=decode)
 
-    def test_layers_are_matched_by_name_and_shape(self, weights: Path, tmp_path: Path) -> None:
+    def test_layers_must_match_by_name_and_shape(self, weights: Path, tmp_path: Path) -> None:
         import shutil
 
         import h5py
@@ -76,7 +76,7 @@ class TestRealFiles:
             shutil.copyfile(weights / "keras_squeezenet1_1_notop.h5", path)
         with h5py.File(lacking, "r+") as file:
             file.attrs["layer_names"] = [name for name in file.attrs["layer_names"] if b"fire9/expand" not in name]
-        with pytest.raises(BackboneError, match="lacks fire9_expand1x1, fire9_expand3x3 and has none besides"):
+        with pytest.raises(BackboneError, match="lacks fire9_expand1x1, fire9_expand3x3 and adds none"):
             export(f"keras:squeezenet1_1@{lacking}", decode=decode)
         with h5py.File(renamed, "r+") as file:
             names = list(file["conv1"].attrs["weight_names"])
@@ -117,7 +117,7 @@ class TestModes:
         assert set(card.proof["outputs"]) == {"conv3_block1_out", "penultimate", "logits"}
 
     @pytest.mark.slow
-    def test_pixels_as_they_are_where_the_network_scales_them_itself(self) -> None:
+    def test_networks_that_scale_pixels_themselves_take_raw_pixels(self) -> None:
         card = export("keras:MobileNetV3Small", ExportRequest(weights="random", size=96), decode=decode).card
         assert card.normalisation.mean == (0.0,) * 3
         assert card.normalisation.std == (1.0,) * 3
@@ -125,7 +125,7 @@ class TestModes:
 
 
 def small_model(*, scaled: bool = True) -> Any:
-    """A classifier of 3 with what a turn of its layout can get wrong: padding, a gate, a concatenation, a Flatten."""
+    """A classifier of 3 with layers that are hard to convert: padding, a gate, a concatenation, a Flatten."""
     import keras
     from keras import layers
 
@@ -149,8 +149,8 @@ def small_model(*, scaled: bool = True) -> Any:
     return keras.Model(image, layers.Dense(3, activation="softmax")(layers.Dense(11, name="hidden")(first)))
 
 
-class TestWholeModels:
-    def test_a_model_with_awkward_layers(self, tmp_path: Path, run_all: Session) -> None:
+class TestSavedModels:
+    def test_a_model_with_layers_that_are_hard_to_convert(self, tmp_path: Path, run_all: Session) -> None:
         model = small_model()
         model.save(tmp_path / "small.keras")
         request = ExportRequest(taps=parse_taps("joined:flatten,normed,flat,penultimate"))
@@ -163,7 +163,7 @@ class TestWholeModels:
         chances = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
         np.testing.assert_allclose(chances, model.predict(pixels.astype(np.float32), verbose=0), rtol=1e-4, atol=1e-6)
 
-    def test_how_pixels_are_taken_stands_in_a_sidecar(self, tmp_path: Path) -> None:
+    def test_the_preprocessing_is_read_from_a_sidecar(self, tmp_path: Path) -> None:
         small_model(scaled=False).save(tmp_path / "small.keras")
         (tmp_path / "small.json").write_text(
             json.dumps({"family": "caffe", "classes": ["a", "b", "c"], "name": "mine"})
@@ -171,7 +171,7 @@ class TestWholeModels:
         card = export(f"keras:{tmp_path / 'small.keras'}", decode=decode).card
         assert (card.name, card.classes, card.normalisation.channels) == ("mine", ("a", "b", "c"), "bgr")
 
-    def test_a_file_that_would_run_code_is_refused_and_does_not_run(self, tmp_path: Path) -> None:
+    def test_code_in_a_file_raises_an_error_and_does_not_run(self, tmp_path: Path) -> None:
         import keras
         from keras import layers
 
@@ -187,7 +187,7 @@ class TestWholeModels:
             config = {"class_name": "Functional", "config": {"layers": [{"class_name": class_name, "module": module}]}}
             self._with_config(tmp_path / "bad.keras", tmp_path / f"{class_name}.keras", config)
         for name in ("bad", "Lambda", "run", "Conv2D"):
-            with pytest.raises(BackboneError, match="none of which runs code out of the file"):
+            with pytest.raises(BackboneError, match="which run no code from the file"):
                 export(f"keras:{tmp_path / name}.keras", ExportRequest(hints=Hints(family="raw")), decode=decode)
         assert not (tmp_path / "ran").exists()
 
@@ -197,7 +197,7 @@ class TestWholeModels:
             for name in given.namelist():
                 changed.writestr(name, json.dumps(config) if name == "config.json" else given.read(name))
 
-    def test_a_file_that_leads_elsewhere_is_refused(self, tmp_path: Path) -> None:
+    def test_links_to_other_places_raise_an_error(self, tmp_path: Path) -> None:
         import h5py
 
         with h5py.File(tmp_path / "other.h5", "w") as file:
@@ -223,7 +223,7 @@ class TestWholeModels:
             ("outside", "in other files"),
             ("swelling", "17,179,869,184 bytes"),
             ("within", "33 deep"),
-            ("twice", "groups within groups"),
+            ("twice", "nested groups"),
             ("broken", "cannot be read"),
         ):
             with pytest.raises(BackboneError, match=message):
@@ -235,7 +235,7 @@ class TestWholeModels:
 class TestSizes:
     @pytest.mark.parametrize("kind", ["functional", "sequential"])
     def test_a_saved_model_keeps_its_weights_at_another_size(self, kind: str, tmp_path: Path, run_all: Session) -> None:
-        """The features are those of the filters that were saved, whatever the size of the image."""
+        """The features come from the saved filters, whatever the image size."""
         import keras
         from keras import layers
 
@@ -255,21 +255,21 @@ class TestSizes:
         wanted = np.maximum(np.einsum("nhwcij,ijco->nhwo", windows, filters) + bias, 0).mean(axis=(1, 2))
         np.testing.assert_allclose(run_all(backbone, pixels)["penultimate"], wanted, rtol=1e-4, atol=1e-4)
 
-    def test_a_size_that_its_classifier_cannot_take(self, tmp_path: Path) -> None:
+    def test_a_size_that_the_classifier_does_not_support_raises_an_error(self, tmp_path: Path) -> None:
         small_model().save(tmp_path / "small.keras")
         with pytest.raises(BackboneError, match=r"small\.keras cannot take 40 pixels"):
             export(f"keras:{tmp_path / 'small.keras'}", ExportRequest(size=40), decode=decode)
 
 
 class TestNASNetMobile:
-    """Keras refuses it on torch."""
+    """Keras does not support this network on torch."""
 
-    def test_weights_of_keras_are_refused(self) -> None:
+    def test_weights_of_keras_raise_an_error(self) -> None:
         with pytest.raises(BackboneError, match="its own weights gave wrong classes"):
             export("keras:NASNetMobile", decode=decode)
 
     @pytest.mark.slow
-    def test_others_are_taken_and_the_card_tells(self) -> None:
+    def test_other_weights_are_noted_on_the_card(self) -> None:
         card = export("keras:NASNetMobile@random", ExportRequest(taps=parse_taps("penultimate")), decode=decode).card
         assert card.has_random_weights
         assert any("Keras refuses NASNetMobile" in note for note in card.notes)
@@ -277,11 +277,11 @@ class TestNASNetMobile:
 
 
 class TestErrors:
-    def test_tensors_that_keras_knows_itself(self) -> None:
-        with pytest.raises(InputError, match="--taps NAME gives any other value"):
+    def test_tensors_cannot_be_named(self) -> None:
+        with pytest.raises(InputError, match="use --taps NAME for any other value"):
             export("keras:VGG16", ExportRequest(hints=Hints(penultimate="fc1")), decode=decode)
 
-    def test_names_with_a_typo(self) -> None:
+    def test_misspelt_names_get_a_suggestion(self) -> None:
         with pytest.raises(UnknownNameError, match="did you mean 'VGG19' or 'VGG16'"):
             export("keras:VGG17", decode=decode)
         with pytest.raises(UnknownNameError, match="one of imagenet, notop"):
@@ -289,7 +289,7 @@ class TestErrors:
         with pytest.raises(InputError, match=r"keras:squeezenet1_1@FILE\.h5"):
             export("keras:squeezenet1_1", decode=decode)
 
-    def test_weights_that_are_not_to_be_had(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_unavailable_weights_raise_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import importlib
 
         def offline(name: str, origin: str, **_: object) -> None:
@@ -297,6 +297,6 @@ class TestErrors:
 
         module = importlib.import_module("keras.src.applications.mobilenet_v3")
         monkeypatch.setattr(module.file_utils, "get_file", offline)
-        message = r"weights_mobilenet_v3_small\S+\.h5 cannot be had from https://.*keras:MobileNetV3Small@FILE"
+        message = r"weights_mobilenet_v3_small\S+\.h5 cannot be downloaded from https://.*keras:MobileNetV3Small@FILE"
         with pytest.raises(BackboneError, match=message):
             export("keras:MobileNetV3Small", decode=decode)

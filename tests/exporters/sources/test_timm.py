@@ -1,4 +1,4 @@
-"""Networks of timm become backbones that give what timm gives, with the preprocessing of their configuration."""
+"""Exported networks of timm give the same features as timm, with the preprocessing of their configuration."""
 
 import dataclasses
 from pathlib import Path
@@ -20,8 +20,8 @@ PENULTIMATE = parse_taps("penultimate")
 
 class TestPadding:
     @pytest.mark.parametrize("size", [pytest.param(112, marks=pytest.mark.slow), 133])
-    def test_the_padding_of_tensorflow_is_right_at_the_exported_size(self, size: int) -> None:
-        """At an odd size, the padding that a stride of two needs is another one than at the network's own."""
+    def test_tensorflow_padding_matches_the_exported_size(self, size: int) -> None:
+        """At an odd size, a stride of two needs other padding than at the network's own size."""
         request = ExportRequest(size=size, weights="random")
         backbone = export("timm:tf_mobilenetv3_small_minimal_100", request, decode=decode)
         assert backbone.input_size == (size, size)
@@ -33,7 +33,7 @@ class TestPadding:
 
 
 class TestConfiguration:
-    def test_mean_size_crop_and_interpolation_are_the_networks_own(self) -> None:
+    def test_preprocessing_is_the_networks_own(self) -> None:
         card = export("timm:resnet10t@random", ExportRequest(taps=PENULTIMATE), decode=decode).card
         assert (card.preprocessing.crop, card.preprocessing.resize) == ((176, 176), 201)
         assert card.preprocessing.interpolation == "bicubic"
@@ -41,7 +41,7 @@ class TestConfiguration:
         tf = export("timm:mobilenetv3_small_050@random", ExportRequest(taps=PENULTIMATE), decode=decode).card
         assert tf.normalisation.mean == (123.675, 116.28, 103.53)
 
-    def test_squash_and_what_no_card_can_say(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_squash_works_and_other_crop_modes_raise_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         request = ExportRequest(weights="random", hints=Hints(resize=(96, 96), crop=96), taps=PENULTIMATE)
         card = export("timm:mobilenetv3_small_050", request, decode=decode).card
         assert (card.preprocessing.resize, card.preprocessing.crop) == ((96, 96), (96, 96))
@@ -53,22 +53,22 @@ class TestConfiguration:
             return {**real(*given, **named), "crop_mode": "border"}
 
         monkeypatch.setattr(timm.data, "resolve_model_data_config", bordered)
-        with pytest.raises(InputError, match=r"crop_mode 'border'.*say with --resize"):
+        with pytest.raises(InputError, match=r"crop_mode 'border'.*pass --resize"):
             export("timm:mobilenetv3_small_050@random", decode=decode)
 
-    def test_what_no_card_can_say_is_refused_before_anything_is_built(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_unsupported_crop_mode_raises_an_error_before_building(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import timm
 
         config = timm.models.get_pretrained_cfg("resnet10t.c3_in1k")
         bordered = dataclasses.replace(config, crop_mode="border")
         monkeypatch.setattr(timm.models, "get_pretrained_cfg", lambda _: bordered)
-        monkeypatch.setattr(timm, "create_model", lambda *_, **__: pytest.fail("it is built all the same"))
+        monkeypatch.setattr(timm, "create_model", lambda *_, **__: pytest.fail("the network was built"))
         with pytest.raises(InputError, match="crop_mode 'border' to 176 x 176"):
             export("timm:resnet10t.c3_in1k", decode=decode)
 
 
 class TestWeights:
-    def test_a_local_file_of_safetensors_with_its_own_number_of_classes(self, tmp_path: Path) -> None:
+    def test_a_local_file_may_have_its_own_number_of_classes(self, tmp_path: Path) -> None:
         import timm
         import torch
         from safetensors.torch import save_file
@@ -88,7 +88,7 @@ class TestWeights:
         with pytest.raises(BackboneError, match="do not fit"):
             export(f"timm:mobilenetv3_small_075@{tmp_path / 'mine.pth'}", decode=decode)
 
-    def test_weights_that_are_not_to_be_had(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_unavailable_weights_raise_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import huggingface_hub
         from timm.models import _builder
 
@@ -107,7 +107,7 @@ class TestWeights:
         ):
             export("timm:resnet10t.c3_in1k", decode=decode)
 
-    def test_weights_in_the_cache_of_the_hub_are_taken_without_asking_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_cached_weights_need_no_request_to_the_hub(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import huggingface_hub
         from timm.models import _builder
 
@@ -123,17 +123,17 @@ class TestWeights:
         with pytest.raises(BackboneError, match="a damaged file"):
             export("timm:resnet10t.c3_in1k", decode=decode)
 
-    def test_names_with_a_typo(self) -> None:
+    def test_misspelt_names_get_a_suggestion(self) -> None:
         with pytest.raises(UnknownNameError, match="did you mean 'convnext_atto'"):
             export("timm:convnext_ato", decode=decode)
         with pytest.raises(UnknownNameError, match=r"did you mean 'resnet10t\.c3_in1k'"):
             export("timm:resnet10t.c4_in1k", decode=decode)
-        with pytest.raises(InputError, match=r"timm:resnet10t\.c3_in1k names weights of timm's own"):
+        with pytest.raises(InputError, match=r"timm:resnet10t\.c3_in1k for timm's own weights"):
             export("timm:resnet10t@c3_in1k", decode=decode)
 
 
 @pytest.mark.slow
-def test_a_vision_transformer_takes_another_size() -> None:
+def test_a_vision_transformer_supports_another_size() -> None:
     request = ExportRequest(size=96, weights="random", taps=parse_taps("penultimate,blocks.5"))
     backbone = export("timm:vit_tiny_patch16_224", request, decode=decode)
     assert [(tap.name, tap.width) for tap in backbone.card.taps] == [("penultimate", 192), ("blocks.5", 192)]

@@ -1,4 +1,4 @@
-"""The penultimate features and the stages are found in networks of many shapes, among them eight classics."""
+"""The penultimate features and the stages are found in many kinds of networks, including nine classics."""
 
 import copy
 from pathlib import Path
@@ -16,7 +16,7 @@ from penult.exporters.requests import TapRequest, parse_taps
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 
-# file: the penultimate value, its width, how it is pooled; the widths and reductions of the stages
+# file: the penultimate value, its width and pooling; the widths and reductions of the stages
 CLASSICS = {
     "bvlc_alexnet": ("r21", 4096, "none", [(96, 4), (256, 8), (256, 16), (256, 32)]),
     "densenet121": ("r908", 1024, "none", [(64, 2), (128, 4), (256, 8), (512, 16)]),
@@ -34,7 +34,7 @@ CLASSICS = {
 def test_classics_of_the_onnx_package(name: str) -> None:
     path = LIGHT / f"light_{name}.onnx"
     if not path.is_file():
-        pytest.skip(f"this onnx package brings no {path.name}")
+        pytest.skip(f"this onnx package does not contain {path.name}")
     model = to_standard_form(onnx.load(path))
     view = GraphView(model)
     plans, scores, notes = find_taps(view, KnownTensors(), (224, 224), None)
@@ -116,17 +116,17 @@ TAILS = {
 
 
 def net(*, tail: str) -> onnx.ModelProto:
-    """A little network whose classifier is written in one of many ways; features are always ``features``, 8 wide."""
-    chance = np.random.default_rng(0)
+    """A small network with one of many forms of classifier; its features are ``features``, 8 wide."""
+    generator = np.random.default_rng(0)
     weights = {
-        "f": chance.normal(size=(8, 3, 3, 3)),
-        "w1": chance.normal(size=(5, 8, 1, 1)),
-        "w2": chance.normal(size=(8, 5)),
-        "w16": chance.normal(size=(16, 5)),
-        "w7": chance.normal(size=(5, 8, 16, 16)),
-        "b": chance.normal(size=5),
-        "b8": chance.normal(size=8),
-        "s8": chance.uniform(0.5, 2, size=8),
+        "f": generator.normal(size=(8, 3, 3, 3)),
+        "w1": generator.normal(size=(5, 8, 1, 1)),
+        "w2": generator.normal(size=(8, 5)),
+        "w16": generator.normal(size=(16, 5)),
+        "w7": generator.normal(size=(5, 8, 16, 16)),
+        "b": generator.normal(size=5),
+        "b8": generator.normal(size=8),
+        "s8": generator.uniform(0.5, 2, size=8),
         "half": np.array(0.5),
     }
     integers = {"to": [-1, 8], "axes": [2, 3], "out": [-1, 5]}
@@ -145,20 +145,20 @@ def net(*, tail: str) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("tail", TAILS)
-def test_classifiers_of_every_form(tail: str) -> None:
+def test_classifiers_of_every_form_are_found(tail: str) -> None:
     view = GraphView(to_standard_form(net(tail=tail)))
     plans, scores, notes = find_taps(view, KnownTensors(), (32, 32), None)
     penultimate = plans[-1]
     before_a_pool = tail in ("pool last", "whole filter")
-    assert penultimate.tensor == ("r" if before_a_pool else "features"), "an Identity is passed over"
+    assert penultimate.tensor == ("r" if before_a_pool else "features"), "an Identity is skipped"
     assert penultimate.pooling == ("avg" if before_a_pool else "none")
     assert scores is not None
     assert view.width(scores) == 5
     assert not notes
 
 
-def test_features_before_a_pool_are_no_classifier() -> None:
-    """The last convolution of a headless network is not taken for a classifier, whatever its width."""
+def test_features_before_a_pool_are_not_a_classifier() -> None:
+    """The last convolution of a network without a head is not a classifier, whatever its width."""
     model = net(tail="pool last")
     del model.graph.node[-1]
     model.graph.output[0].name = "s"
@@ -169,7 +169,7 @@ def test_features_before_a_pool_are_no_classifier() -> None:
     assert find_taps(view, KnownTensors(), (32, 32), 5)[1] == "p", "unless it has as many channels as there are classes"
 
 
-def test_the_best_of_several_outputs() -> None:
+def test_the_deepest_of_several_classifiers_is_chosen() -> None:
     model = net(tail="gemm")
     model.graph.node.append(helper.make_node("Flatten", ["features"], ["embedding"]))
     early = copy.deepcopy(model.graph.node[0])
@@ -188,17 +188,17 @@ def test_the_best_of_several_outputs() -> None:
     assert (plans[-1].tensor, scores) == ("features", "y")
 
 
-def test_several_outputs_and_no_classifier() -> None:
+def test_several_outputs_without_a_classifier_raise_an_error() -> None:
     model = net(tail="gemm")
     del model.graph.node[-2:]
     model.graph.output[0].name = "v"
     model.graph.output.append(helper.make_tensor_value_info("r", TensorProto.FLOAT, None))
-    with pytest.raises(BackboneError, match="2 outputs"):
+    with pytest.raises(BackboneError, match="no classifier and 2 outputs"):
         find_taps(GraphView(to_standard_form(model)), KnownTensors(), (32, 32), None)
 
 
 def test_the_end_of_a_stage_is_the_end_of_a_block() -> None:
-    """In an inverted residual network the widened inside of the next block is passed over."""
+    """In an inverted residual network, the expanded value inside the next block is skipped."""
     from penult.exporters import efficientnet_lite0
 
     backbone = efficientnet_lite0.build()
@@ -209,7 +209,7 @@ def test_the_end_of_a_stage_is_the_end_of_a_block() -> None:
     assert [value.name for value in network_inputs(model.graph)] == ["pixels"]
 
 
-def test_a_stage_ends_on_a_value_that_the_source_knows_where_only_pointwise_work_follows() -> None:
+def test_a_stage_ends_at_a_value_of_the_source_if_only_pointwise_nodes_follow() -> None:
     nodes = [
         n("Conv", ["image", "f"], ["c0"], strides=[2, 2], pads=[1, 1, 1, 1]),
         n("Relu", ["c0"], ["block"]),
@@ -234,7 +234,7 @@ def test_a_stage_ends_on_a_value_that_the_source_knows_where_only_pointwise_work
     assert end_of_stage() == "scaled"
     assert end_of_stage("c0", "block") == "block"
     assert end_of_stage("c0", "gate") == "gate"
-    assert end_of_stage("c1") == "scaled", "no other value is near"
+    assert end_of_stage("c1") == "scaled", "no other value is close enough"
 
 
 def test_the_end_of_a_stage_is_not_the_inside_of_a_separable_convolution() -> None:
@@ -252,15 +252,15 @@ def test_the_end_of_a_stage_is_not_the_inside_of_a_separable_convolution() -> No
     model = net(tail="gemm")
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    chance = np.random.default_rng(1)
+    generator = np.random.default_rng(1)
     for name, shape in {"g": (8, 8, 3, 3), "deep": (8, 1, 3, 3), "wide": (16, 8, 1, 1)}.items():
-        model.graph.initializer.append(numpy_helper.from_array(chance.normal(size=shape).astype("f4"), name))
+        model.graph.initializer.append(numpy_helper.from_array(generator.normal(size=shape).astype("f4"), name))
     plans, _, _ = find_taps(GraphView(to_standard_form(model)), KnownTensors(), (32, 32), None)
     assert [plan.tensor for plan in plans] == ["c0", "block", "pooled"]
 
 
-def test_what_attention_holds_is_no_stage() -> None:
-    """A map of a square image is square; (heads, tokens, width) has four sides as well, with the batch."""
+def test_values_inside_attention_are_not_stages() -> None:
+    """A feature map of a square image is square; (batch, heads, tokens, width) also has four dimensions."""
     nodes = [
         n("Conv", ["image", "f"], ["c0"], strides=[2, 2], pads=[1, 1, 1, 1]),
         n("Reshape", ["c0", "heads"], ["inside"]),
@@ -290,12 +290,12 @@ def test_what_attention_holds_is_no_stage() -> None:
         ("max", TapRequest("max")),
     ],
 )
-def test_taps_are_read(text: str, wanted: TapRequest) -> None:
+def test_taps_are_parsed(text: str, wanted: TapRequest) -> None:
     assert parse_taps(text) == (wanted,)
     assert parse_taps(f"a, {text}") == (TapRequest("a"), wanted)
 
 
 @pytest.mark.parametrize("text", ["", "a,,b", "name=", " "])
-def test_wrong_taps_are_told(text: str) -> None:
-    with pytest.raises(InputError, match="names with commas"):
+def test_wrong_taps_raise_an_error(text: str) -> None:
+    with pytest.raises(InputError, match="separated by commas"):
         parse_taps(text)
