@@ -194,7 +194,7 @@ def _why_unidentified(data: bytes | bytearray) -> str:
         return "the HEIC image is damaged"
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
-            return f"the file is a {image.format} image, a format that is not supported"
+            return f"the file is a {image.format} image, which is not supported"
     except Exception:  # noqa: BLE001 - any error means that it is not an image
         return "the file is not a recognised image"
 

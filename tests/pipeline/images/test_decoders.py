@@ -18,7 +18,6 @@ from penult.exporters.backbone import Backbone
 from penult.exporters.card import Decoding, Preprocessing
 from penult.pipeline.extraction.extract import ExtractOptions, extract
 from penult.pipeline.images import decode as decode_module
-from penult.pipeline.images import decode as strips
 from penult.pipeline.images import decoder_pool as decoders_module
 from penult.pipeline.images.decode import FILTERS, UPRIGHT, DecodeLimits, decode
 from penult.pipeline.images.decoder_pool import DecoderPool
@@ -230,7 +229,7 @@ def _runs(pid: int) -> bool:
 def test_resizing_by_strips_gives_the_same_pixels(
     mode: str, turn: Image.Transpose | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strips, "STRIP_PIXELS", 1000)
+    monkeypatch.setattr(decode_module, "STRIP_PIXELS", 1000)
     pixels = np.random.default_rng(3).integers(0, 256, (70, 120, 4), dtype=np.uint8)
     if mode == "I;16":
         image = Image.fromarray(pixels.view(np.uint16)[..., 0].copy())
@@ -240,7 +239,7 @@ def test_resizing_by_strips_gives_the_same_pixels(
     upright = convert(image if turn is None else image.transpose(turn))
     size = (31, 53) if upright.height > upright.width else (53, 31)
     for name in ("bicubic", "nearest"):
-        found = strips.resize_in_strips(image, turn, convert, size, FILTERS[name])
+        found = decode_module.resize_in_strips(image, turn, convert, size, FILTERS[name])
         np.testing.assert_array_equal(np.asarray(found), np.asarray(upright.resize(size, FILTERS[name])))
 
 
