@@ -22,8 +22,6 @@ from penult.pipeline.runtime.session import Session
 
 __all__ = ["export", "with_draft_decoding"]
 
-SUFFIX = "-draft"
-
 
 def export(
     source: str,
@@ -57,6 +55,9 @@ def export(
     )
 
 
+SUFFIX = "-draft"
+
+
 def with_draft_decoding(backbone: Backbone, photos: Sequence[str | Path] = ()) -> Backbone:
     """Returns the same network with JPEGs decoded at a reduced scale; it has its own name and fingerprint.
 
@@ -81,7 +82,7 @@ def _drift(backbone: Backbone, changed: Card, photos: Sequence[str | Path]) -> d
     """Returns the largest relative error and the lowest cosine similarity of each tap."""
     taps = [tap.name for tap in backbone.card.taps]
     session = Session(backbone, taps)
-    distances: dict[str, list[tuple[float, float]]] = {tap: [] for tap in taps}
+    apart: dict[str, list[tuple[float, float]]] = {tap: [] for tap in taps}
     images = 0
     for data in _images(backbone.card, photos):
         whole, reduced = (decode(data, card.preprocessing) for card in (backbone.card, changed))
@@ -90,7 +91,7 @@ def _drift(backbone: Backbone, changed: Card, photos: Sequence[str | Path]) -> d
         images += 1
         rows = session.run(np.stack([whole, reduced]))
         for tap in taps:
-            distances[tap].append(_distance(*rows[tap].astype(np.float64)))
+            apart[tap].append(_distance(*rows[tap].astype(np.float64)))
     return {
         "images": images,
         "outputs": {
@@ -98,7 +99,7 @@ def _drift(backbone: Backbone, changed: Card, photos: Sequence[str | Path]) -> d
                 "relative_error": max((error for error, _ in found), default=0.0),
                 "cosine": min((cosine for _, cosine in found), default=1.0),
             }
-            for tap, found in distances.items()
+            for tap, found in apart.items()
         },
     }
 
@@ -117,7 +118,7 @@ def _images(card: Card, photos: Sequence[str | Path]) -> Iterator[bytes]:
     shortest = 4 * DRAFT_MARGIN * (resize if isinstance(resize, int) else max(resize))
     for sample in sample_photos():
         with Image.open(sample) as photo:
-            yield _tiled(photo.convert("RGB"), shortest)
+            yield _mosaic(photo.convert("RGB"), shortest)
     for path in photos:
         yield Path(path).read_bytes()
 

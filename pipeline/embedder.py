@@ -24,8 +24,8 @@ __all__ = ["Embedder"]
 
 TAP = "penultimate"
 
-BATCH_IMAGES = 256
-"""The number of arrays that are decoded and committed at a time."""
+LOAD_IMAGES = 256
+"""Arrays that are decoded and committed at a time."""
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -105,11 +105,11 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         """Returns the matrix of each tap of one backbone, by the names of ``_order``."""
         backbone = _loaded(name, _changed(name))
         spaces = self._spaces(store, backbone, taps)
-        paths = [index for index, image in enumerate(images) if isinstance(image, str | Path)]
+        paths = [place for place, image in enumerate(images) if isinstance(image, str | Path)]
         arrays = sorted(set(range(len(images))) - set(paths))
         keys = dict(zip(paths, self._keys_of_files(store, backbone, spaces, [images[at] for at in paths]), strict=True))
         keys |= zip(arrays, self._keys_of_arrays(backbone, spaces, {at: images[at] for at in arrays}), strict=True)
-        wanted = key_array([keys[index] for index in range(len(images))])
+        wanted = key_array([keys[place] for place in range(len(images))])
         return {f"{name}:{tap}": gather([spaces[tap]], wanted) for tap in taps}
 
     def _spaces(self, store: Store, backbone: Backbone, taps: Sequence[str]) -> dict[str, Space]:
@@ -120,8 +120,8 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             if (space.spec.fingerprint, space.spec.view, space.spec.dtype)
             == (backbone.fingerprint, "identity", self.dtype)
         }
-        if all(tap in existing for tap in taps):
-            return {tap: existing[tap] for tap in taps}
+        if all(tap in held for tap in taps):
+            return {tap: held[tap] for tap in taps}
         return open_spaces(store, backbone, taps, self.dtype)
 
     def _keys_of_files(
@@ -143,17 +143,17 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         return [key for key in keys if key is not None]
 
     def _keys_of_arrays(self, backbone: Backbone, spaces: dict[str, Space], images: Mapping[int, Any]) -> list[bytes]:
-        files = [_as_file(image, index) for index, image in images.items()]
+        files = [_as_file(image, place) for place, image in images.items()]
         keys = [key_of(data) for data in files]
-        missing = _missing(spaces, keys)
-        fresh = {key: data for key, data in zip(keys, files, strict=True) if key in missing}
+        lacking = _missing(spaces, keys)
+        fresh = {key: data for key, data in zip(keys, files, strict=True) if key in lacking}
         session = Session(backbone, list(spaces), provider=self.provider) if fresh else None
-        for start in range(0, len(fresh), BATCH_IMAGES):
-            batch = list(fresh.items())[start : start + BATCH_IMAGES]
-            pixels = np.stack([decode(data, backbone.card.preprocessing) for _, data in batch])
+        for start in range(0, len(fresh), LOAD_IMAGES):
+            chosen = list(fresh.items())[start : start + LOAD_IMAGES]
+            pixels = np.stack([decode(data, backbone.card.preprocessing) for _, data in chosen])
             assert session is not None
             for tap, rows in session.run(pixels).items():
-                spaces[tap].add([key for key, _ in batch], rows)
+                spaces[tap].add([key for key, _ in chosen], rows)
         return keys
 
     def __sklearn_tags__(self) -> Any:

@@ -26,13 +26,13 @@ from penult.pipeline.images.image_file import (
     ImageFile,
     ImageReader,
     Unusable,
-    is_visible,
+    is_listed,
     label_and_split,
     splits_of_paths,
     unusable_file,
 )
 
-__all__ = ["ArchiveFile", "LocalArchive", "list_archive", "list_archive_file", "stamp_to_mtime"]
+__all__ = ["ArchiveFile", "LocalArchive", "list_archive", "list_archive_file", "stamp_number"]
 
 # In an archive, these suffixes distinguish images from the label files next to them.
 IMAGE_SUFFIXES = frozenset(
@@ -116,7 +116,7 @@ def list_archive_file(path: str | Path) -> Iterator[ImageFile]:
     return list_archive(LocalArchive.at(Path(path)))
 
 
-def stamp_to_mtime(*parts: object) -> int:
+def stamp_number(*parts: object) -> int:
     """Returns a hash of ``parts`` that serves as the modification time of an image."""
     digest = hashlib.blake2b("\0".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
@@ -138,7 +138,7 @@ def _list_members(archive: ArchiveFile, reader: ImageReader, members: Mapping[st
     Otherwise the folders give label and split.
     """
     named = {
-        clean: member for name, member in members.items() if all(map(is_visible, (clean := _clean(name)).split("/")))
+        clean: member for name, member in members.items() if all(map(is_listed, (clean := _clean(name)).split("/")))
     }
     samples: dict[str, list[str]] = {}
     for name in named:
@@ -153,7 +153,7 @@ def _list_members(archive: ArchiveFile, reader: ImageReader, members: Mapping[st
         yield ImageFile(
             path=f"{archive.path}/{name}",
             size=member.size,
-            mtime_ns=stamp_to_mtime(archive.stamp, member.offset),
+            mtime_ns=stamp_number(archive.stamp, member.offset),
             label=labels.get(stem) or label,
             split=split,
             reader=Unusable(member.problem) if member.problem else reader,

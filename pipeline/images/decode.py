@@ -194,9 +194,9 @@ def _why_unidentified(data: bytes | bytearray) -> str:
         return "the HEIC image is damaged"
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
-            return f"the file is a {image.format} image, a format that is not supported"
+            return f"the file is a {image.format} image, which is not supported"
     except Exception:  # noqa: BLE001 - any error means that it is not an image
-        return "the file is not an image of a known format"
+        return "the file is not a recognised image"
 
 
 def _prepared(image: Image.Image, preprocessing: "Preprocessing") -> Image.Image:

@@ -77,7 +77,7 @@ def unusable_file(path: str, reason: str, size: int = -1, mtime_ns: int = 0) -> 
     return ImageFile(path, size, mtime_ns, reader=Unusable(reason))
 
 
-def is_visible(name: str) -> bool:
+def is_listed(name: str) -> bool:
     """Returns whether a file or folder of this name belongs to a collection: not hidden, not a system file."""
     return not name.startswith(".") and name.lower() not in SYSTEM_FILES
 

@@ -49,7 +49,7 @@ class ProviderChoice:
         return self.provider in ("cuda", "tensorrt")
 
 
-def choose_provider(asked: str = "auto", precision: Precision = "fp32") -> ProviderChoice:
+def choose_provider(requested: str = "auto", precision: Precision = "fp32") -> ProviderChoice:
     """Returns the requested provider, or for ``auto`` the fastest one that needs no preparation.
 
     ``precision`` is that of the backbone's card.
@@ -57,31 +57,31 @@ def choose_provider(asked: str = "auto", precision: Precision = "fp32") -> Provi
     Raises:
         ProviderError: the requested provider cannot run here.
     """
-    if asked not in ("auto", *PROVIDERS):
-        raise InputError(f"The provider is {asked!r}", expected=f"one of auto, {', '.join(PROVIDERS)}")
+    if requested not in ("auto", *PROVIDERS):
+        raise InputError(f"The provider is {requested!r}", expected=f"one of auto, {', '.join(PROVIDERS)}")
     if precision == "bf16":
-        return _choose_for_bfloat16(asked)
-    if asked == "cpu":
+        return _choose_for_bfloat16(requested)
+    if requested == "cpu":
         return ProviderChoice("cpu", precision=precision)
-    if asked == "auto":
+    if requested == "auto":
         # A test run, because the CUDA libraries may be missing on a machine with a GPU.
         found = cuda_obstacle() or _failure_of("cuda")
         return (
             ProviderChoice("cpu", found, precision) if found else ProviderChoice("cuda", _why_not_tensorrt(), precision)
         )
-    found = obstacle(asked)
+    found = obstacle(requested)
     if found:
         raise ProviderError(
-            f"{NAMES[asked]} cannot be used: {found}",
-            expected=NEEDS[asked],
+            f"{NAMES[requested]} cannot be used: {found}",
+            expected=NEEDS[requested],
             remedy="fix that, or omit --provider to use the best available provider",
         )
-    return ProviderChoice(cast("Literal['cuda', 'tensorrt', 'openvino']", asked), precision=precision)
+    return ProviderChoice(cast("Literal['cuda', 'tensorrt', 'openvino']", requested), precision=precision)
 
 
-def _choose_for_bfloat16(asked: str) -> ProviderChoice:
+def _choose_for_bfloat16(requested: str) -> ProviderChoice:
     """Returns OpenVINO, the only provider that computes in bfloat16, or raises an error that says why it cannot."""
-    found = f"{asked} does not compute in it" if asked not in ("auto", "openvino") else ""
+    found = f"{requested} does not compute in it" if requested not in ("auto", "openvino") else ""
     found = found or openvino_obstacle() or bfloat16_obstacle()
     if found:
         raise ProviderError(

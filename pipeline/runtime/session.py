@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penult.cores import worker_count
 from penult.exporters.backbone import Backbone
 from penult.pipeline.runtime.providers import ProviderChoice, choose_provider, count_gpus, open_session, run_error
 
-__all__ = ["BATCH_SIZES", "GraphRunner", "Session", "worker_count"]
+__all__ = ["BATCH_SIZES", "GraphRunner", "Session"]
 
 # Images per batch. On a CPU, larger batches no longer fit into its caches. On a GPU, smaller ones leave it idle.
 BATCH_SIZES = {"cpu": 4, "openvino": 1, "cuda": 64, "tensorrt": 64}

@@ -93,7 +93,7 @@ class Chromium:
         return answer["result"].get("value")
 
     def choose(self, selector: str, files: Sequence[str | Path]) -> None:
-        """Gives files to an input, as a person would choose them."""
+        """Sets the files of an input, like a user's choice."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file) for file in files])

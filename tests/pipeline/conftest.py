@@ -79,7 +79,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Chrom
     """A headless Chromium with one tab."""
     program = chromium.program()
     if program is None:
-        pytest.skip("Chromium is not installed, so nothing can be looked at in a browser")
+        pytest.skip("Chromium is not installed, so no page can be opened")
     started = chromium.Chromium(program, tmp_path_factory.mktemp("profile"))
     yield started
     started.end()

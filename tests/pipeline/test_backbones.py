@@ -44,7 +44,7 @@ def test_a_large_jpeg_is_reduced_with_little_difference() -> None:
 def test_other_images_are_decoded_at_full_scale() -> None:
     assert _apart(_photo("PNG")) == 0
     assert _apart(_photo("WEBP")) == 0
-    assert _apart(_photo(), Preprocessing(resize=300, crop=(224, 224))) == 0, "too small for its target"
+    assert _apart(_photo(), Preprocessing(resize=300, crop=(224, 224))) == 0, "too small to be reduced"
 
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
@@ -67,7 +67,7 @@ def test_a_reduced_jpeg_keeps_the_margin(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(Image.Image, "resize", spy)
     decode_to_image(photo, REDUCED)  # 640 x 427, for a shorter side of 64
     decode_to_image(photo, WHOLE)
-    assert sizes == [(320, 214), (640, 427)], "a third would keep the margin too, but JPEGs know only halves"
+    assert sizes == [(320, 214), (640, 427)], "a third would also keep the margin, but JPEGs can only be halved"
 
 
 def test_a_draft_backbone_records_its_difference_and_has_its_own_space(

@@ -138,7 +138,7 @@ def test_invalid_images_are_errors(features: str, X: Any, said: str, tmp_path: P
 
 
 @pytest.mark.filterwarnings("ignore:Can't test estimator")
-def test_scikit_learns_checks_pass() -> None:
+def test_the_checks_of_scikit_learn_pass() -> None:
     check_estimator(Embedder())
 
 

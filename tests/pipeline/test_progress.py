@@ -13,7 +13,7 @@ def test_rate_and_time_left_cover_the_last_minute(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     stream = io.StringIO()
     with Lines(stream).task("Extracting", total=1_000_600) as task:
-        task.advance(1_000_000, note="1,000,000 reused")  # what was known takes no time
+        task.advance(1_000_000, note="1,000,000 reused")  # stored images take no time
         for second in range(1, 181):
             clock[0] = float(second)
             task.advance(2)

@@ -27,7 +27,7 @@ def _noise(width: int, height: int, channels: int = 3) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [(500, 375), (375, 500), (256, 256), (224, 224), (30, 20), (257, 1000)])
-def test_agrees_with_a_plain_pillow_loop(size: tuple[int, int]) -> None:
+def test_decoding_agrees_with_a_plain_pillow_loop(size: tuple[int, int]) -> None:
     image = Image.fromarray(_noise(*size))
     short, long = 256, int(256 * max(size) / min(size))
     resized = image.resize((short, long) if size[0] <= size[1] else (long, short), Image.Resampling.BICUBIC)
@@ -48,9 +48,9 @@ def test_an_extreme_shape_needs_little_memory_and_gives_the_same_crop() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_is_turned_upright(orientation: int) -> None:
+def test_every_exif_orientation_is_turned_upright(orientation: int) -> None:
     upright = Image.fromarray(_noise(8, 8))
-    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transposition that Pillow's transpose() undoes each with
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transpose that undoes each orientation
     stored = upright if orientation == 1 else upright.transpose(Image.Transpose(undo[orientation]))
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -96,7 +96,7 @@ def test_every_format_is_read(file_format: str) -> None:
     assert np.abs(decode(_bytes(flat, file_format), PLAIN).astype(int) - (180, 90, 30)).max() <= 8
 
 
-def test_an_animation_gives_its_first_frame() -> None:
+def test_an_animation_is_decoded_to_its_first_frame() -> None:
     frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     data = _bytes(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert (decode(data, WHOLE) == (255, 0, 0)).all()
@@ -152,7 +152,7 @@ def test_integers_beyond_sixteen_bits_are_an_error(levels: tuple[int, int]) -> N
     assert decode(_bytes(Image.fromarray(values[:1]), "TIFF"), WHOLE).max() == 255
 
 
-def test_sixteen_bits_round_as_exact_arithmetic_does() -> None:
+def test_sixteen_bits_are_rounded_like_exact_arithmetic() -> None:
     values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     expected = (values.astype(np.int64) + 128) // 257
     whole = Preprocessing(resize=(256, 256), crop=(256, 256))

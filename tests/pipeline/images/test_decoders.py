@@ -18,7 +18,6 @@ from penult.exporters.backbone import Backbone
 from penult.exporters.card import Decoding, Preprocessing
 from penult.pipeline.extraction.extract import ExtractOptions, extract
 from penult.pipeline.images import decode as decode_module
-from penult.pipeline.images import decode as strips
 from penult.pipeline.images import decoder_pool as decoders_module
 from penult.pipeline.images.decode import FILTERS, UPRIGHT, DecodeLimits, decode
 from penult.pipeline.images.decoder_pool import DecoderPool
@@ -35,7 +34,7 @@ def faulty(data, *others):
     if data.startswith(b"crash"): ctypes.string_at(1)
     if data.startswith(b"abort"): os.abort()
     if data.startswith(b"exit"): os._exit(0)
-    if data.startswith(b"loop"): ctypes.PyDLL(None).sleep(60)  # keeps the interpreter's lock, as C code may
+    if data.startswith(b"loop"): ctypes.PyDLL(None).sleep(60)  # keeps the interpreter's lock, like C code may do
     if data.startswith(b"grow"): return bytearray(1 << 40)
     if data.startswith(b"keep"): module.kept = bytearray(230 << 20); data = data[4:]
     if data.startswith(b"stay"): module.stays = True; data = data[4:]
@@ -120,7 +119,7 @@ def test_output_of_libraries_is_ignored(decoders: DecoderPool) -> None:
     np.testing.assert_array_equal(decoders.decode(b"print" + _png(2)), decode(_png(2), PLAIN))
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system tells no limit of memory")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system has no memory limit")
 def test_an_image_gets_exactly_its_memory_limit() -> None:
     stream = io.BytesIO()
     Image.new("RGBA", (5000, 5000)).save(stream, "PNG")
@@ -132,7 +131,7 @@ def test_an_image_gets_exactly_its_memory_limit() -> None:
     wide.close()
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system tells no limit of memory")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system has no memory limit")
 @pytest.mark.usefixtures("faulty")
 def test_leftover_memory_does_not_count_against_the_next_image(decoders: DecoderPool) -> None:
     stream = io.BytesIO()
@@ -160,7 +159,7 @@ def test_memory_errors_of_libraries_are_recognised(monkeypatch: pytest.MonkeyPat
         decode(_png(1), PLAIN)
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system tells no limit of memory")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system has no memory limit")
 def test_a_decoder_has_one_copy_of_a_large_file() -> None:
     data = _png(3) + bytes(100 << 20)
     made = DecoderPool(PLAIN, DecodeLimits(megabytes=150))
@@ -230,7 +229,7 @@ def _runs(pid: int) -> bool:
 def test_resizing_by_strips_gives_the_same_pixels(
     mode: str, turn: Image.Transpose | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strips, "STRIP_PIXELS", 1000)
+    monkeypatch.setattr(decode_module, "STRIP_PIXELS", 1000)
     pixels = np.random.default_rng(3).integers(0, 256, (70, 120, 4), dtype=np.uint8)
     if mode == "I;16":
         image = Image.fromarray(pixels.view(np.uint16)[..., 0].copy())
@@ -244,11 +243,11 @@ def test_resizing_by_strips_gives_the_same_pixels(
         np.testing.assert_array_equal(np.asarray(found), np.asarray(upright.resize(size, FILTERS[name])))
 
 
-def test_a_large_image_is_decoded_by_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_image_is_converted_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.BytesIO()
     pixels = np.random.default_rng(4).integers(0, 256, (300, 500, 4), dtype=np.uint8)
     Image.fromarray(pixels).save(stream, "PNG")
     whole = decode(stream.getvalue(), PLAIN)
     monkeypatch.setattr(decode_module, "MAX_WHOLE_PIXELS", 1000)
-    monkeypatch.setattr(decode_module, "upright_rgb", None)  # the whole image would be made RGB by it
+    monkeypatch.setattr(decode_module, "upright_rgb", None)  # it would convert the whole image
     np.testing.assert_array_equal(decode(stream.getvalue(), PLAIN), whole)

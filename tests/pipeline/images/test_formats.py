@@ -66,7 +66,7 @@ def test_a_heic_photo_is_read_if_its_library_is_installed() -> None:
     stream = io.BytesIO()
     heif.from_pillow(Image.new("RGB", (64, 64), (180, 90, 30))).save(stream)
     data = stream.getvalue()
-    for brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):  # by which other phones and programs call it
+    for brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):  # the brands of other phones and programs
         assert np.abs(decode(data[:8] + brand + data[12:], WHOLE).astype(int) - (180, 90, 30)).max() <= 8
 
 

@@ -98,7 +98,7 @@ def test_folders_can_be_deeper_than_the_recursion_limit(tmp_path: Path) -> None:
     finally:
         os.chdir(here)
     found = [Path(file.path).name for file in list_images(tmp_path)]
-    subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # pytest itself cannot clean up anything so deep
+    subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # pytest cannot remove folders this deep
     assert found == ["a.jpg"]
 
 

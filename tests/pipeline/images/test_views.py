@@ -48,7 +48,7 @@ def test_random_views_depend_only_on_the_sample_and_the_number(kind: str) -> Non
     np.testing.assert_array_equal(view_of(f"{kind}-1")(pixels.copy(), KEY), first)
     assert (view_of(f"{kind}-2")(pixels, KEY) != first).any()
     assert (view_of(f"{kind}-1")(pixels, key_of(b"another")) != first).any()
-    # The picture is still that picture: no part is black, and colours stay near.
+    # The content stays: no part is black, and colours are similar.
     assert np.abs(first.mean(axis=(0, 1)) - pixels.mean(axis=(0, 1))).max() < 45
 
 
@@ -80,7 +80,7 @@ def test_an_unknown_view_is_an_early_error(text: str) -> None:
         ExtractOptions(views=text)
 
 
-def test_each_view_is_a_space_with_the_rows_of_its_pixels(
+def test_each_view_has_a_space_with_the_features_of_its_pixels(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     store = open_store(tmp_path / "store")
@@ -121,7 +121,7 @@ def test_heads_train_on_all_views_and_average_them_on_request(
     mean = train(store, dataset="photos", name="mean", options=TrainOptions(views=views, average_views=True))
     assert any("3 views of each of" in note for note in seen.notes)
     assert any("mean over these views" in note for note in mean.notes)
-    assert seen.head.card.spaces == alone.head.card.spaces  # it predicts on the image as it is
+    assert seen.head.card.spaces == alone.head.card.spaces  # predictions use the original image
     losses = [trained.evaluation.summary()["log_loss"] for trained in (alone, seen, mean)]
     assert len(set(losses)) == 3
 
@@ -150,7 +150,7 @@ def test_one_fit_extracts_the_views_trains_on_them_and_averages(
     assert retest(alone.trained.head, store).evaluation.summary()["log_loss"] != pytest.approx(again, rel=1e-2)
 
 
-def test_the_verb_fits_on_views(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_the_fit_command_accepts_views(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
     small_backbone.save(tmp_path / "small.onnx")
     words = ["fit", collection, "--store", tmp_path / "store", "--backbone", tmp_path / "small.onnx"]
     words += ["--output", tmp_path / "out", "--views", "identity,hflip"]
@@ -177,7 +177,7 @@ def test_averaged_probabilities_are_the_mean_over_the_views(
     options = ExtractOptions(views=",".join(VIEWS), dtype="float32")
     trained = fit(collection, store, backbone=small_backbone, output=tmp_path / "out", options=options).trained
     new = tmp_path / "new.png"
-    new.write_bytes((collection / "green" / "1.png").read_bytes() + b"\0")  # another sample: nothing of it is stored
+    new.write_bytes((collection / "green" / "1.png").read_bytes() + b"\0")  # another image, of which nothing is stored
     for image in (collection / "green" / "2.png", new):
         means = []
         for model in (trained.head, Model.load(tmp_path / "out/model.onnx")):

@@ -67,7 +67,7 @@ def test_a_model_and_its_head_give_the_same_predictions_in_the_order_of_the_list
     assert np.mean(right) > 0.9
     failed = [one for one in by_file if one.error]
     assert [(Path(one.path).name, one.label, one.probabilities) for one in failed] == [("3.png", None, {})]
-    assert failed[0].error == "the file is not an image of a known format."
+    assert failed[0].error == "the file is not a recognised image."
 
 
 def test_stored_images_need_neither_decoding_nor_the_backbone(
