@@ -26,8 +26,10 @@ from typing import Any
 from benchmarks.extract import PHOTOS
 from benchmarks.extract_data import make_small, photos_of
 
+from penult.cores import usable_cores
+
 HERE = Path(__file__).parent
-CORES = len(os.sched_getaffinity(0))
+CORES = usable_cores()
 ROW_BYTES = 1280 * 2
 SHARD_ROWS = 16_384
 COMMIT_SECONDS = 60

@@ -1,4 +1,4 @@
-"""A pretrained network of any source becomes a backbone, proven on images that go the way of a job's images."""
+"""Exports a pretrained network as a backbone, and derives one that decodes JPEGs at a reduced scale."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -36,12 +36,12 @@ def export(
 ) -> Backbone:
     """Returns the backbone of ``PREFIX:REST``, such as ``torchvision:resnet50`` or ``onnx:model.onnx``.
 
-    ``taps`` names the outputs, separated by commas (all that are found, by default); ``weights`` is a local file, or
-    ``random``; ``hints`` tell how a file takes pixels that does not say so itself. The backbone is proven the same as
-    its source on images that penult brings, and on ``photos`` as well.
+    ``taps`` names the outputs, separated by commas; by default, all that are found. ``weights`` is a local file or
+    ``random``. ``hints`` describe the preprocessing of a file that does not describe it itself. The outputs of backbone
+    and source are compared on images that penult includes, and on ``photos``.
 
     Raises:
-        ExportMismatchError: the backbone does not give what its source gives.
+        ExportMismatchError: the outputs of the backbone differ from those of its source.
     """
     request = ExportRequest(
         taps=parse_taps(taps) if taps else None,
@@ -59,17 +59,17 @@ SUFFIX = "-draft"
 
 
 def with_draft_decoding(backbone: Backbone, photos: Sequence[str | Path] = ()) -> Backbone:
-    """Returns the same network under a name and a fingerprint of its own, for which JPEGs are decoded reduced.
+    """Returns the same network with JPEGs decoded at a reduced scale; it has its own name and fingerprint.
 
-    How far its features lie from those of ``backbone`` is measured on ``photos`` and on two that penult brings, which
-    are laid out as mosaics large enough to be reduced.
+    Its card reports how far its features differ from those of ``backbone``. They are compared on ``photos``, and on
+    two included photos that are tiled until they are large enough to be reduced.
 
     Raises:
-        BackboneError: it is one that takes reduced JPEGs already.
+        BackboneError: ``backbone`` already decodes JPEGs at a reduced scale.
     """
     card = backbone.card
     if card.preprocessing.decoding.draft:
-        raise BackboneError(f"The backbone {card.name!r} takes JPEGs at a reduced scale already")
+        raise BackboneError(f"The backbone {card.name!r} already decodes JPEGs at a reduced scale")
     decoding = replace(card.preprocessing.decoding, draft=True)
     changed = replace(
         card, name=card.name + SUFFIX, preprocessing=replace(card.preprocessing, decoding=decoding), proof={}
@@ -79,7 +79,7 @@ def with_draft_decoding(backbone: Backbone, photos: Sequence[str | Path] = ()) -
 
 
 def _drift(backbone: Backbone, changed: Card, photos: Sequence[str | Path]) -> dict[str, Any]:
-    """Returns, tap by tap, the largest relative error and the lowest cosine that the reduced scale brings."""
+    """Returns the largest relative error and the lowest cosine similarity of each tap."""
     taps = [tap.name for tap in backbone.card.taps]
     session = Session(backbone, taps)
     apart: dict[str, list[tuple[float, float]]] = {tap: [] for tap in taps}
@@ -87,7 +87,7 @@ def _drift(backbone: Backbone, changed: Card, photos: Sequence[str | Path]) -> d
     for data in _images(backbone.card, photos):
         whole, reduced = (decode(data, card.preprocessing) for card in (backbone.card, changed))
         if np.array_equal(whole, reduced):
-            continue  # too small to be reduced, so it says nothing
+            continue  # too small to be reduced
         images += 1
         rows = session.run(np.stack([whole, reduced]))
         for tap in taps:
@@ -113,7 +113,7 @@ def _distance(whole: Any, reduced: Any) -> tuple[float, float]:
 
 
 def _images(card: Card, photos: Sequence[str | Path]) -> Iterator[bytes]:
-    """Gives the bytes of the mosaics and of the photos, one at a time."""
+    """Yields the bytes of the tiled photos and of ``photos``."""
     resize = card.preprocessing.resize
     shortest = 4 * DRAFT_MARGIN * (resize if isinstance(resize, int) else max(resize))
     for sample in sample_photos():
@@ -123,10 +123,10 @@ def _images(card: Card, photos: Sequence[str | Path]) -> Iterator[bytes]:
         yield Path(path).read_bytes()
 
 
-def _mosaic(photo: Image.Image, shortest: int) -> bytes:
-    """Returns a JPEG of copies of a photo side by side, whose shorter side is ``shortest`` at least.
+def _tiled(photo: Image.Image, shortest: int) -> bytes:
+    """Returns a JPEG of tiled copies of a photo, whose shorter side is at least ``shortest``.
 
-    Copies keep the fine detail of a photo as it is, which enlarging would not.
+    Tiling keeps the fine detail of a photo; enlarging would lose it.
     """
     times = -(-shortest // min(photo.size))
     canvas = Image.new("RGB", (photo.width * times, photo.height * times))

@@ -1,4 +1,4 @@
-"""Images to features as a step of scikit-learn's pipelines: each image is extracted once, whatever is searched for."""
+"""Turns images into features as a step of a scikit-learn pipeline; a store keeps them, so a search extracts once."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -31,12 +31,11 @@ Pixels: TypeAlias = NDArray[np.uint8]
 
 
 class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """Turns images into features, float32 (n, D), which a store keeps: a second transform of an image reads them.
+    """Turns images into features, float32 (n, D), and stores them, so that a second transform only reads them.
 
-    ``features`` names a backbone, a backbone's tap as in ``efficientnet-lite0:stage3``, or several of them with ``+``
-    between, whose features stand side by side; a backbone is a built-in one or an ONNX file. X is a sequence of paths,
-    or of images as uint8 arrays (H, W, 3) or (H, W). There is nothing to fit, and what is cloned or pickled is names
-    alone.
+    ``features`` names a backbone, or a tap of one as in ``efficientnet-lite0:stage3``. The features of several, joined
+    by ``+``, are concatenated. A backbone is a built-in one or an ONNX file. X is a sequence of paths, or of images as
+    uint8 arrays (H, W, 3) or (H, W). There is nothing to fit, and clones and pickles contain only names.
 
     >>> Embedder("efficientnet-lite0:penultimate+efficientnet-lite0:stage3").parts()
     [('efficientnet-lite0', ['penultimate', 'stage3'])]
@@ -56,17 +55,17 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self.provider = provider
 
     def fit(self, X: Sequence[Any] | NDArray[Any], y: Any = None) -> Self:
-        """Does nothing with X but to look whether it holds images; ``transform`` needs no ``fit``."""
+        """Checks the parameters and that X contains images; ``transform`` does not need ``fit``."""
         _as_list(X)
         self.parts()
         self.n_features_in_ = 1
         return self
 
     def transform(self, X: Sequence[Any] | NDArray[Any]) -> NDArray[np.float32]:
-        """Returns the features of each image, (n, D), in the order of X; what the store lacks is extracted first.
+        """Returns the features of each image, (n, D), in the order of X; features not in the store are extracted.
 
         Raises:
-            ImageError: an image cannot be used; the others are extracted all the same.
+            ImageError: an image cannot be used. The others are extracted and stored anyway.
         """
         images = _as_list(X)
         opened = open_store(self.store)
@@ -75,7 +74,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         return np.concatenate([found[name] for name in self._order()], axis=1)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
-        """Returns a name for each feature, as in ``efficientnet-lite0:penultimate:17``."""
+        """Returns the name of each feature, such as ``efficientnet-lite0:penultimate:17``."""
         widths = {
             f"{name}:{tap}": backbone.tap(tap).width
             for name, taps in self.parts()
@@ -85,11 +84,11 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         return np.array([f"{part}:{place}" for part in self._order() for place in range(widths[part])], object)
 
     def parts(self) -> list[tuple[str, list[str]]]:
-        """Returns the backbones that ``features`` names, each with its taps."""
+        """Returns the backbones in ``features``, each with its taps."""
         parts: dict[str, list[str]] = {}
         for name, tap in map(_split, self._words()):
             if tap in parts.setdefault(name, []):
-                raise InputError(f"the features {self.features!r} name {name}:{tap} twice", expected="each once")
+                raise InputError(f"the features {self.features!r} name {name}:{tap} twice", expected="each only once")
             parts[name].append(tap)
         return list(parts.items())
 
@@ -103,7 +102,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         return [":".join(_split(word)) for word in self._words()]
 
     def _block(self, store: Store, name: str, taps: Sequence[str], images: list[Any]) -> dict[str, NDArray[np.float32]]:
-        """Returns the matrix of each tap of one backbone, under the names of ``_order``."""
+        """Returns the matrix of each tap of one backbone, by the names of ``_order``."""
         backbone = _loaded(name, _changed(name))
         spaces = self._spaces(store, backbone, taps)
         paths = [place for place, image in enumerate(images) if isinstance(image, str | Path)]
@@ -114,8 +113,8 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         return {f"{name}:{tap}": gather([spaces[tap]], wanted) for tap in taps}
 
     def _spaces(self, store: Store, backbone: Backbone, taps: Sequence[str]) -> dict[str, Space]:
-        """Returns the space of each tap; those that are there need no look at the backbone's file."""
-        held = {
+        """Returns the space of each tap; if all exist, the backbone's file is not opened."""
+        existing = {
             space.spec.tap: space
             for space in store.spaces()
             if (space.spec.fingerprint, space.spec.view, space.spec.dtype)
@@ -138,8 +137,8 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         if lost:
             reason = store.catalog.ledger.known(lost[:1])[0]
             raise ImageError(
-                f"{len(lost)} of {len(files)} images cannot be used, such as {lost[0].path}: {reason}",
-                remedy="leave them out; 'penult store failures' lists them",
+                f"{len(lost)} of {len(files)} images cannot be used, for example {lost[0].path}: {reason}",
+                remedy="remove them; 'penult store failures' lists them",
             )
         return [key for key in keys if key is not None]
 
@@ -158,7 +157,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         return keys
 
     def __sklearn_tags__(self) -> Any:
-        """Tells scikit-learn that X is no matrix of numbers, and that nothing is learned."""
+        """Declares to scikit-learn that X is not a numeric matrix, and that nothing is fitted."""
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.string = True
@@ -167,12 +166,12 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
 
 def _as_list(X: Sequence[Any] | NDArray[Any]) -> list[Any]:
-    """Returns the images one by one; a column of paths, as tables give it, is one too."""
+    """Returns the images as a list; X may also be a table column of paths, of shape (n, 1)."""
     if isinstance(X, str | bytes | Path):
         raise InputError(f"X is {X!r}", expected="a sequence of paths or of images", remedy=f"give [{str(X)!r}]")
     images = list(np.asarray(X).ravel() if getattr(X, "ndim", 0) == 2 and not _is_numeric(X) else X)
     if not images:
-        raise InputError("X holds no image", expected="one at least")
+        raise InputError("X contains no image", expected="at least one")
     return images
 
 
@@ -181,36 +180,36 @@ def _is_numeric(X: Any) -> bool:
 
 
 def _split(word: str) -> tuple[str, str]:
-    """Tells the backbone from the tap; a colon within a path, such as that of a Windows drive, belongs to the path."""
+    """Returns the backbone and the tap of ``word``; a colon inside a path, as in ``C:/``, belongs to the path."""
     name, colon, tap = word.rpartition(":")
     return (name, tap) if colon and not any(mark in tap for mark in "/\\.") else (word, TAP)
 
 
 def _changed(name: str) -> int:
-    """Returns when a backbone's file changed; one that is built in never does."""
+    """Returns the modification time of a backbone's file, or 0 for a built-in backbone."""
     path = Path(name)
     return path.stat().st_mtime_ns if path.is_file() else 0
 
 
 @lru_cache(maxsize=4)
 def _loaded(name: str, changed: int) -> Backbone:
-    """Loads a backbone once, however often a search transforms."""
+    """Loads a backbone; cached, because a search transforms many times."""
     return load_backbone(name)
 
 
 def _missing(spaces: dict[str, Space], keys: list[bytes]) -> set[bytes]:
-    """Returns the keys that some space lacks."""
+    """Returns the keys that are missing in at least one space."""
     return {key.tobytes() for space in spaces.values() for key in space.missing(keys)} if keys else set()
 
 
-def _as_file(image: Any, place: int) -> bytes:
-    """Returns an array as the bytes of an image file, which its key is made of and which is decoded as any file is."""
+def _as_file(image: Any, index: int) -> bytes:
+    """Returns an array as the bytes of an image file, which give its key and are decoded like any file."""
     pixels = np.asarray(image)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise InputError(
-            f"the image at place {place} is {pixels.dtype} of the shape {pixels.shape}",
+            f"the image at index {index} is {pixels.dtype} of the shape {pixels.shape}",
             expected="a path, or uint8 of the shape (H, W, 3) or (H, W)",
         )
     height, width, _ = pixels.shape

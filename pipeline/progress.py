@@ -1,4 +1,4 @@
-"""Shows how far long work has come: a bar for people, plain lines where nobody watches, nothing inside a program."""
+"""Shows the progress of long work: bars in a terminal, plain lines in a log, nothing for Python callers."""
 
 import sys
 import time
@@ -11,26 +11,26 @@ class Task(Protocol):
     """One piece of long work."""
 
     def advance(self, count: int = 1, *, note: str = "") -> None:
-        """Counts ``count`` more items as done; ``note`` stands beside the count from then on."""
+        """Counts ``count`` more items as done; ``note`` appears next to the count from then on."""
 
     def expect(self, total: int) -> None:
-        """Tells how many items there will be, as far as is known by now."""
+        """Sets the number of items that is known so far."""
 
 
 class Progress(Protocol):
-    """Where work shows how far it has come."""
+    """Shows the progress of tasks and single lines."""
 
     @contextmanager
     def task(self, label: str, *, total: int | None = None, unit: str = "images") -> Iterator[Task]:
-        """Shows one piece of work for as long as the block runs."""
+        """Shows one task while the block runs."""
         ...
 
     def say(self, line: str) -> None:
-        """Shows one line that stays."""
+        """Prints a line."""
 
 
 class Silent:
-    """Shows nothing: what the Python functions use unless they are told otherwise."""
+    """Shows nothing; the default of the Python functions."""
 
     @contextmanager
     def task(self, label: str, *, total: int | None = None, unit: str = "images") -> Iterator[Task]:
@@ -50,7 +50,7 @@ class _NoTask:
 
 
 class Lines:
-    """Writes a plain line when work begins, now and then while it runs, and when it is done."""
+    """Writes a plain line at intervals while a task runs, and when it is done."""
 
     def __init__(self, stream: TextIO | None = None, *, interval_seconds: float = 60.0) -> None:
         self._stream = stream or sys.stderr
@@ -58,8 +58,8 @@ class Lines:
 
     @contextmanager
     def task(self, label: str, *, total: int | None = None, unit: str = "images") -> Iterator[Task]:
-        """Writes the lines of one piece of work."""
-        task = _LineTask(self, label, total, unit)
+        """Writes the lines of one task."""
+        task = _LineTask(self, label, total, unit, self._interval_seconds)
         yield task
         task.finish()
 
@@ -67,15 +67,11 @@ class Lines:
         """Writes the line."""
         print(line, file=self._stream, flush=True)
 
-    @property
-    def interval_seconds(self) -> float:
-        """How long the stream stays quiet between two lines of the same work."""
-        return self._interval_seconds
-
 
 class _LineTask:
-    def __init__(self, lines: Lines, label: str, total: int | None, unit: str) -> None:
+    def __init__(self, lines: Lines, label: str, total: int | None, unit: str, interval_seconds: float) -> None:
         self._lines, self._label, self._total, self._unit = lines, label, total, unit
+        self._interval_seconds = interval_seconds
         self._done, self._note = 0, ""
         self._began = self._last = time.monotonic()
         self._done_at_last = 0
@@ -84,7 +80,7 @@ class _LineTask:
         self._done += count
         self._note = note or self._note
         now = time.monotonic()
-        if now - self._last >= self._lines.interval_seconds:
+        if now - self._last >= self._interval_seconds:
             self._lines.say(self._line(now))
             self._last, self._done_at_last = now, self._done
 
@@ -96,7 +92,7 @@ class _LineTask:
 
     def _line(self, now: float, *, finished: bool = False) -> str:
         seconds = max(now - self._began, 1e-9)
-        # While it runs, the rate is that since the last line: what was known already took no time.
+        # The rate of a running task covers the time since its last line, because stored images took no time.
         rate = self._done / seconds
         if not finished:
             rate = (self._done - self._done_at_last) / max(now - self._last, 1e-9)
@@ -110,7 +106,7 @@ class _LineTask:
 
 
 class Bars:
-    """Draws a bar with rate and time left on a terminal."""
+    """Draws a bar with rate and remaining time in a terminal."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -119,12 +115,12 @@ class Bars:
 
     @contextmanager
     def task(self, label: str, *, total: int | None = None, unit: str = "images") -> Iterator[Task]:
-        """Draws the bar of one piece of work."""
+        """Draws the bar of one task."""
         from rich import progress as rich_progress
         from rich.text import Text
 
         class Noted(rich_progress.Progress):
-            """Bars with the note on a line of its own, where it takes nothing from them."""
+            """Bars with the note on a separate line, so that it does not shorten them."""
 
             def get_renderables(self) -> Iterator[Any]:
                 yield from super().get_renderables()
@@ -144,19 +140,19 @@ class Bars:
             yield _BarTask(bars, handle, unit)
 
     def say(self, line: str) -> None:
-        """Prints the line above the bars."""
+        """Prints a line above the bars."""
         self._console.print(line, highlight=False, markup=False)
 
 
 class _BarTask:
-    def __init__(self, bars, handle, unit) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - rich is loaded late
+    def __init__(self, bars, handle, unit) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - rich is imported late
         self._bars, self._handle, self._unit = bars, handle, unit
         self._began, self._done = time.monotonic(), 0
 
     def advance(self, count: int = 1, *, note: str = "") -> None:
         self._done += count
         task = self._bars.tasks[self._bars.task_ids.index(self._handle)]
-        # Rich's speed is that of the last half minute, and not there at first.
+        # Rich's speed covers the last half minute, and is None at first.
         speed = task.speed or self._done / max(time.monotonic() - self._began, 1e-9)
         total = "" if task.total is None else f" of {task.total:,.0f}"
         fields = {"note": note} if note else {}
@@ -168,12 +164,12 @@ class _BarTask:
 
 
 def progress_for(stream: TextIO) -> Progress:
-    """Returns bars where ``stream`` is a terminal, and lines where it is not."""
+    """Returns bars if ``stream`` is a terminal, and lines otherwise."""
     return Bars() if stream.isatty() else Lines(stream)
 
 
 def format_seconds(seconds: float) -> str:
-    """Spells a duration as people say it.
+    """Returns a duration as text.
 
     >>> format_seconds(3.21), format_seconds(75), format_seconds(7320)
     ('3.2 s', '1 min 15 s', '2 h 2 min')

@@ -1,4 +1,4 @@
-"""Figures and names as a person reads them."""
+"""Numbers, times and names as text for people."""
 
 import re
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _SPACE = "\u202f"
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """Returns a share as a percentage, never rounded up to 100 % nor down to 0 %.
+    """Returns a share as a percentage, never rounded up to 100 % or down to 0 %.
 
     >>> [percent(share).replace("\N{NARROW NO-BREAK SPACE}", " ") for share in (0.9876, 0.99996, 1.0)]
     ['98.8 %', '>99.9 %', '100 %']
@@ -52,7 +52,7 @@ def points(difference: float) -> str:
 
 
 def counted(n: int, one: str, many: str = "") -> str:
-    """Returns a number with the noun that it counts.
+    """Returns a number with its noun.
 
     >>> counted(1, "image"), counted(1200, "image"), counted(0, "class", "classes")
     ('1 image', '1,200 images', '0 classes')
@@ -61,7 +61,7 @@ def counted(n: int, one: str, many: str = "") -> str:
 
 
 def listed(names: Sequence[str], most: int = 8) -> str:
-    """Returns names in a sentence, the rest as a number.
+    """Returns names for a sentence, joined with "and"; names after the first ``most`` are counted.
 
     >>> listed(["ant"]), listed(["ant", "bee", "wasp"]), listed(["a", "b", "c", "d"], most=2)
     ('ant', 'ant, bee and wasp', 'a, b and 2 more')
@@ -71,7 +71,7 @@ def listed(names: Sequence[str], most: int = 8) -> str:
 
 
 def figure(value: object) -> str:
-    """Returns a whole number with its thousands apart, and anything else as it is.
+    """Returns an integer with thousands separators, and anything else as text.
 
     >>> figure(12000), figure("many")
     ('12,000', 'many')
@@ -80,7 +80,7 @@ def figure(value: object) -> str:
 
 
 def moment(value: object) -> str:
-    """Returns an ISO time without its seconds, and anything else as it is.
+    """Returns an ISO time without its seconds, and anything else as text.
 
     >>> moment("2026-11-21T02:10:33.123+00:00"), moment("yesterday")
     ('2026-11-21 02:10 UTC', 'yesterday')
@@ -93,7 +93,7 @@ def moment(value: object) -> str:
 
 
 def shortened(text: str, length: int = 60) -> str:
-    """Returns ``text`` with its middle left out where it is longer than ``length``.
+    """Returns ``text``, with an ellipsis in its middle if it is longer than ``length``.
 
     >>> shortened("abcdefghij", 7)
     'abc…hij'
@@ -105,7 +105,7 @@ def shortened(text: str, length: int = 60) -> str:
 
 
 def file_label(path: str | PathLike[str]) -> str:
-    """Returns a file's folder and name, enough to find it and no more: where a home folder lies is nobody's business.
+    """Returns a file's folder and name, without the private part of its path.
 
     >>> file_label("/home/ann/photos/train/ants/a 1.jpg")
     'ants/a 1.jpg'
@@ -115,7 +115,7 @@ def file_label(path: str | PathLike[str]) -> str:
 
 
 def file_name(path: str | PathLike[str]) -> str:
-    """Returns a file's name alone.
+    """Returns a file's name without its folder.
 
     >>> file_name("/home/ann/photos/train/ants/a 1.jpg")
     'a 1.jpg'
@@ -124,7 +124,7 @@ def file_name(path: str | PathLike[str]) -> str:
 
 
 def printable(value: object) -> object:
-    r"""Replaces what no HTML file may hold, control characters and halves of surrogate pairs, in a string.
+    r"""Returns a text without the characters that HTML forbids: control characters and lone surrogates.
 
     >>> printable("a\x00b")
     'a\ufffdb'
@@ -132,15 +132,12 @@ def printable(value: object) -> object:
     if not isinstance(value, str):
         return value
     clean = _CONTROLS.sub("\ufffd", value).encode("utf-8", "replace").decode("utf-8")
-    # Markup stays Markup, so that what is escaped already is not escaped again.
+    # A Markup object stays one, so that its text is not escaped twice.
     return type(value)(clean)
 
 
-NAMED = 8
-
-
-def shortlist(names: Sequence[str], most: int = NAMED) -> str:
-    """Returns the names separated by commas, the rest of them as a number: a thousand classes are no sentence.
+def shortlist(names: Sequence[str], most: int = 8) -> str:
+    """Returns names separated by commas; names after the first ``most`` are counted.
 
     >>> shortlist(["ant", "bee"]), shortlist(["a", "b", "c", "d"], most=2)
     ('ant, bee', 'a, b, 2 more')

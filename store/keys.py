@@ -48,6 +48,11 @@ def key_array(keys: Iterable[bytes] | Keys) -> Keys:
     return np.frombuffer(b"".join(listed), dtype=np.uint8).reshape(-1, KEY_BYTES)
 
 
+def key_scalars(keys: Keys) -> NDArray[np.void]:
+    """Returns each key as one value, for functions such as ``np.unique`` and ``np.isin``."""
+    return np.ascontiguousarray(keys).view(f"V{KEY_BYTES}").ravel()
+
+
 def halves(keys: Keys) -> tuple[Halves, Halves]:
     """Returns each key as two integers that sort like its bytes."""
     pairs = keys.view(">u8")

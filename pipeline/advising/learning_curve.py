@@ -115,8 +115,8 @@ def _basis(cache: HeldOutCache, spaces: Sequence[Space], X: NDArray[np.float32])
 
     if len(X) <= X.shape[1]:
         return None
-    shelf = BasisCache(cache.store.path, [space.spec.id for space in spaces])
-    basis = shelf.basis(cache.train.keys, X, lambda keys: gather(spaces, keys), exact=True)
+    bases = BasisCache(cache.store.path, [space.spec.id for space in spaces])
+    basis = bases.basis(cache.train.keys, X, lambda keys: gather(spaces, keys), exact=True)
     return basis if basis.rank == X.shape[1] else None
 
 

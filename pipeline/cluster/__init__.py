@@ -1,1 +1,1 @@
-"""The engine that runs a job on a Ray cluster."""
+"""The engine for a Ray cluster: `engine.RayEngine`, which is loaded by name when a job uses it."""

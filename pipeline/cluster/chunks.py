@@ -1,7 +1,7 @@
-"""Chunks: what an actor is given at once, cut to its speed; and those whose actor was lost, which are done again.
+"""Chunks of files for actors: sized by the actor's speed, and repeated when an actor is lost.
 
-What ends an actor is not known: the machine, or one image. So a chunk that an actor was lost with is cut into parts,
-and each is tried with nothing beside it. An image that ends one actor after the other, alone, is given up.
+The cause of a loss is unknown: it may be the machine or one image. So the chunk of a lost actor is split into parts,
+and each part is tried alone. An image that ends several actors in a row, alone, is given up.
 """
 
 import math
@@ -14,12 +14,12 @@ from penult.pipeline.images.image_file import ImageFile
 PARTS = 8
 
 TRIES = 3
-"""How many actors may be lost with an image alone."""
+"""How many actors an image may end, alone, before it is given up."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Files for one actor; suspect where one was lost with them, and how many were lost with just these."""
+    """Files for one actor; ``is_suspect`` after a loss; ``losses`` counts those with exactly these files."""
 
     files: list[ImageFile]
     is_suspect: bool = False
@@ -27,7 +27,7 @@ class Chunk:
 
 
 class Chunks:
-    """Cuts batches into chunks as they are asked for."""
+    """Combines batches into chunks on demand."""
 
     def __init__(self, batches: Generator[list[ImageFile]]) -> None:
         self._batches = batches
@@ -38,19 +38,19 @@ class Chunks:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is left, neither new nor to be done again."""
+        """Whether nothing is left, neither new files nor files to repeat."""
         return self._is_over and not self._again and not self._begun
 
     @property
     def is_idle(self) -> bool:
-        """Whether there is nothing to do but to wait for other jobs."""
+        """Whether there is nothing to do except to wait for other jobs."""
         return self.is_waiting and not self._again
 
     def next(self, size: int, *, is_alone: bool) -> Chunk | None:
-        """Returns a chunk of at least ``size`` files where there are so many, or None where there is none for now.
+        """Returns a chunk of at least ``size`` files, or fewer at the end, or None if there is none now.
 
-        What an actor was lost with goes first, and only to one that has nothing else. None may also mean
-        ``is_waiting``: what is left is in the hands of other jobs, and `resume` asks again.
+        Chunks of lost actors come first, and only for an actor without other work. None can also mean ``is_waiting``:
+        other jobs have claimed the rest, and `resume` asks again.
         """
         if self._again:
             return self._again.popleft() if is_alone else None
@@ -65,11 +65,11 @@ class Chunks:
         return batch or []
 
     def resume(self) -> None:
-        """Asks again for what other jobs had in hand; it still waits if there is nothing of it now."""
+        """Asks again for files that other jobs had claimed; still waits if there are none."""
         self._begun += self._next_batch()
 
     def take_back(self, chunk: Chunk) -> list[ImageFile]:
-        """Has a chunk done again whose actor was lost, and returns the files that are given up."""
+        """Queues the chunk of a lost actor again, and returns the files that are given up."""
         count = len(chunk.files)
         losses = chunk.losses + 1 if chunk.is_suspect and count == 1 else 0
         if losses == TRIES:

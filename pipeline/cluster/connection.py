@@ -1,4 +1,4 @@
-"""A Ray cluster: connecting to it, and what an actor asks of it."""
+"""Connects to a Ray cluster, and computes the resources of an actor and how many actors fit."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from typing import Any
 from penult.errors import EngineError
 from penult.pipeline.extraction.options import ExtractOptions
 
-# Small enough to find room beside other work, and large enough that one session serves several cores.
+# Few enough to fit next to other work, and enough that one session serves several cores.
 CORES_PER_ACTOR = 4
 
 CONNECT_SECONDS = 10.0
@@ -20,12 +20,12 @@ CONNECT_SECONDS = 10.0
 HTTP2_SETTINGS = b"\x04"
 HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + HTTP2_SETTINGS + bytes(5)
 HTTP2_HEAD_BYTES = 9
-"""With what a client of Ray's begins, and where in the answer its kind stands."""
+"""The start of an HTTP/2 connection, as Ray clients send it, and the length of an answer's header."""
 
 
 @dataclass(frozen=True)
 class ActorResources:
-    """What one actor asks for: so many cores, which are its workers, and perhaps a GPU."""
+    """The resources of one actor: its cores, one per worker, and optionally a GPU."""
 
     cpus: int
     gpus: int = 0
@@ -35,16 +35,16 @@ class ActorResources:
         return f"{cores} and {self.gpus} GPU" if self.gpus else cores
 
     def fits(self, resources: Mapping[str, float]) -> int:
-        """Returns how many such actors a node with these resources has room for."""
+        """Returns how many such actors fit on a node with these resources."""
         by_cores = int(resources.get("CPU", 0) // self.cpus)
         return min(by_cores, int(resources.get("GPU", 0) // self.gpus)) if self.gpus else by_cores
 
 
 def actor_capacity(demand: ActorResources, nodes: Sequence[Mapping[str, float]], decoders: int | None) -> int:
-    """Returns how many actors the nodes have room for, besides the ``decoders`` of each.
+    """Returns how many actors fit on the nodes, together with the ``decoders`` of each.
 
     Raises:
-        EngineError: there are cores, and none is left to decode.
+        EngineError: no core is left for decoding.
     """
     room = sum(demand.fits(node) for node in nodes)
     if decoders is None:
@@ -52,29 +52,29 @@ def actor_capacity(demand: ActorResources, nodes: Sequence[Mapping[str, float]],
     cores = int(sum(node.get("CPU", 0) for node in nodes))
     if 0 < cores <= demand.cpus:
         raise EngineError(
-            f"The cluster has {cores} CPU{'s' if cores > 1 else ''}, which an actor takes: none is left to decode",
+            f"The cluster has {cores} CPU{'s' if cores > 1 else ''}, which an actor takes: none is left for decoding",
             expected="more CPUs than actors",
-            remedy="leave --decoders out: then each actor decodes by itself",
+            remedy="run without --decoders: then each actor decodes its own images",
         )
     return min(room, max(cores // (demand.cpus + decoders), 1))
 
 
 def require_capacity(demand: ActorResources, nodes: Sequence[Mapping[str, float]], decoders: int | None) -> None:
-    """Raises EngineError where no node has ever room for an actor, and none that the cluster could start is known."""
+    """Raises EngineError if an actor fits on no node."""
     if actor_capacity(demand, nodes, decoders) < 1:
         largest = max((int(node.get("CPU", 0)) for node in nodes), default=0)
         raise EngineError(
-            f"No node has room for an actor with {demand}; the largest has {largest} CPUs",
+            f"No node has the resources for an actor with {demand}; the largest has {largest} CPUs",
             expected="a node that is large enough",
-            remedy="ask for fewer --workers, or, where the cluster starts nodes when they are needed, say --actors N",
+            remedy="use fewer --workers, or --actors N if the cluster starts nodes on demand",
         )
 
 
 def actor_resources(options: ExtractOptions, nodes: Sequence[Mapping[str, float]]) -> ActorResources:
-    """Returns what each actor is to ask for: a GPU where the cluster has any, unless the CPU was asked for.
+    """Returns the resources of each actor: a GPU if the cluster has any, unless the provider is the CPU.
 
-    Unless the workers are given, an actor of a GPU gets its share of the cores beside it, and another one as many as
-    the smallest node has, up to four. One that has others decode needs a single core.
+    Without ``workers``, an actor with a GPU gets its share of the node's cores, and any other the cores of the smallest
+    node, at most four. With ``decoders``, an actor needs one core.
     """
     workers = options.workers if options.decoders is None else 1
     with_gpus = [node for node in nodes if node.get("GPU", 0) >= 1]
@@ -87,9 +87,9 @@ def actor_resources(options: ExtractOptions, nodes: Sequence[Mapping[str, float]
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Connects to the cluster while the block runs; to one that this program is connected to already, if it is.
+    """Connects to the cluster during the block, or uses the existing connection of this process.
 
-    Without an address, that of the environment (RAY_ADDRESS) is taken, or a cluster of its own is begun here.
+    Without an address it uses RAY_ADDRESS, or starts a cluster on this machine.
     """
     import ray
 
@@ -98,7 +98,7 @@ def connected(address: str | None) -> Iterator[None]:
         return
     wanted = address or os.environ.get("RAY_ADDRESS") or "local"
     if wanted == "local":
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or Ray would tell its makers of it
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage statistics to Ray's developers
     try:
         _require_reachable(_begun_here() if wanted == "auto" else wanted)
         with _kept_signals():
@@ -107,13 +107,13 @@ def connected(address: str | None) -> Iterator[None]:
     except ray.exceptions.AuthenticationError as error:
         raise _kept_out(wanted, error) from error
     except (OSError, ValueError, RuntimeError) as error:
-        # Ray tells a client without a token that it cannot connect, and does not say why.
+        # Ray reports a missing token only as a failed connection.
         if wanted != "local" and "Failed to connect" in str(error):
             raise _kept_out(wanted, error) from error
         raise EngineError(
             f"There is no Ray cluster at {wanted!r}: {_first_line(error)}",
             expected="the address of a running cluster",
-            remedy="'ray start --head' begins one; 'ray status' tells whether one runs; 'local' is one of its own",
+            remedy="'ray start --head' starts one; 'ray status' shows whether one runs; 'local' is one for this job",
         ) from error
     try:
         yield
@@ -124,10 +124,10 @@ def connected(address: str | None) -> Iterator[None]:
 
 def _kept_out(address: str, error: Exception) -> EngineError:
     return EngineError(
-        f"Ray answers at {address!r} and lets nobody in: {_first_line(error)}",
-        expected="a cluster of this version of Ray, and its token where it asks for one",
+        f"Ray at {address!r} refuses the connection: {_first_line(error)}",
+        expected="a cluster with this version of Ray, and its token if it needs one",
         remedy="set RAY_AUTH_MODE=token, with the head's ~/.ray/auth_token on each node; or RAY_AUTH_MODE=disabled on "
-        "all, where nobody else reaches the cluster",
+        "all nodes, if nobody else can reach the cluster",
     )
 
 
@@ -136,8 +136,8 @@ def _first_line(error: Exception) -> str:
 
 
 def _begun_here() -> str:
-    """Returns the address of the cluster that was last begun on this machine, as far as Ray tells: it may be gone."""
-    with suppress(ImportError, AttributeError, OSError):  # no public name of Ray's gives it
+    """Returns the address of the last cluster that was started on this machine, which may have ended."""
+    with suppress(ImportError, AttributeError, OSError):  # Ray has no public function for it
         from ray._private.services import find_bootstrap_address
 
         return str(find_bootstrap_address(None) or "")
@@ -145,7 +145,7 @@ def _begun_here() -> str:
 
 
 def _require_reachable(address: str) -> None:
-    """Raises OSError where nobody listens, or nobody who speaks as Ray does: it would go on trying for minutes."""
+    """Raises OSError if no Ray server listens there; Ray itself would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal() or "/" in host:
         return
@@ -163,7 +163,7 @@ def _require_reachable(address: str) -> None:
 
 @contextmanager
 def _kept_signals() -> Iterator[None]:
-    """Keeps the job's handlers, for Ray sets its own, which ends the program at once."""
+    """Restores the job's signal handlers, because Ray installs its own, which end the program at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -176,7 +176,7 @@ def _kept_signals() -> Iterator[None]:
 
 
 def nodes() -> list[dict[str, Any]]:
-    """Returns the resources of each node that lives."""
+    """Returns the resources of each running node."""
     import ray
 
     return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]

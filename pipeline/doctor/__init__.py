@@ -1,1 +1,1 @@
-"""What runs where on this machine, why not faster, and what will be the bottleneck."""
+"""Reports how fast this machine extracts and which part is the bottleneck; see `diagnosis.diagnose`."""

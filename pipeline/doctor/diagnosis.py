@@ -1,4 +1,4 @@
-"""Puts together what will run where, how fast each part is alone, and which part will be the bottleneck."""
+"""Measures each part of an extraction on this machine and finds the bottleneck."""
 
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -19,10 +19,10 @@ IMAGES = 64
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `diagnose` found; rates are in images a second, save ``disk_bytes_per_second``.
+    """The result of `diagnose`; rates are in images per second, except ``disk_bytes_per_second``.
 
-    ``expected`` is what a job may come to: on a CPU decoding and the session share the cores, beside a GPU they do not.
-    ``why_not_better`` tells why no faster provider was taken, and is empty where there is none.
+    ``expected`` is the expected rate of a job. On a CPU, decoding and the session share the cores; with a GPU they do
+    not. ``why_not_better`` is the reason why no faster provider was chosen, or empty.
     """
 
     installation: Installation
@@ -52,16 +52,16 @@ def diagnose(
     provider: str = "auto",
     seconds: float = 2.0,
 ) -> Diagnosis:
-    """Measures this machine with the first images of any source, or with two photos that penult brings.
+    """Measures this machine with the first images of a source, or with two sample photos.
 
-    Each of decoding and session is measured for ``seconds``, by as many threads as a job would have.
+    Decoding and the session are each measured for ``seconds``, with as many threads as a job has.
     """
     folder = _folder(store)
     network = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
     preprocessing = network.card.preprocessing
     files = sample_images() if images is None else list(islice(list_images(images), IMAGES))
     data = read_decodable(files, preprocessing)
-    installation = inspect_installation()  # before the measuring, which is a load of its own
+    installation = inspect_installation()  # before the measurements, which add load
     threads = worker_count()
     session = Session(network, ["penultimate"], provider=provider)
     decoding = decode_rate(data, preprocessing, threads, seconds)
@@ -87,7 +87,7 @@ def diagnose(
 
 
 def bottleneck_of(rates: dict[str, float]) -> str:
-    """Returns the slowest part.
+    """Returns the part with the lowest rate.
 
     >>> bottleneck_of({"decode": 400.0, "session": 55.0, "disk": 1e5})
     'session'
@@ -98,8 +98,8 @@ def bottleneck_of(rates: dict[str, float]) -> str:
 def _folder(store: str | Path) -> Path:
     if url_of(store):
         raise InputError(
-            f"The store {store} lies in object storage, whose rate is not measured",
+            f"The store {store} is in object storage, whose rate is not measured",
             expected="a folder for the store",
-            remedy="leave --store out, to learn what the machine itself does",
+            remedy="run without --store to measure only the machine",
         )
     return Path(store)

@@ -1,4 +1,4 @@
-"""What is installed, as far as it matters to a job, and what of it stands in the way."""
+"""Lists the installed libraries and providers, and finds problems with them."""
 
 import os
 import platform
@@ -7,7 +7,8 @@ from importlib.metadata import distributions
 from typing import Any
 
 from penult.cores import allowed_cores, usable_cores
-from penult.pipeline.runtime.providers import PROVIDERS, obstacle
+from penult.defaults import PROVIDERS
+from penult.pipeline.runtime.providers import obstacle
 
 LIBRARIES = (
     "penult",
@@ -34,7 +35,7 @@ LIBRARIES = (
 
 @dataclass(frozen=True)
 class Provider:
-    """A provider, and why it cannot be used here (empty where it can)."""
+    """A provider, and why it cannot be used here (empty if it can)."""
 
     name: str
     obstacle: str
@@ -42,7 +43,7 @@ class Provider:
 
 @dataclass(frozen=True)
 class Installation:
-    """The machine, the libraries with their versions, the providers, and a sentence for each thing that is wrong."""
+    """The machine, the versions of the libraries, the providers, and a sentence per problem."""
 
     machine: str
     python: str
@@ -59,7 +60,7 @@ class Installation:
 
 
 def inspect_installation() -> Installation:
-    """Looks at what is installed; a provider is tried by running a small graph on it."""
+    """Returns what is installed; tests each provider by running a small graph."""
     libraries = installed_versions()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     return Installation(
@@ -75,7 +76,7 @@ def inspect_installation() -> Installation:
 
 
 def installed_versions() -> dict[str, str]:
-    """Returns the versions of those of the libraries that are there."""
+    """Returns the versions of the installed `LIBRARIES`."""
     found = {(each.name or "").lower().replace("_", "-"): each.version for each in distributions()}
     return {name: found[name] for name in LIBRARIES if name in found}
 
@@ -90,13 +91,13 @@ def _problems(libraries: dict[str, str], load: float) -> list[str]:
         )
     if allowed_cores() < usable_cores():
         problems.append(
-            f"this process sees {usable_cores()} cores and may use the time of {allowed_cores():.1f}; "
-            "the number of workers follows the latter"
+            f"this process sees {usable_cores()} cores but may use the time of {allowed_cores():.1f}; "
+            "the number of workers follows the second number"
         )
     if load > usable_cores() * 0.5:
-        problems.append(f"the machine is busy (load {load:.1f}): the rates measured now are lower than it can do")
+        problems.append(f"the machine is busy (load {load:.1f}): the measured rates are too low")
     if not _has_fast_jpeg():
-        problems.append("this Pillow was built without libjpeg-turbo, and decodes JPEG several times as slowly")
+        problems.append("this Pillow was built without libjpeg-turbo, so it decodes JPEG several times slower")
     return problems
 
 

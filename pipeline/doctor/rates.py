@@ -1,4 +1,4 @@
-"""Measures what a job is made of, each part alone: decoding, the session, the disk under the store."""
+"""Measures the parts of an extraction separately: decoding, the session, and the disk of the store."""
 
 import os
 import tempfile
@@ -22,31 +22,31 @@ BLOCKS = 32
 
 
 def sample_images() -> list[ImageFile]:
-    """Returns the two photos of 640 x 427 pixels that come with scikit-learn."""
-    found = find_spec("sklearn")  # found and not imported: that takes a second
+    """Returns the two sample photos of scikit-learn (640 x 427 pixels)."""
+    found = find_spec("sklearn")  # not imported, which takes a second
     if found is None or not found.submodule_search_locations:
-        raise MissingFileError("The sample photos of scikit-learn are not there", expected="scikit-learn, installed")
+        raise MissingFileError("The sample photos of scikit-learn are missing", expected="scikit-learn, installed")
     folder = Path(next(iter(found.submodule_search_locations)), "datasets", "images")
     return [ImageFile.at(str(path)) for path in sorted(folder.glob("*.jpg"))]
 
 
 def read_decodable(files: Sequence[ImageFile], preprocessing: Preprocessing) -> list[bytes]:
-    """Returns the bytes of those of the files that can be decoded."""
+    """Returns the bytes of the files that can be decoded."""
     readable = []
     for file in files:
         try:
             data = read_file(file)
             decode(data, preprocessing)
-        except (OSError, ValueError):  # of which ImageError is one
+        except (OSError, ValueError):  # includes ImageError
             continue
         readable.append(data)
     if not readable:
-        raise InputError(f"None of {len(files)} images can be decoded", expected="images to measure with")
+        raise InputError(f"None of {len(files)} images can be decoded", expected="at least one image to measure with")
     return readable
 
 
 def decode_rate(images: Sequence[bytes], preprocessing: Preprocessing, threads: int, seconds: float) -> float:
-    """Returns how many images a second so many threads decode, from memory."""
+    """Returns how many images per second ``threads`` threads decode from memory."""
 
     def once(number: int) -> int:
         decode(images[number % len(images)], preprocessing)
@@ -58,7 +58,7 @@ def decode_rate(images: Sequence[bytes], preprocessing: Preprocessing, threads: 
 def session_rate(
     session: Session, images: Sequence[bytes], preprocessing: Preprocessing, threads: int, seconds: float
 ) -> float:
-    """Returns how many decoded images a second the session runs when so many threads call it."""
+    """Returns how many images per second the session runs when called by ``threads`` threads."""
     chosen = (images[number % len(images)] for number in range(session.batch_size))
     pixels = np.stack([decode(data, preprocessing) for data in chosen])
 
@@ -70,7 +70,7 @@ def session_rate(
 
 
 def _rate(once: Callable[[int], int], threads: int, seconds: float) -> float:
-    once(0)  # what is done only the first time is not measured
+    once(0)  # warm-up
     began = time.perf_counter()
 
     def repeat(first: int) -> int:
@@ -86,7 +86,7 @@ def _rate(once: Callable[[int], int], threads: int, seconds: float) -> float:
 
 
 def disk_rate(folder: Path) -> float:
-    """Returns how many bytes a second reach the disk under ``folder``, flushed as a commit is."""
+    """Returns the write rate of the disk of ``folder`` in bytes per second, with a flush like a commit."""
     place = next(each for each in (folder, *folder.parents) if each.is_dir())
     block = os.urandom(BLOCK_BYTES)
     try:
@@ -100,5 +100,5 @@ def disk_rate(folder: Path) -> float:
     except OSError as error:
         raise InputError(
             f"Nothing can be written to {str(place)!r}: {error.strerror or error}",
-            expected="a folder for the store that may be written",
+            expected="a writable folder for the store",
         ) from error

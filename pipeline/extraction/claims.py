@@ -1,9 +1,10 @@
-"""Which job works on which images, so that jobs on one store share the work instead of doubling it.
+"""Records which job works on which images, so that several jobs on one store share the work.
 
-The claims lie in a small SQLite file in the store. They only save work: the store is right with any claims or none, so
-nothing here is flushed, the file may be deleted at any time, and a damaged one is made anew. A job claims images before
-it opens them and lets go of them when they are committed. It shows that it lives by a number that it counts up; whose
-number stands still has died, and its claims are free. So no two clocks are compared.
+The claims are stored in a small SQLite file in the store. They only save work: the store is correct with any claims or
+none. So nothing is flushed, the file may be deleted at any time, and a damaged file is replaced.
+
+A job claims images before it opens them and releases them when they are committed. Each job increments a counter while
+it runs. A job whose counter stops is considered dead, and its claims are free. No clocks of two machines are compared.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from typing import Self, TypeVar
 
 BEAT_SECONDS = 2.0
 SILENT_SECONDS = 20.0
-"""How long the number of a job on another machine stands still before the job is taken for dead."""
+"""How long the counter of a job on another machine may stop before the job is considered dead."""
 
 WAIT_SECONDS = 10.0
 
@@ -34,9 +35,9 @@ _TABLES = (
 
 
 class Claims:
-    """The claims of one job, entered as a context; ``scope`` tells what the images are claimed for.
+    """The claims of one job, as a context manager. ``scope`` names the spaces that the images are claimed for.
 
-    Where the file cannot be made or used, every image is granted, as to a job that is alone: ``note`` says why.
+    If the file cannot be used, the job gets every image, and ``note`` gives the reason.
     """
 
     def __init__(self, folder: Path, scope: str) -> None:
@@ -45,7 +46,7 @@ class Claims:
         self._turn = threading.Lock()
         self._is_over = threading.Event()
         self._seen: dict[int, tuple[int, float]] = {}
-        self._job = secrets.randbits(62)  # drawn, so that no two are alike though the file be made anew
+        self._job = secrets.randbits(62)  # random, so that ids stay unique when the file is replaced
         self.has_company = False
         self.note = ""
 
@@ -63,7 +64,7 @@ class Claims:
         self._change(lambda file: _forget_job(file, self._job), None)
 
     def take(self, paths: Sequence[str]) -> list[bool]:
-        """Claims those of the images that no other living job has; tells for each whether it is this job's now."""
+        """Claims the images that no other running job has; returns for each whether this job has it now."""
         images = [self._image(path) for path in paths]
 
         def claim(file: sqlite3.Connection) -> list[bool]:
@@ -80,7 +81,7 @@ class Claims:
         return self._change(claim, [True] * len(paths))
 
     def release(self, paths: Iterable[str]) -> None:
-        """Frees the claims on images that are committed, or that stand in the ledger."""
+        """Releases the claims on images that are committed or recorded in the ledger."""
         rows = [(self._image(path), self._job) for path in paths]
         if rows:
             self._change(lambda file: file.executemany("DELETE FROM claims WHERE image = ? AND job = ?", rows), None)
@@ -104,12 +105,12 @@ class Claims:
             self._change(self._show_life, None)
 
     def _show_life(self, file: sqlite3.Connection) -> None:
-        # A job that was taken for dead, because its machine had stood still, comes back to life.
+        # Another job may have removed this row, because this machine was suspended.
         file.execute("INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, 0)", (self._job, _host(), os.getpid()))
         file.execute("UPDATE jobs SET beat = beat + 1 WHERE id = ?", (self._job,))
 
     def _change(self, change: Callable[[sqlite3.Connection], Result], otherwise: Result) -> Result:
-        """Does ``change`` in one transaction, and returns ``otherwise`` where there is no file to do it in."""
+        """Runs ``change`` in one transaction; returns ``otherwise`` if the file cannot be used."""
         with self._turn:
             try:
                 with closing(sqlite3.connect(self._path, timeout=WAIT_SECONDS, isolation_level=None)) as file:
@@ -125,7 +126,7 @@ class Claims:
             except sqlite3.DatabaseError:
                 with suppress(OSError):  # another job may have removed the damaged file just now
                     self._path.unlink()
-                self.note = "the claims of this store were damaged, and are made anew"
+                self.note = "the claims file of this store was damaged and has been replaced"
             return otherwise
 
 
@@ -135,7 +136,7 @@ def _forget_job(file: sqlite3.Connection, job: int) -> None:
 
 
 def _host() -> str:
-    """Names what a process number is unique in: the machine, and on Linux its space of process numbers."""
+    """Returns the machine and, on Linux, the PID namespace: a process id is unique within these."""
     try:
         space = Path("/proc/self/ns/pid").readlink()
     except OSError:
@@ -144,7 +145,7 @@ def _host() -> str:
 
 
 def _is_running(pid: int) -> bool:
-    if os.name == "nt":  # to ask there would end the process
+    if os.name == "nt":  # os.kill would end the process there
         return True
     try:
         os.kill(pid, 0)

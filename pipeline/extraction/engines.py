@@ -1,4 +1,4 @@
-"""Engines: who carries a job's batches to their end. The local one is a crew in this very process."""
+"""Engines process the batches of a job: here the local engine, in `penult.pipeline.cluster` the one for Ray."""
 
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -19,50 +19,50 @@ from penult.pipeline.extraction.writer import Writer
 from penult.pipeline.images.image_file import ImageFile
 from penult.store import Space, Store
 
-# Where each engine is, loaded when it is used: those that need another library are in packages above this one.
+# Loaded by name when used, because an engine may need another library and a package above this one.
 ENGINES: dict[str, str] = {
     "local": "penult.pipeline.extraction.engines:LocalEngine",
     "ray": "penult.pipeline.cluster.engine:RayEngine",
 }
 
-# How long to wait before asking again whether another job has committed what it has claimed.
+# Seconds between two checks whether another job has committed the images that it claimed.
 WAIT_SECONDS = 0.5
 
-# How many files are claimed at once.
+# Files that are claimed at a time.
 CLAIM_FILES = 64
 
 
 class Engine(Protocol):
-    """Carries batches to rows in the spaces, and tells a recorder of their files; entered as a context.
+    """Turns batches of files into rows of the spaces and reports the files to a recorder; a context manager.
 
-    ``claim_files`` is how many files to claim at once.
+    ``claim_files`` is the number of files to claim at a time.
     """
 
     claim_files: int
 
     def into_batches(self, files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:
-        """Yields files in batches of the size that suits it."""
+        """Yields the files in batches of a suitable size."""
 
     def __enter__(self) -> Self:
-        """Makes ready to carry."""
+        """Prepares the engine."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Commits what was done, and ends."""
+        """Commits what was done and ends the engine."""
 
     def process(self, batches: Generator[list[ImageFile]], stop: StopSignal) -> None:
-        """Carries all batches, or as many as there are until it is to stop.
+        """Processes all batches, or those before the stop signal.
 
-        An empty batch means that what is left is in the hands of other jobs.
+        An empty batch means that other jobs have claimed all remaining files.
         """
 
     def commit_soon(self) -> None:
-        """Sees to it that others do not wait long for what is not committed yet."""
+        """Commits pending rows soon, because other jobs wait for them."""
 
 
 class LocalEngine:
-    """Carries with the cores and the GPUs of this machine."""
+    """Processes batches on the cores and GPUs of this machine."""
 
     def __init__(
         self, backbone: Backbone, _store: Store, spaces: dict[str, Space], options: ExtractOptions, recorder: Recorder
@@ -84,11 +84,11 @@ class LocalEngine:
         self._recorder.finish()
 
     def into_batches(self, files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:
-        """Yields the batches of the crew."""
+        """Yields the files in batches for the worker pool."""
         return self._pool.into_batches(files)
 
     def process(self, batches: Generator[list[ImageFile]], stop: StopSignal) -> None:
-        """Carries the batches with the threads of this process."""
+        """Processes the batches with the threads of this process."""
         for outcome in self._pool.process(self._paced(batches), self._writer.is_present, lambda: stop.is_set):
             self._take(outcome)
 
@@ -102,7 +102,7 @@ class LocalEngine:
             for batch in batches:
                 yield batch
                 if not batch:
-                    self._commit()  # others may be waiting as well, and for this
+                    self._commit()  # other jobs may wait for these rows
                     time.sleep(WAIT_SECONDS)
 
     def _commit(self) -> None:
@@ -114,7 +114,7 @@ class LocalEngine:
 
 
 def require_engine(name: str) -> None:
-    """Raises where the library is missing that an engine stands on."""
+    """Raises MissingExtraError if the library of an engine is not installed."""
     if name == "ray" and find_spec("ray") is None:
         raise MissingExtraError.of("Ray", "ray", "--engine ray")
 

@@ -1,4 +1,4 @@
-"""The batch job: images in, rows of one or more spaces out; run again, it costs only what is new."""
+"""Extracts the features of images into one or more spaces; a second run only processes new images."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -24,7 +24,7 @@ from penult.store.spec import FeatureType
 
 __all__ = ["ExtractOptions", "extract", "find_images", "open_spaces"]
 
-# After how many listed files the count is shown anew; to show each of a million would take longer than to list them.
+# Files listed between two updates of the progress: an update per file would take longer than the listing.
 LIST_FILES = 64
 
 
@@ -37,11 +37,11 @@ def extract(
     options: ExtractOptions | None = None,
     progress: Progress | None = None,
 ) -> Receipt:
-    """Extracts the features of all ``images`` that the store does not hold yet, and returns the receipt.
+    """Extracts the features of all ``images`` that are not in the store yet, and returns the receipt.
 
-    Every image ends in rows of the store or in its ledger. What is done is committed as the job goes; a job that was
-    killed, or stopped by Ctrl-C or SIGTERM (which raise KeyboardInterrupt here once all is committed), goes on where
-    it was when it is run again.
+    Every image ends either as rows of the store or in the ledger. Rows are committed while the job runs. A job that was
+    killed or interrupted continues where it stopped when it is run again. Ctrl-C and SIGTERM raise KeyboardInterrupt
+    after everything finished is committed.
     """
     options = options or ExtractOptions()
     progress = progress or Silent()
@@ -51,7 +51,7 @@ def extract(
     taps = [taps] if isinstance(taps, str) else list(taps)
     spaces = open_spaces(opened, network, taps, options.dtype, parse_views(options.views))
     catalog = opened.catalog
-    # A store that cannot be written serves a job that finds nothing new; no other comes to an end in it.
+    # A read-only store is enough for a job that finds no new image.
     number = (
         None
         if catalog.readonly
@@ -80,9 +80,9 @@ def find_images(
     *,
     shard: str | None = None,
 ) -> list[ImageFile]:
-    """Returns the list of all images, or of one part of them; raises InputError where a source has none.
+    """Returns all images, or those of one part; raises InputError if the source has none.
 
-    What belongs to other parts is let go as it is listed, so that memory is needed for one part alone.
+    Files of other parts are dropped during the listing, so that only one part is in memory.
     """
     if not isinstance(images, str | Path):
         listed = list_sources(images)
@@ -99,7 +99,7 @@ def find_images(
         raise InputError(
             f"There is no image in {str(images)!r}",
             expected="a folder with images at any depth, or a table with a column 'path'",
-            remedy="look whether this is the folder that you meant",
+            remedy="check that this is the folder that you meant",
         )
     return files
 
@@ -111,9 +111,9 @@ def open_spaces(
     dtype: FeatureType,
     views: Sequence[str] = (IDENTITY,),
 ) -> dict[str, Space]:
-    """Returns the space of each tap in each view, and keeps a copy of the backbone beside them in the store."""
+    """Returns the space of each tap in each view, and saves a copy of the backbone in the store."""
     if not taps:
-        raise InputError("No tap was asked for", expected="at least one", remedy="ask for 'penultimate'")
+        raise InputError("No tap was given", expected="at least one", remedy="use 'penultimate'")
     widths = {name: backbone.tap(name).width for name in taps}
     store.add_backbone(backbone.name, backbone.fingerprint, backbone.to_bytes())
     return {

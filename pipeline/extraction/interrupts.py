@@ -1,7 +1,4 @@
-"""Lets long work end whole: the first Ctrl-C or SIGTERM asks it to stop, the second one stops it at once.
-
-The end of its time asks it to stop as well, and is no interruption.
-"""
+"""Stops long work cleanly: the first Ctrl-C or SIGTERM requests a stop, the second one stops at once."""
 
 import signal
 import threading
@@ -11,11 +8,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 WORKERS = "penult-worker"
-"""How threads are called that may be left, with an image of which nothing comes, when the program ends."""
+"""Name prefix of worker threads that may still be blocked at exit, for example on a slow server."""
 
 
 class StopSignal:
-    """Whether the work is to stop at the next place where it is whole, and why: ``interrupted`` or ``max_seconds``."""
+    """A request to stop at the next safe point. ``reason`` is ``interrupted``, ``max_seconds`` or empty."""
 
     def __init__(self, max_seconds: float | None = None) -> None:
         self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
@@ -23,21 +20,21 @@ class StopSignal:
 
     @property
     def is_set(self) -> bool:
-        """Whether to stop; once true, it stays so."""
+        """Whether to stop; once true, it stays true."""
         if not self.reason and self._deadline is not None and time.monotonic() >= self._deadline:
             self.reason = "max_seconds"
         return bool(self.reason)
 
     def interrupt(self) -> None:
-        """Asks the work to stop because somebody wishes it."""
+        """Requests a stop on behalf of the user."""
         self.reason = "interrupted"
 
 
 @contextmanager
 def stop_on_signals(max_seconds: float | None = None) -> Iterator[StopSignal]:
-    """Turns SIGINT and SIGTERM into `StopSignal.is_set` while the block runs, and raises KeyboardInterrupt after it.
+    """Sets a `StopSignal` on SIGINT and SIGTERM during the block, and raises KeyboardInterrupt after it.
 
-    Outside the main thread, where Python allows no signal handlers, signals change nothing.
+    Outside the main thread Python allows no signal handlers, so signals are not handled there.
     """
     stop = StopSignal(max_seconds)
     if threading.current_thread() is not threading.main_thread():

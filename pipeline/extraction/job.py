@@ -1,4 +1,4 @@
-"""One run of the batch job: known files are counted, and others go to an engine until each has come to its end."""
+"""One run of an extraction: counts the files that are already known and passes the others to an engine."""
 
 import gc
 from collections.abc import Generator, Iterator, Sequence
@@ -21,14 +21,14 @@ from penult.pipeline.progress import Task
 from penult.store import Space, Store
 from penult.store.keys import distinct, key_array, no_keys
 
-# How many files are looked up at once: few at first, so that work begins, and ever more, because many keys share what
-# is read of a large index.
+# Files that are looked up at a time: few at first, so that work starts early, then more, because a large lookup reads
+# each part of the index only once.
 LOOK_UP_FILES, MOST_LOOK_UP_FILES = 8_192, 262_144
 
 
 @contextmanager
 def paused_collector() -> Iterator[None]:
-    """Spares the collector from walking again and again through a million records; it takes a third of their time."""
+    """Pauses garbage collection, which takes a third of the time while a million records are created."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -38,12 +38,12 @@ def paused_collector() -> Iterator[None]:
             gc.enable()
 
 
-# How often a job with many processes does again what turns out to be lost once all is done.
+# How often a job with several processes repeats work whose rows are missing at the end.
 ROUNDS = 3
 
 
 class ExtractionJob:
-    """One run, from one thread; the receipt is filled and the task advanced as it goes."""
+    """One run of an extraction; fills the receipt and advances the task. Use it from one thread."""
 
     def __init__(
         self, store: Store, spaces: dict[str, Space], options: ExtractOptions, receipt: Receipt, task: Task
@@ -52,7 +52,7 @@ class ExtractionJob:
         self._recorder = Recorder(store, spaces, options, receipt, task)
 
     def run(self, backbone: Backbone, files: Sequence[ImageFile]) -> None:
-        """Brings every file to an end; the engine is started only if there is work for it."""
+        """Processes every file; the engine starts only if there is work for it."""
         require_engine(self._options.engine)
         self._receipt.engine = self._options.engine
         with stop_on_signals(self._options.max_seconds) as stop:
@@ -75,13 +75,13 @@ class ExtractionJob:
         catalog = self._store.catalog
         if catalog.readonly:
             raise StoreWriteError(
-                f"There are new images, and the store cannot be written: {'; '.join(catalog.notes)}",
-                expected="a store that may be written, or no new images",
-                remedy="ask its owner for the right to write, or copy the store",
+                f"There are new images, but the store is read-only: {'; '.join(catalog.notes)}",
+                expected="a writable store, or no new images",
+                remedy="ask its owner for write permission, or copy the store",
             )
 
     def _unknown(self, files: Sequence[ImageFile], stop: StopSignal) -> Iterator[ImageFile]:
-        """Yields the files that must be opened, and counts those whose end is known already."""
+        """Yields the files to process, and counts those with a known result."""
         for block in _blocks(files):
             for file in self._look_up(block):
                 if stop.is_set:
@@ -90,7 +90,7 @@ class ExtractionJob:
 
     @paused_collector()
     def _look_up(self, files: Sequence[ImageFile]) -> list[ImageFile]:
-        """Returns those of the files whose end is not known, and counts the others."""
+        """Returns the files without a known result, and counts the others."""
         catalog, spaces = self._store.catalog, list(self._spaces.values())
         keys = [None] * len(files) if self._options.rehash else catalog.files.known(files)
         missing = iter(missing_in_any(spaces, [key for key in keys if key is not None]))
@@ -119,7 +119,7 @@ class ExtractionJob:
     def _batches(
         self, files: Iterator[ImageFile], claims: Claims, stop: StopSignal, engine: Engine
     ) -> Generator[list[ImageFile]]:
-        """Yields batches of files that no other job works on; an empty one where there is only waiting for others."""
+        """Yields batches of files that this job has claimed; an empty batch means to wait for other jobs."""
         held: list[ImageFile] = []
         while chunk := list(islice(files, engine.claim_files)):
             mine, theirs = self._claim(chunk, claims, engine)
@@ -138,18 +138,18 @@ class ExtractionJob:
     def _claim(
         self, files: Sequence[ImageFile], claims: Claims, engine: Engine
     ) -> tuple[list[ImageFile], list[ImageFile]]:
-        """Returns which of the files this job is to do now, and which another one has in hand."""
+        """Returns the files that this job processes now, and those that another job has claimed."""
         granted = claims.take([file.path for file in files])
         mine = [file for file, is_mine in zip(files, granted, strict=True) if is_mine]
         if claims.has_company:
             engine.commit_soon()
-        # Another job may have committed some of them since they were looked up, and let go of them.
+        # Another job may have committed and released some of them since the lookup.
         unknown = self._look_up(mine)
         claims.release({file.path for file in mine}.difference(file.path for file in unknown))
         return unknown, [file for file, is_mine in zip(files, granted, strict=True) if not is_mine]
 
     def _confirm(self, backbone: Backbone, files: Sequence[ImageFile], stop: StopSignal) -> None:
-        """Sees with its own eyes that every image has its rows, whatever others said that they have committed."""
+        """Checks that every image has its rows, whatever other processes reported, and repeats what is missing."""
         rounds = 0
         while lacking := self._count_keys(files):
             self._receipt.is_complete = False
@@ -165,7 +165,7 @@ class ExtractionJob:
 
     @paused_collector()
     def _count_keys(self, files: Sequence[ImageFile]) -> list[ImageFile]:
-        """Enters into the receipt how many keys the files have, and returns the files without rows or a reason."""
+        """Counts the distinct keys for the receipt; returns the files without rows and without a ledger entry."""
         catalog, spaces = self._store.catalog, list(self._spaces.values())
         blocks, lacking = [no_keys()], []
         for block in _blocks(files):
@@ -190,7 +190,7 @@ def _blocks(files: Sequence[ImageFile]) -> Iterator[Sequence[ImageFile]]:
 
 def _lost(files: Sequence[ImageFile]) -> StoreDamagedError:
     return StoreDamagedError(
-        f"{len(files)} images such as {files[0].path} have no rows, though these were committed",
-        expected="one store that all processes see alike",
-        remedy="look whether all nodes mount the same file system at this place, and run the same again",
+        f"{len(files)} images have no rows although these were committed, for example {files[0].path}",
+        expected="one store that is the same for all processes",
+        remedy="check that all nodes mount the same file system at this path, and run the job again",
     )

@@ -1,4 +1,4 @@
-"""How a job runs, as plain values that stand in the catalog with its receipt."""
+"""The options of an extraction, as plain values that the catalog stores with the receipt."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -13,16 +13,16 @@ EngineName = Literal["local", "ray"]
 
 @dataclass(frozen=True)
 class ExtractOptions:
-    """How a job runs. None of it changes a feature, save ``dtype`` and ``views``, which are part of the space.
+    """The options of an extraction. Only ``dtype`` and ``views`` change features; both are part of the space.
 
-    ``views`` are names separated by commas, of which each makes a space of its own. ``shard`` is ``i/n``, the i-th of n
-    parts of the images; ``metrics`` a file for figures of the running job. An image that takes more than
-    ``image_seconds`` or ``image_megabytes`` to decode goes to the ledger.
+    ``views`` are names separated by commas; each view has its own space. ``shard`` is ``i/n``, the i-th of n parts of
+    the images. ``metrics`` is a file for metrics of the running job. An image that takes more than ``image_seconds`` or
+    ``image_megabytes`` to decode is recorded in the ledger.
 
-    With the ``engine`` ray it runs on the Ray cluster at ``address`` (as Ray names it; without one, on that of the
-    environment, or on one of its own on this machine), in as many ``actors`` as it has room for, or as are asked; then
-    ``workers`` are those of each actor. With ``decoders``, so many tasks for each actor decode on any node, and the
-    actor only runs the backbone.
+    The ``engine`` ray uses the Ray cluster at ``address``. Without an address it uses the cluster of the environment,
+    or starts one on this machine. By default it starts as many ``actors`` as the cluster has resources for;
+    ``workers`` is then the number per actor. With ``decoders``, each actor only runs the backbone, and this many tasks
+    per actor decode on any node.
     """
 
     provider: str = "auto"
@@ -65,9 +65,9 @@ class ExtractOptions:
         for name in ("address", "actors", "decoders"):
             if self.engine != "ray" and getattr(self, name) is not None:
                 raise InputError(
-                    f"The option {name} is given, and the engine is {self.engine}",
-                    expected="it with the engine ray alone",
-                    remedy=f"say --engine ray, or leave --{name} out",
+                    f"The option {name} was given with the engine {self.engine}",
+                    expected="this option only with the engine ray",
+                    remedy=f"use --engine ray, or remove --{name}",
                 )
         from penult.pipeline.images.views import parse_views
 

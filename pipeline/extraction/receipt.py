@@ -1,4 +1,4 @@
-"""What a job did, in figures that a person and a scheduler can check."""
+"""The receipt of an extraction, and its metrics in the OpenMetrics text format."""
 
 import os
 import time
@@ -12,30 +12,29 @@ from penult.pipeline.progress import format_seconds
 
 @dataclass
 class Receipt:
-    """The end of one run of `extract`. ``found`` = ``new`` + ``reused`` + ``failed``, unless it was stopped early.
+    """What one run of `extract` did. ``found`` = ``new`` + ``reused`` + ``failed``, unless it stopped early.
 
-    ``stopped`` tells why it was: ``interrupted``, ``max_seconds`` or ``error``; it is empty where all was done.
-    ``distinct_keys`` is how many samples the images found are, each with its rows seen in every space after all was
-    done; an engine of many processes counts them, and for others it is None.
+    ``stopped`` is ``interrupted``, ``max_seconds`` or ``error``, or empty if the run finished. ``distinct_keys`` is the
+    number of distinct samples whose rows were checked in every space at the end; only the Ray engine counts them.
     """
 
     found: int = 0
     new: int = 0
     reused: int = 0
     failed: int = 0
-    newly_failed: int = 0  # of the failed ones, those whose row in the ledger is new
+    newly_failed: int = 0  # failed images that were not in the ledger before
     rows: int = 0
     seconds: float = 0.0
     spaces: list[str] = field(default_factory=list)
     stage_seconds: dict[str, float] = field(default_factory=dict)
     engine: str = "local"
-    actors: int = 0  # that an engine of many processes had at work at most
-    lost_actors: int = 0  # those that died, whose work was done again
+    actors: int = 0  # most actors of the Ray engine at one time
+    lost_actors: int = 0  # actors that died; their work was repeated
     distinct_keys: int | None = None
-    workers: int = 0  # of this process, or of each actor
+    workers: int = 0  # per process, or per actor
     provider: str = ""
-    why_not_better: str = ""  # why no faster provider was taken
-    note: str = ""  # why the job could not share its work with others
+    why_not_better: str = ""  # why no faster provider was used
+    note: str = ""  # why the job could not share work with other jobs
     is_complete: bool = False
     stopped: str = ""
 
@@ -43,28 +42,28 @@ class Receipt:
         self._began = time.perf_counter()
 
     def now(self) -> Self:
-        """Returns this receipt with the time that has passed so far."""
+        """Returns this receipt with the elapsed time."""
         self.seconds = time.perf_counter() - self._began
         return self
 
     @property
     def done(self) -> int:
-        """How many images have come to an end so far."""
+        """Number of images with a result so far."""
         return self.new + self.reused + self.failed
 
     @property
     def images_per_second(self) -> float:
-        """How many new images were extracted in a second of the whole job."""
+        """New images per second of the whole run."""
         return self.new / self.seconds if self.seconds else 0.0
 
     @property
     def shares(self) -> dict[str, float]:
-        """Each stage's share of the time in which workers and writer were busy."""
+        """Each stage's share of the busy time of workers and writer."""
         total = sum(self.stage_seconds.values())
         return {stage: seconds / total for stage, seconds in self.stage_seconds.items()} if total else {}
 
     def format_shares(self) -> str:
-        """Spells the shares, the largest first.
+        """Returns the shares as text, largest first.
 
         >>> Receipt(stage_seconds={"read": 0.5, "decode": 6.0, "session": 3.5}).format_shares()
         'decode 60 %, session 35 %, read 5 %'
@@ -92,16 +91,16 @@ class Receipt:
         if self.new:
             text += f"\nbusy with: {self.format_shares()}"
         if self.actors:
-            lost = f"; {self.lost_actors:,} were lost, and their work was done again" if self.lost_actors else ""
+            lost = f"; {self.lost_actors:,} were lost and their work was repeated" if self.lost_actors else ""
             text += f"\nactors: {self.actors:,} with {self.workers} workers each{lost}"
         if self.distinct_keys is not None:
-            text += f"\nsamples: {self.distinct_keys:,} distinct keys, each seen in every space"
+            text += f"\nsamples: {self.distinct_keys:,} distinct keys, each found in every space"
         if self.why_not_better:
             text += f"\nIt ran on {self.provider}: {self.why_not_better}."
         if self.note:
             text += f"\nNote: {self.note}."
         if self.stopped == "max_seconds":
-            text += f"\nThe time was over; {self.found - self.done:,} images are left for the next run."
+            text += f"\nThe time limit was reached; {self.found - self.done:,} images are left for the next run."
         return text
 
 
@@ -109,14 +108,14 @@ INTERVAL_SECONDS = 10.0
 
 
 class MetricsFile:
-    """Writes a job's figures into a file, each time whole; ``None`` for the path writes nothing."""
+    """Writes the metrics of a job to a file, replaced as a whole each time; a path of None writes nothing."""
 
     def __init__(self, path: str | Path | None) -> None:
         self._path = None if path is None else Path(path)
         self._due = 0.0
 
     def write(self, receipt: Receipt, *, is_over: bool = False) -> None:
-        """Writes the figures if the last ones are old, or if the job is over."""
+        """Writes the metrics if the last ones are old or the job is over."""
         if self._path is None or (time.monotonic() < self._due and not is_over):
             return
         self._due = time.monotonic() + INTERVAL_SECONDS
@@ -128,45 +127,33 @@ class MetricsFile:
             draft.unlink(missing_ok=True)
             raise InputError(
                 f"The metrics cannot be written to {self._path}: {error.strerror or error}",
-                expected="a file in a folder that is there and may be written",
+                expected="a file in an existing, writable folder",
             ) from error
 
 
 def openmetrics_text(receipt: Receipt, *, is_over: bool) -> str:
-    """Returns the figures in the OpenMetrics text format.
+    """Returns the metrics in the OpenMetrics text format; prometheus_client is only in the extra ``serve``.
 
     >>> print(openmetrics_text(Receipt(found=3, new=2, failed=1), is_over=True).splitlines()[5])
     penult_extract_images_total{outcome="new"} 2
     """
-    outcomes = {"new": receipt.new, "reused": receipt.reused, "failed": receipt.failed}
-    lines = [
-        *_family("penult_extract_found_images", "gauge", "Images that the job found."),
-        f"penult_extract_found_images {receipt.found}",
-        *_family("penult_extract_images", "counter", "Images that have come to an end, by outcome."),
-        *(f'penult_extract_images_total{{outcome="{name}"}} {count}' for name, count in outcomes.items()),
-        *_family("penult_extract_newly_failed_images", "gauge", "Failed images that the ledger did not know."),
-        f"penult_extract_newly_failed_images {receipt.newly_failed}",
-        *_family("penult_extract_rows", "counter", "Rows committed to the store."),
-        f"penult_extract_rows_total {receipt.rows}",
-        *_family("penult_extract_busy_seconds", "counter", "Time in which each stage was busy, in all workers."),
-        *(
-            f'penult_extract_busy_seconds_total{{stage="{stage}"}} {seconds:.3f}'
-            for stage, seconds in receipt.stage_seconds.items()
-        ),
-        *_family("penult_extract_duration_seconds", "gauge", "How long the job has run."),
-        f"penult_extract_duration_seconds {receipt.seconds:.3f}",
-        *_family("penult_extract_lost_actors", "gauge", "Processes on a cluster that died, whose work was done again."),
-        f"penult_extract_lost_actors {receipt.lost_actors}",
-        *_family("penult_extract_running", "gauge", "1 while the job runs, 0 when it is over."),
-        f"penult_extract_running {0 if is_over else 1}",
-        *_family("penult_extract_complete", "gauge", "1 where the job came to the end of its images."),
-        f"penult_extract_complete {1 if receipt.is_complete else 0}",
-        *_family("penult_extract_written_timestamp_seconds", "gauge", "When this file was written."),
-        f"penult_extract_written_timestamp_seconds {time.time():.3f}",
-        "# EOF",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _family(name: str, kind: str, meaning: str) -> list[str]:
-    return [f"# TYPE {name} {kind}", f"# HELP {name} {meaning}"]
+    outcomes = {f'{{outcome="{name}"}}': getattr(receipt, name) for name in ("new", "reused", "failed")}
+    stages = {f'{{stage="{stage}"}}': f"{seconds:.3f}" for stage, seconds in receipt.stage_seconds.items()}
+    families: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+        ("found_images", "gauge", "Images that the job found.", {"": receipt.found}),
+        ("images", "counter", "Images with a result, by outcome.", outcomes),
+        ("newly_failed_images", "gauge", "Failed images that were not in the ledger.", {"": receipt.newly_failed}),
+        ("rows", "counter", "Rows committed to the store.", {"": receipt.rows}),
+        ("busy_seconds", "counter", "Busy time of each stage, in all workers.", stages),
+        ("duration_seconds", "gauge", "Duration of the job.", {"": f"{receipt.seconds:.3f}"}),
+        ("lost_actors", "gauge", "Actors that died, whose work was repeated.", {"": receipt.lost_actors}),
+        ("running", "gauge", "1 while the job runs, 0 when it is over.", {"": int(not is_over)}),
+        ("complete", "gauge", "1 if the job processed all its images.", {"": int(receipt.is_complete)}),
+        ("written_timestamp_seconds", "gauge", "When this file was written.", {"": f"{time.time():.3f}"}),
+    )
+    lines = []
+    for name, kind, meaning, values in families:
+        suffix = "_total" if kind == "counter" else ""
+        lines += [f"# TYPE penult_extract_{name} {kind}", f"# HELP penult_extract_{name} {meaning}"]
+        lines += [f"penult_extract_{name}{suffix}{labels} {value}" for labels, value in values.items()]
+    return "\n".join([*lines, "# EOF"]) + "\n"

@@ -1,4 +1,4 @@
-"""Keeps a job's records: the catalog, the ledger, the manifests and the receipt. Only one process of a job does so."""
+"""Records the results of a job in the catalog, the ledger, the manifests and the receipt, from one process."""
 
 import os
 import time
@@ -15,14 +15,14 @@ from penult.pipeline.progress import Task
 from penult.store import Space, Store
 from penult.store.catalog import Catalog
 
-# How many commits pass until what the spaces hold is written down.
+# Commits between two checkpoints of the spaces.
 CHECKPOINT_COMMITS = 64
 
 
 class Recorder:
-    """Takes what was counted and what was committed, from one thread; shows both as the job goes.
+    """Records counts and commits from one thread, and shows the progress.
 
-    ``settled`` is called with the paths of files that have come to their end, and ``failed`` holds those of this job
+    ``settled`` is called with the paths of files that have a durable result. ``failed`` contains the paths of this job
     that could not be used.
     """
 
@@ -37,7 +37,7 @@ class Recorder:
         self._commits = 0
 
     def count(self, tally: Tally) -> None:
-        """Counts images that have come to their end, and shows it; refuses failed ones where the job is strict."""
+        """Counts images with a result and shows the progress; a strict job raises ImageError for a failed one."""
         receipt = self.receipt
         receipt.new += tally.new
         receipt.reused += tally.reused
@@ -50,7 +50,7 @@ class Recorder:
         self.show(tally.images)
 
     def record(self, commit: Commit) -> None:
-        """Enters the files of rows that are durable, and the failures, and lets go of all of them."""
+        """Records the files of durable rows and the failures, and reports all of them as settled."""
         began = time.perf_counter()
         catalog = self._store.catalog
         self.receipt.rows += commit.rows
@@ -59,7 +59,7 @@ class Recorder:
             catalog.files.record(commit.seen)
             catalog.ledger.forget(seen)
         if failed:
-            # What was known of a failed file is not true any more, even if its size and time are what they were.
+            # The catalog entry of a failed file is outdated, even if size and time are unchanged.
             catalog.files.forget(failed)
             self.receipt.newly_failed += catalog.ledger.record(commit.failures)
         self.settled([*seen, *failed])
@@ -69,7 +69,7 @@ class Recorder:
         self._busy("store", commit.seconds + time.perf_counter() - began)
 
     def finish(self) -> None:
-        """Writes down what the spaces hold, so that a shard lost from then on is noticed."""
+        """Writes a checkpoint of the spaces, so that a later loss of a shard is detected."""
         if self.receipt.rows:
             self._checkpoint()
 
@@ -81,9 +81,9 @@ class Recorder:
         self.receipt.stage_seconds[stage] = self.receipt.stage_seconds.get(stage, 0.0) + seconds
 
     def refuse_if_strict(self, path: str, reason: str) -> None:
-        """Raises ImageError for a failed image where the job is strict."""
+        """Raises ImageError for a failed image if the job is strict."""
         if self._options.strict:
-            raise ImageError(f"{path}: {reason}", remedy="mend or remove it, or leave --strict out")
+            raise ImageError(f"{path}: {reason}", remedy="repair or remove it, or run without --strict")
 
     def show(self, count: int, *, note: str = "") -> None:
         """Shows ``count`` more images as done, and the receipt so far, or another ``note``."""
@@ -99,12 +99,12 @@ class Recorder:
 
 
 def forget_deleted_files(catalog: Catalog, folder: Path, files: Sequence[ImageFile]) -> int:
-    """Drops the rows of files below ``folder`` that are neither there nor among ``files``; returns how many.
+    """Removes ledger entries of deleted files below ``folder``; returns their number.
 
-    Nothing is lost where a disk is only not mounted: its files are tried once more when they are back.
+    If a disk is only not mounted, nothing is lost: its files are tried again when they are back.
     """
     root = os.path.join(os.path.abspath(folder), "")  # noqa: PTH100, PTH118 - as the listing does it, which follows no link
-    with suppress(StoreDamagedError):  # which `penult store verify` tells of; the job itself is done
+    with suppress(StoreDamagedError):  # `penult store verify` reports it; the job itself is done
         below = {row.path for row in catalog.ledger.failures() if row.path.startswith(root)}
         gone = [path for path in below.difference(file.path for file in files) if _is_deleted(path)]
         if gone:

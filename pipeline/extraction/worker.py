@@ -1,7 +1,7 @@
-"""Carries one batch of files the whole way: read, decode, run.
+"""Reads, decodes and runs one batch of files.
 
-One worker does all three for its batch, and as many workers as cores do so side by side. So decoding and inference
-share the cores in whatever proportion they need, nothing waits in a queue between them, and nothing is tuned.
+One worker does all three steps for its batch, with as many workers in parallel as there are cores. So decoding and
+inference share the cores as needed, without a queue between them and without tuning.
 """
 
 import threading
@@ -24,18 +24,18 @@ from penult.pipeline.images.views import IDENTITY, row_name, view_of
 from penult.pipeline.runtime.session import GraphRunner
 from penult.store.keys import key_of
 
-# How many bytes of files a worker holds at once, or one file where it is larger.
+# Bytes of files that a worker has in memory at a time; a larger file is read alone.
 PORTION_BYTES = 1 << 25
 
 _large_turn = threading.Lock()
 
-# Tells for each of the keys whether its rows are in the store, or on their way into it.
+# Returns for each key whether its rows are in the store or about to be committed.
 Presence = Callable[[Sequence[bytes]], Sequence[bool]]
 
-# Tells whether to begin nothing more.
+# Returns whether to start no further work.
 Stopped = Callable[[], bool]
 
-# A file, its key, and what it holds.
+# A file, its key, and its bytes.
 ReadFile = tuple[ImageFile, bytes, bytes]
 
 # A file, its key, and its pixels (H, W, 3).
@@ -45,16 +45,15 @@ Keyed = TypeVar("Keyed", ReadFile, DecodedFile)
 
 
 def never() -> bool:
-    """Tells to go on."""
+    """Returns False: do not stop."""
     return False
 
 
 @dataclass
 class Outcome:
-    """What became of one batch: each of its files stands in exactly one of the three lists, if it was not stopped.
+    """The result of one batch: unless it was stopped, each file is in exactly one of the three lists.
 
-    ``unsettled`` are those of the failed files that may do another time though they do not change: it was not their
-    content that failed.
+    ``unsettled`` contains the failed files that may succeed later without a change, because not their content failed.
     """
 
     extracted: list[tuple[ImageFile, bytes]] = field(default_factory=list)
@@ -65,26 +64,26 @@ class Outcome:
     stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("read", "decode", "session"), 0.0))
 
 
-class ImageReader:
-    """Reads and decodes the files of a batch; safe to call from several threads."""
+class BatchReader:
+    """Reads and decodes batches of files; thread-safe."""
 
     def __init__(self, preprocessing: Preprocessing, limits: DecodeLimits | None = None) -> None:
         self._decoders = DecoderPool(preprocessing, limits)
 
     def close(self) -> None:
-        """Ends the processes that decode."""
+        """Ends the decoder processes."""
         self._decoders.close()
 
     def stop(self) -> None:
-        """Ends the decoders at work, whose images are left; to be called once ``is_stopped`` tells so."""
+        """Kills the busy decoders and abandons their images; call it after ``is_stopped`` returns True."""
         self._decoders.stop()
 
     def read_and_decode(
         self, files: Sequence[ImageFile], is_present: Presence, is_stopped: Stopped = never
     ) -> tuple[Outcome, list[DecodedFile]]:
-        """Returns what came to its end by that, and the pixels of all others.
+        """Returns the files that already have a result, and the pixels of all others.
 
-        Never raises for what is wrong with an image; that stands in ``failed`` with its reason.
+        A bad image never raises an error: it is in ``failed`` with its reason.
         """
         outcome = Outcome()
         clock = _Clock(outcome.stage_seconds)
@@ -96,7 +95,7 @@ class ImageReader:
                 fresh = drop_present(self._read(portion, outcome), is_present, outcome)
                 clock.stage("read")
                 decoded += self._decode(fresh, outcome, is_stopped)
-                del fresh  # or its bytes would stay while the next portion is read
+                del fresh  # frees its bytes before the next portion is read
             clock.stage("decode")
         return outcome, decoded
 
@@ -129,8 +128,8 @@ class ImageReader:
         return decoded
 
 
-class Worker(ImageReader):
-    """Turns a batch of files into an `Outcome`; safe to call from several threads."""
+class Worker(BatchReader):
+    """Turns a batch of files into an `Outcome`; thread-safe."""
 
     def __init__(
         self,
@@ -145,7 +144,7 @@ class Worker(ImageReader):
         self._views = {view: view_of(view) for view in views}
 
     def __call__(self, files: Sequence[ImageFile], is_present: Presence, is_stopped: Stopped = never) -> Outcome:
-        """Never raises for what is wrong with an image; that stands in ``failed`` with its reason."""
+        """Returns the result of a batch; a bad image is in ``failed`` with its reason."""
         outcome, decoded = self.read_and_decode(files, is_present, is_stopped)
         clock = _Clock(outcome.stage_seconds)
         size = self._session.batch_size
@@ -162,7 +161,7 @@ class Worker(ImageReader):
         rows: dict[str, NDArray[np.floating]] = {}
         for view, seen in self._views.items():
             features = self._session.run(np.stack([seen(pixels, key) for _, key, pixels in batch]))
-            with np.errstate(over="ignore"):  # what overflows is found and named afterwards
+            with np.errstate(over="ignore"):  # overflow is detected and reported below
                 rows |= {row_name(tap, view): matrix.astype(self._dtype) for tap, matrix in features.items()}
         return rows
 
@@ -178,14 +177,14 @@ class Worker(ImageReader):
 
 
 def drop_present(read: Sequence[Keyed], is_present: Presence, outcome: Outcome) -> list[Keyed]:
-    """Returns those whose rows are to be made, and enters the others as present."""
+    """Returns the files whose rows are missing in the store, and adds the others to ``outcome.present``."""
     present = is_present([item[1] for item in read]) if read else []
     outcome.present.extend(item[:2] for item, here in zip(read, present, strict=True) if here)
     return [item for item, here in zip(read, present, strict=True) if not here]
 
 
 def _portions(files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:
-    """Yields the files in their order, as many at once as may be held."""
+    """Yields the files in order, in portions that fit the memory limit."""
     portion: list[ImageFile] = []
     size = 0
     for file in files:
@@ -199,7 +198,7 @@ def _portions(files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:
 
 
 def _turn_of(portion: Sequence[ImageFile]) -> AbstractContextManager[object]:
-    """Returns what is held while a portion is in memory: for one large file, a turn, so that no other is there too."""
+    """Returns a lock for a portion with a large file, so that only one is in memory, and else nothing."""
     return _large_turn if sum(file.size for file in portion) > PORTION_BYTES else nullcontext()
 
 

@@ -28,14 +28,14 @@ BATCH_BYTES = 4 << 20
 OVERTAKING = 4096
 
 TICK_SECONDS = 0.5
-"""How long the crew waits for a batch to end before it looks whether it is to stop."""
+"""Seconds between two checks of the stop signal while waiting for a batch."""
 
 STOP_SECONDS = 5.0
-"""How long images in hand have to come to their end, once it is to stop."""
+"""Seconds that running images get to finish after a stop."""
 
 
 class WorkerPool:
-    """Carries batches for any number of callers at once."""
+    """Processes batches for any number of callers at once."""
 
     def __init__(
         self, backbone: Backbone, spaces: dict[str, Space], options: ExtractOptions, *, kind: type[Worker] = Worker
@@ -54,21 +54,21 @@ class WorkerPool:
 
     @property
     def overlap(self) -> int:
-        """How many others may end between the beginning of a batch and its own end."""
+        """How many other batches may end between the start and the end of one batch."""
         return IN_FLIGHT * self.workers + OVERTAKING
 
     def into_batches(self, files: Sequence[ImageFile]) -> Iterator[list[ImageFile]]:
-        """Yields the files in batches, as `carry` wishes them."""
+        """Yields the files in batches for `process`."""
         return file_batches(files, self.batch_files, self._batch_bytes)
 
     def process(
         self, batches: Generator[list[ImageFile]], is_present: Presence, is_stopped: Stopped
     ) -> Iterator[Outcome]:
-        """Yields what becomes of each batch, as they end; where one is empty, all before it come to their end first.
+        """Yields the outcome of each batch as it ends; at an empty batch, all earlier ones end first.
 
-        Once it is to stop, it takes no further batch and begins no image; what does not end in time is left.
+        After a stop, no further batch or image starts, and images that do not end in time are abandoned.
         """
-        begun: dict[Future[Outcome], int] = {}  # and which batch in their order each is
+        begun: dict[Future[Outcome], int] = {}  # the number of each batch
         with closing(batches):
             for number, batch in enumerate(batches):
                 if batch:
@@ -84,19 +84,19 @@ class WorkerPool:
                 stop_by = min(stop_by, time.monotonic() + STOP_SECONDS)
             if time.monotonic() >= stop_by:
                 self._worker.stop()
-        self._is_left = bool(begun)  # to a server that says nothing
+        self._is_left = bool(begun)  # blocked on a server that does not answer
 
     def _is_full(self, begun: dict[Future[Outcome], int], number: int) -> bool:
         return len(begun) >= IN_FLIGHT * self.workers or number - next(iter(begun.values())) >= OVERTAKING
 
     def close(self) -> None:
-        """Lets the batches in hand end, unless they were left, drops those that wait, and ends the decoders."""
+        """Waits for running batches, unless abandoned, drops waiting ones, and ends the decoders."""
         self._threads.shutdown(wait=not self._is_left, cancel_futures=True)
         self._worker.close()
 
 
 def _ended(begun: dict[Future[Outcome], int]) -> Iterator[Outcome]:
-    """Takes out and yields what has ended, after a little while if nothing has."""
+    """Removes and yields finished batches, after waiting at most `TICK_SECONDS`."""
     done, _ = wait(begun, TICK_SECONDS, FIRST_COMPLETED)
     for future in done:
         del begun[future]
@@ -104,7 +104,7 @@ def _ended(begun: dict[Future[Outcome], int]) -> Iterator[Outcome]:
 
 
 def file_batches(files: Sequence[ImageFile], size: int, most_bytes: float = BATCH_BYTES) -> Iterator[list[ImageFile]]:
-    """Yields the files in their order in batches of at most ``size``, and of few bytes, but of one file at least."""
+    """Yields the files in order, in batches of at most ``size`` files and ``most_bytes``, but at least one file."""
     batch: list[ImageFile] = []
     for file in files:
         if batch and (len(batch) >= size or sum(each.size for each in batch) + file.size > most_bytes):

@@ -1,7 +1,7 @@
-"""Gathers rows and commits them to the spaces; what may then be told of their files is handed back.
+"""Collects rows and commits them to the spaces.
 
-Rows come first and their files after them (see `recorder`), so that a crash between the two is harmless: a row without
-its file in the catalog costs one hash at the next run; a file without its row cannot come to be.
+Rows are committed before their files are recorded (see `recorder`), so a crash between the two is harmless. A row
+without its file in the catalog costs one hash at the next run; a recorded file without its row cannot occur.
 """
 
 import time
@@ -21,12 +21,12 @@ from penult.store.keys import key_array
 SHARD_ROWS = 16_384
 SHARD_BYTES = 128 << 20
 
-# The first commit comes soon, so that a short job that is killed loses little; the later ones come ever more rarely, so
+# The first commit comes early, so that a short job that is killed loses little. Later ones come less and less often, so
 # that a long job leaves few shards.
 FIRST_COMMIT_SECONDS = 2.0
 LAST_COMMIT_SECONDS = 60.0
 
-# Where other jobs wait for what this one has claimed, it keeps nothing back for long.
+# The longest time between commits while other jobs wait for images that this one has claimed.
 SHARED_COMMIT_SECONDS = 5.0
 
 # How old what is known of others' rows may be, when it is asked whether an image needs work: a row that is made twice
@@ -36,20 +36,20 @@ PRESENCE_SECONDS = 2.0
 
 @dataclass
 class Tally:
-    """How many images came to which end, and how long each stage was busy with them."""
+    """The number of images per result, and the busy time of each stage."""
 
     new: int = 0
     reused: int = 0
-    failed: list[tuple[str, str]] = field(default_factory=list)  # the paths, and the reasons
+    failed: list[tuple[str, str]] = field(default_factory=list)  # paths with reasons
     stage_seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def images(self) -> int:
-        """How many images came to an end."""
+        """Number of images with a result."""
         return self.new + self.reused + len(self.failed)
 
     def add(self, other: "Tally") -> None:
-        """Counts what another has counted as well."""
+        """Adds the counts of another tally."""
         self.new += other.new
         self.reused += other.reused
         self.failed += other.failed
@@ -59,7 +59,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Commit:
-    """What a commit has made durable, and which files may therefore stand in the catalog and in the ledger."""
+    """The durable rows of a commit, and the files and failures that may now be recorded."""
 
     seen: list[SeenFile]
     failures: list[Failure]
@@ -69,14 +69,14 @@ class Commit:
 
 
 class RecentKeys:
-    """The keys of the last batches, in which two workers may have met the same bytes without knowing of each other."""
+    """The keys of the last batches, to detect samples that two workers processed at the same time."""
 
     def __init__(self, batches: int) -> None:
         self._batches: deque[list[bytes]] = deque()
         self._kept, self._keys = batches, set[bytes]()
 
     def fresh(self, keys: Sequence[bytes]) -> list[int]:
-        """Adds a batch, and returns the places of those of its keys that were not there, nor before in it."""
+        """Adds a batch, and returns the positions of its keys that are new."""
         places = []
         for place, key in enumerate(keys):
             if key not in self._keys:
@@ -87,7 +87,7 @@ class RecentKeys:
         return places
 
     def keep(self, batches: int) -> None:
-        """Keeps so many batches from now on."""
+        """Sets the number of batches to keep."""
         self._kept = batches
         while len(self._batches) > self._kept:
             self._keys.difference_update(self._batches.popleft())
@@ -116,7 +116,7 @@ class Writer:
 
     @property
     def is_full(self) -> bool:
-        """Whether the open shard is as large as shards are to be."""
+        """Whether the open shard has its full size."""
         return len(self._keys) >= SHARD_ROWS or self._bytes >= SHARD_BYTES
 
     @property
@@ -140,19 +140,19 @@ class Writer:
         return Tally(len(fresh), reused, failed, dict(outcome.stage_seconds))
 
     def is_present(self, keys: Sequence[bytes]) -> list[bool]:
-        """Tells for each key whether its rows are in all spaces, or in the open shard; asked from any thread."""
-        # The open shard is asked first: a key that leaves it between the two questions is in the spaces by then.
+        """Returns for each key whether its rows are in all spaces or in the open shard; thread-safe."""
+        # The open shard is checked first: a key that leaves it meanwhile is in the spaces by then.
         is_open = [key in self._open_keys for key in keys]
         lacking = missing_in_any(list(self._spaces.values()), keys, patience=PRESENCE_SECONDS)
         return [here or not lacks for here, lacks in zip(is_open, lacking, strict=True)]
 
     def commit_soon(self) -> None:
-        """Sees to it that others do not wait long for what is taken and not committed yet."""
+        """Commits the open shard soon, because other jobs wait for it."""
         self._interval_seconds = min(self._interval_seconds, SHARED_COMMIT_SECONDS / 2)
         self._due = min(self._due, time.monotonic() + SHARED_COMMIT_SECONDS)
 
     def commit(self) -> Commit:
-        """Makes the rows of everything taken so far durable, and returns what may now be recorded."""
+        """Makes all rows taken so far durable, and returns what may now be recorded."""
         began = time.perf_counter()
         if self._keys:
             keys = key_array(self._keys)
@@ -170,12 +170,12 @@ def _seen(file: ImageFile, key: bytes) -> SeenFile:
 
 
 def _failure(file: ImageFile, reason: str, outcome: Outcome) -> Failure:
-    """Makes the ledger's row; an unsettled file gets a size that it cannot have, and so is tried at every run."""
+    """Returns the ledger entry; an unsettled file gets an impossible size, so that every run tries it again."""
     return Failure(file.path, -1 if file in outcome.unsettled else file.size, file.mtime_ns, reason)
 
 
 def missing_in_any(spaces: Sequence[Space], keys: Sequence[bytes], *, patience: float = 0.0) -> list[bool]:
-    """Tells for each key whether at least one of the spaces lacks its row, or did so many seconds ago."""
+    """Returns for each key whether a space lacks its row; the answer may be ``patience`` seconds old."""
     missing: set[bytes] = set()
     if keys:
         asked = key_array(keys)

@@ -18,6 +18,7 @@ from penult.errors import PenultError
 from penult.files import replace_file
 from penult.pipeline.heads.numerics.basis import Basis, Moments, moments_of
 from penult.pipeline.heads.numerics.blocks import limit_blas_threads
+from penult.store.keys import key_scalars
 
 __all__ = ["BasisCache", "CachedBasis"]
 
@@ -95,12 +96,12 @@ class BasisCache:
         return found.basis
 
     def _change(self, keys: NDArray[np.uint8], features: NDArray[np.floating], gather: Gather) -> "RowChanges | None":
-        wanted = _words(keys)
+        wanted = key_scalars(keys)
         for path in self._newest_first():
             cached = _read(path)
             if cached is None or cached.basis.rank < features.shape[1]:
                 continue
-            cached_words = _words(cached.keys)
+            cached_words = key_scalars(cached.keys)
             added, removed = ~np.isin(wanted, cached_words), ~np.isin(cached_words, wanted)
             if added.sum() + removed.sum() > MOST_CHANGED * len(keys):
                 continue
@@ -174,7 +175,3 @@ def _sum(arrays: dict[str, NDArray[Any]]) -> str:
 
 def _digest(keys: NDArray[np.uint8]) -> str:
     return sha256(np.ascontiguousarray(keys).data).hexdigest()[:16]
-
-
-def _words(keys: NDArray[np.uint8]) -> NDArray[np.void]:
-    return np.ascontiguousarray(keys).view("V16").ravel()

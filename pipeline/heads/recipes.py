@@ -56,7 +56,7 @@ def svc(options: HeadOptions) -> Recipe:
 
 
 def knn(options: HeadOptions) -> Recipe:
-    """The nearest neighbours by cosine distance, which orders rows of unit length as Euclidean distance does."""
+    """The nearest neighbours by cosine distance."""
     _check_unweighted(options, "knn")
     most = max(1, options.n_rows // 2)
     sizes = tuple(sorted({min(k, most) for k in (1, 3, 5, 10, 20, 50)}))
@@ -111,7 +111,7 @@ def regression_svr(options: HeadOptions) -> Recipe:
 
 
 def regression_lightgbm(options: HeadOptions) -> Recipe:
-    """Gradient-boosted trees for a number, their number of trees chosen by early stopping."""
+    """Gradient-boosted trees, their number chosen by early stopping."""
     return Recipe(BoostedRegressor(random_state=options.seed))
 
 

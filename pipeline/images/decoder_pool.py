@@ -1,7 +1,7 @@
-"""DecoderPool: processes that decode images, so that one which crashes or hangs costs that image and not the job.
+"""A pool of processes that decode images, so that an image that crashes or hangs its decoder fails alone.
 
-Every image goes this way, whatever it claims to be: what makes a decoder crash cannot be told beforehand. A worker
-waits for its decoder, so both together keep one core busy. An image on its way costs two copies through a pipe.
+Every image is decoded this way, because nothing predicts which image crashes a decoder. A worker waits for its decoder,
+so together they keep one core busy. Each image costs two copies through a pipe.
 """
 
 import json
@@ -21,55 +21,60 @@ from numpy.typing import NDArray
 from penult.errors import ImageError
 from penult.exporters.card import Preprocessing
 from penult.pipeline.images.decode import OUT_OF_MEMORY, DecodeLimits
-from penult.pipeline.images.decoder_process import GO, IMAGE, LARGE, PIXELS, REASON, SETUP, TOO_SLOW, receive, send
+from penult.pipeline.images.decoder_process import GO, IMAGE, LARGE, PIXELS, REASON, SETUP, TIMED_OUT, receive, send
+
+__all__ = ["DecoderPool", "DecodingCancelledError"]
 
 PROGRAM = "from penult.pipeline.images.decoder_process import main; main()"
 
 PIPE_BYTES = 1 << 20
 
 ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
-"""Or the C library would now and then set memory aside for another thread, and an image near its limit lack it."""
+"""With more arenas, the C library reserves memory for other threads, and an image near its limit would fail."""
 
 END_SECONDS = 2.0
-"""How long a decoder may take to notice that it is not needed any more."""
+"""How long a decoder may take to exit after its pipe is closed."""
+
+
+class DecodingCancelledError(Exception):
+    """An image was skipped, because the job is stopping."""
 
 
 class DecoderPool:
-    """As many decoders as are asked at once; each is started when it is first needed, and used again."""
+    """Decoder processes, one for each thread that decodes at the same time; they are started on demand and reused."""
 
     def __init__(self, preprocessing: Preprocessing, limits: DecodeLimits | None = None) -> None:
         self._preprocessing, self._limits = preprocessing, limits or DecodeLimits()
         self._idle: list[_Decoder] = []
         self._busy: set[_Decoder] = set()
         self._is_stopped = False
-        self._large_turn = threading.Lock()
+        self._large_lock = threading.Lock()
         self._end = weakref.finalize(self, _end_all, self._idle)
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
-        """Returns the pixels (H, W, 3) of the image that ``data`` holds, or raises ImageError with the reason.
-
-        Safe to call from several threads.
+        """Returns the pixels (H, W, 3) of the image file ``data``. Several threads may call this at once.
 
         Raises:
-            DecodingCancelledError: `stop` was called meanwhile.
+            ImageError: the image cannot be decoded, for the reason in the message.
+            DecodingCancelledError: another thread called `stop`.
         """
         try:
             return self._ask(data)
         except _CrashError:
-            # Once more, since a process may be killed for what another did.
+            # A second attempt, because the system may have killed the process for another one's memory.
             try:
                 return self._ask(data)
             except _CrashError as crash:
                 raise ImageError(str(crash)) from None
 
     def stop(self) -> None:
-        """Ends the decoders at work, from any thread, and decodes nothing more."""
+        """Kills the busy decoders, from any thread; nothing is decoded afterwards."""
         self._is_stopped = True
         for decoder in self._busy.copy():
             decoder.kill()
 
     def close(self) -> None:
-        """Ends the decoders; the next image starts new ones."""
+        """Ends the idle decoders; the next image starts a new one."""
         _end_all(self._idle)
 
     def _ask(self, data: bytes, *, is_fresh: bool = False) -> NDArray[np.uint8]:
@@ -81,7 +86,7 @@ class DecoderPool:
         try:
             if self._is_stopped:
                 raise DecodingCancelledError
-            kind, answer, is_large = decoder.ask(data, self._large_turn)
+            kind, answer, is_large = decoder.ask(data, self._large_lock)
         except BaseException as error:
             decoder.end()
             if self._is_stopped:
@@ -90,7 +95,7 @@ class DecoderPool:
         finally:
             self._busy.discard(decoder)
         if kind == REASON and not is_fresh and (is_large or answer == OUT_OF_MEMORY.encode()):
-            decoder.end()  # what is left of other images in its memory must decide nothing, however that is told
+            decoder.end()  # a new process decides, so that memory left from other images has no influence
             return self._ask(data, is_fresh=True)
         self._idle.append(decoder)
         if kind != PIXELS:
@@ -98,21 +103,17 @@ class DecoderPool:
         return np.frombuffer(answer, np.uint8).reshape(*self._preprocessing.crop, 3)
 
 
-class DecodingCancelledError(Exception):
-    """An image was left, because the job is to end."""
-
-
 class _CrashError(Exception):
-    """A decoder came to an end of its own."""
+    """A decoder process ended by itself."""
 
 
 class _Decoder:
-    """One process, asked by one thread at a time."""
+    """One decoder process, used by one thread at a time."""
 
     def __init__(self, preprocessing: Preprocessing, limits: DecodeLimits) -> None:
         self._limits = limits
-        paths = f"import sys; sys.path[:] = {[path or os.getcwd() for path in sys.path]!r}; "  # noqa: PTH109 - as the import system does
-        own_group = {} if os.name == "nt" else {"process_group": 0}  # Ctrl-C is for the job alone, which ends its own
+        paths = f"import sys; sys.path[:] = {[path or os.getcwd() for path in sys.path]!r}; "  # noqa: PTH109 - like the import system
+        own_group = {} if os.name == "nt" else {"process_group": 0}  # Ctrl-C reaches only the job, which ends decoders
         self._process = subprocess.Popen(  # type: ignore[call-overload]  # noqa: S603 - our own program; keywords by system
             [sys.executable, "-I", "-c", paths + PROGRAM],
             stdin=subprocess.PIPE,
@@ -127,27 +128,27 @@ class _Decoder:
         for stream in (self._input, self._output):
             _widen(stream)
         setup = {"preprocessing": asdict(preprocessing), **asdict(limits)}
-        with suppress(BrokenPipeError):  # why it is gone is told when it is asked
+        with suppress(BrokenPipeError):  # `ask` reports why the process ended
             send(self._input, SETUP, json.dumps(setup).encode())
 
-    def ask(self, data: bytes, large_turn: threading.Lock) -> tuple[int, bytes, bool]:
-        """Returns the answer, and whether the image was a large one."""
+    def ask(self, data: bytes, large_lock: threading.Lock) -> tuple[int, bytes, bool]:
+        """Returns the answer's kind and content, and whether the image is large."""
         try:
             send(self._input, IMAGE, data)
             kind, answer = receive(self._output)
             if kind != LARGE:
                 return kind, answer, False
-            with large_turn:
+            with large_lock:
                 send(self._input, GO)
                 return *receive(self._output), True
         except (EOFError, BrokenPipeError):
             status = self._process.wait()
-            if status == TOO_SLOW:
+            if status == TIMED_OUT:
                 raise ImageError(
                     f"the image was not decoded within {self._limits.seconds:g} seconds",
-                    remedy="where that is no fault of the image, try it again with --retry-failed",
+                    remedy="if the image is fine, try it again with --retry-failed",
                 ) from None
-            raise _CrashError(f"the decoder crashed on it ({_spell(status)})") from None
+            raise _CrashError(f"the decoder crashed on it ({_status_name(status)})") from None
 
     def kill(self) -> None:
         self._process.kill()
@@ -164,14 +165,14 @@ class _Decoder:
 
 
 def _widen(stream: IO[bytes]) -> None:
-    """Makes room in a pipe for a whole image, so that it need not be handed over piece by piece."""
+    """Enlarges a pipe's buffer to a whole image, which is then passed on in one piece."""
     with suppress(ImportError, AttributeError, OSError):
         import fcntl
 
         fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
-def _spell(status: int) -> str:
+def _status_name(status: int) -> str:
     if status >= 0:
         return f"exit status {status}"
     try:

@@ -1,4 +1,4 @@
-"""A folder: every file in it, at any depth, and what lies in its archives."""
+"""Every file in a folder, at any depth, and every image in its archives."""
 
 import os
 from collections.abc import Iterator
@@ -10,36 +10,36 @@ from penult.pipeline.images.archives import list_archive_file
 from penult.pipeline.images.image_file import (
     SPLIT_NAMES,
     ImageFile,
+    find_splits,
     is_archive,
     is_visible,
     label_and_split,
-    splits_among,
     unusable_file,
 )
 
-# By these names in it a store is known, which may stand among the images that it was made of.
+# A folder with these entries is a store. It may be inside the folder of images that it was made from.
 STORE_NAMES = frozenset({"store.json", "spaces", "backbones"})
 
 
 def list_folder(root: Path) -> Iterator[ImageFile]:
-    """Yields the files below ``root`` in the order of their names, links followed, with class folders and splits."""
+    """Yields the files below ``root`` sorted by name, with labels and splits from its folders; links are followed."""
     splits = split_folders(root)
-    start = len(os.path.join(root, ""))  # noqa: PTH118 - ends in a separator
-    beside, label, split = "", None, None
+    start = len(os.path.join(root, ""))  # noqa: PTH118 - ends with a separator
+    folder, label, split = "", None, None
     for path in walk(str(root)):
-        # A file of the folder of the file before it has its label and split; a Path each would take most of the time.
+        # Files in the same folder share label and split. Creating a Path for each would take most of the time.
         end = path.rfind(os.sep)
-        if end + 1 != len(beside) or not path.startswith(beside):
-            beside = path[: end + 1]
-            label, split = label_and_split(path[start:].split(os.sep), splits)  # noqa: PTH206 - likewise
+        if end + 1 != len(folder) or not path.startswith(folder):
+            folder = path[: end + 1]
+            label, split = label_and_split(path[start:].split(os.sep), splits)  # noqa: PTH206 - see above
         if is_archive(path):
-            yield from expanded(path, label, split)
-        else:  # a generator less for each of a million files
+            yield from expand_archive(path, label, split)
+        else:  # saves a generator for each of a million files
             yield ImageFile.at(path, label, split)
 
 
-def expanded(path: str, label: str | None, split: str | None) -> Iterator[ImageFile]:
-    """Yields the file, or the images in it where it is an archive: those without a label have the archive's own."""
+def expand_archive(path: str, label: str | None, split: str | None) -> Iterator[ImageFile]:
+    """Yields the file, or the images in it if it is an archive; images without a label get the archive's."""
     if not is_archive(path):
         yield ImageFile.at(path, label, split)
         return
@@ -51,14 +51,14 @@ def expanded(path: str, label: str | None, split: str | None) -> Iterator[ImageF
 
 
 def split_folders(root: Path) -> dict[str, str]:
-    """Returns which of the folders directly in ``root`` are splits, and which split each is."""
+    """Returns the folders directly in ``root`` that are splits, and the split of each."""
     with os.scandir(root) as entries:
         folders = [entry.name for entry in entries if _is_folder(entry) and is_visible(entry.name)]
-    # Only those that are called as splits are are looked into: a class may hold a million files.
-    return splits_among({name: name.lower() in SPLIT_NAMES and _holds_folders(root / name) for name in folders})
+    # Only folders with a split's name are opened, because a class may contain a million files.
+    return find_splits({name: name.lower() in SPLIT_NAMES and _has_folders(root / name) for name in folders})
 
 
-def _holds_folders(folder: Path) -> bool:
+def _has_folders(folder: Path) -> bool:
     try:
         with os.scandir(folder) as entries:
             return any(_is_folder(entry) for entry in entries)
@@ -67,10 +67,8 @@ def _holds_folders(folder: Path) -> bool:
 
 
 def walk(root: str) -> Iterator[str]:
-    """Yields the files below ``root``; a folder that cannot be read is yielded itself, and so ends in the ledger.
-
-    What is still to be visited stands in a list, with the folders that lead to it: no depth of folders is too deep.
-    """
+    """Yields the files below ``root``; an unreadable folder is yielded itself, so that it ends in the ledger."""
+    # A list of paths with their parent folders instead of recursion, so that any depth works.
     waiting: list[tuple[str, frozenset[tuple[int, int]] | None]] = [(root, frozenset())]
     while waiting:
         path, ancestors = waiting.pop()
@@ -78,14 +76,14 @@ def walk(root: str) -> Iterator[str]:
             yield path
             continue
         try:
-            own = os.stat(path)  # noqa: PTH116 - once a folder, beside scandir, which gives strings
+            own = os.stat(path)  # noqa: PTH116 - scandir returns strings
             with os.scandir(path) as found:
                 entries = {entry.name: entry for entry in found}
         except OSError:
             yield path
             continue
         here = (own.st_dev, own.st_ino)
-        if here in ancestors:  # a link that leads back up: all that it shows is being listed already
+        if here in ancestors:  # a link to a parent folder, whose content is already being listed
             continue
         if entries.keys() >= STORE_NAMES:
             continue
@@ -97,5 +95,5 @@ def walk(root: str) -> Iterator[str]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a link to itself
         return False

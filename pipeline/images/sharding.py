@@ -1,4 +1,4 @@
-"""One of n equal parts of a collection, the same on every machine: for jobs that share work without talking."""
+"""Splits a collection into n parts that every machine computes alike, for jobs that run without a coordinator."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from penult.errors import InputError
 
 
 class HasPath(Protocol):
-    """What has a path as text."""
+    """Anything with a path as text."""
 
     @property
     def path(self) -> str:
@@ -22,7 +22,7 @@ File = TypeVar("File", bound=HasPath)
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """Reads ``i/n``: the i-th of n parts, counted from 1.
+    """Returns (i, n) of the text ``i/n``: the i-th of n parts, counted from 1.
 
     >>> parse_shard("3/16")
     (3, 16)
@@ -35,16 +35,16 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def files_of_shard(files: Iterable[File], shard: str, source: str | Path | None = None) -> list[File]:
-    """Returns the files of this part; each file belongs to exactly one of the n.
+    """Returns the files of part ``shard``; each file belongs to exactly one of the n parts.
 
-    A path counts from the folder ``source``, or from the folder of the table ``source``, so that machines that mount
-    the same folder at different places agree. It depends on nothing else: files added later move no other.
+    The part depends only on the file's path relative to the folder ``source``, or to the folder of the table
+    ``source``. So machines that mount the same folder at different paths agree, and new files move no other.
     """
     number, count = parse_shard(shard)
     root = ""
     if source is not None:
-        place = Path(os.path.abspath(source))  # noqa: PTH100 - as the listing does it, which follows no link
-        root = os.path.join(place if place.is_dir() else place.parent, "")  # noqa: PTH118 - ends in a separator
+        base = Path(os.path.abspath(source))  # noqa: PTH100 - like `list_images`, which does not resolve links
+        root = os.path.join(base if base.is_dir() else base.parent, "")  # noqa: PTH118 - ends with a separator
     return [file for file in files if _part_of(file.path.removeprefix(root), count) == number]
 
 

@@ -1,7 +1,7 @@
-"""Views: transforms of an image before the backbone, which are to cached features what augmentation is to training.
+"""Views: transforms of an image before the backbone, which serve cached features as augmentation serves training.
 
-A view acts on the pixels that the backbone takes. What it draws, it draws from the sample's key and its own name, and
-so shows the same picture on every machine and at every run.
+A view transforms the pixels that the backbone takes. Its random numbers come from the image's key and the view's name,
+so the result is the same on every machine and in every run.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ IDENTITY = "identity"
 
 Pixels = NDArray[np.uint8]
 
-# Numbers from 0 to 1, always the same for a sample and a view.
+# Random numbers from 0 to 1, fixed for an image and a view.
 Draws = Iterator[float]
 
 SHEAR, ZOOM, DEGREES, COLOUR, SMALLEST_CROP = 0.2, 0.2, 15.0, 0.2, 0.8
 
 
 def parse_views(text: str) -> tuple[str, ...]:
-    """Returns the views that ``text`` names, each once.
+    """Returns the views named in ``text``, without duplicates.
 
     >>> parse_views("identity, hflip, affine-3")
     ('identity', 'hflip', 'affine-3')
@@ -42,7 +42,7 @@ def parse_views(text: str) -> tuple[str, ...]:
 
 
 def row_name(tap: str, view: str) -> str:
-    """Returns what the rows of a tap are called while a job has them: by the tap alone where nothing was changed.
+    """Returns a job's name for the rows of a tap and a view; for the identity, it is the tap's name.
 
     >>> row_name("penultimate", "identity"), row_name("penultimate", "hflip")
     ('penultimate', 'penultimate:hflip')
@@ -51,7 +51,7 @@ def row_name(tap: str, view: str) -> str:
 
 
 def view_of(name: str) -> Callable[[Pixels, bytes], Pixels]:
-    """Returns what makes the view of pixels (H, W, 3), given them and the key of their sample."""
+    """Returns a function that transforms pixels (H, W, 3), given the pixels and the key of their image."""
     if name in PLAIN:
         plain = PLAIN[name]
         return lambda pixels, key: plain(pixels)
@@ -63,7 +63,7 @@ def view_of(name: str) -> Callable[[Pixels, bytes], Pixels]:
 
 
 def _draws(key: bytes, name: str) -> Draws:
-    # No generator of numpy: what it draws may change with its version.
+    # Not NumPy's generator, whose numbers may change between versions.
     digest = hashlib.sha256(key + name.encode()).digest()
     return (int.from_bytes(digest[start : start + 4], "big") / 2**32 for start in range(0, len(digest), 4))
 
@@ -73,7 +73,7 @@ def _about(middle: float, spread: float, draws: Draws) -> float:
 
 
 def _affine(pixels: Pixels, draws: Draws) -> Pixels:
-    """Shears, zooms and perhaps flips, as the generator of images does that is shown in most lectures."""
+    """Shears, zooms and perhaps flips, like the defaults in most tutorials on Keras' ``ImageDataGenerator``."""
     shear, across, down = _about(0, SHEAR, draws), _about(1, ZOOM, draws), _about(1, ZOOM, draws)
     return _mapped(pixels, (-across if next(draws) < 0.5 else across, shear, 0.0, down))
 
@@ -93,7 +93,7 @@ def _rotation(pixels: Pixels, draws: Draws) -> Pixels:
 
 
 def _crop(pixels: Pixels, draws: Draws) -> Pixels:
-    """Shows a part, whose sides are four fifths of the whole at least, at the whole size."""
+    """Enlarges a part of the image, at least four fifths of each side, to the full size."""
     scale = SMALLEST_CROP + (1 - SMALLEST_CROP) * next(draws)
     height, width = pixels.shape[:2]
     across, down = (_about(0, (1 - scale) / 2, draws) for _ in range(2))
@@ -110,7 +110,7 @@ def _colour(pixels: Pixels, draws: Draws) -> Pixels:
 def _mapped(
     pixels: Pixels, matrix: tuple[float, float, float, float], move: tuple[float, float] = (0.0, 0.0)
 ) -> Pixels:
-    """Takes each pixel from where ``matrix`` leads from the middle; beyond its edges the image is mirrored."""
+    """Applies the affine ``matrix`` around the centre; the image is mirrored beyond its edges."""
     height, width = pixels.shape[:2]
     margins = (height // 2, width // 2)
     wide = np.pad(pixels, ((margins[0],) * 2, (margins[1],) * 2, (0, 0)), mode="symmetric")

@@ -168,8 +168,11 @@ def _failures(store: Store, paths: Sequence[str]) -> list[FailedImage]:
 
 
 def _notes(labelling: Labelling | None) -> list[str]:
-    """Returns the notes on the files without their paths, which the report shows with the images."""
-    return [note.partition(": ")[0] for note in labelling.notes] if labelling else []
+    """Returns the notes on the files without their paths, which the report shows with the images.
+
+    A note is a reason and a count, and may end with paths: ``reason: count: paths``.
+    """
+    return [": ".join(note.split(": ")[:2]) for note in labelling.notes] if labelling else []
 
 
 def _conflicts(dataset: Dataset, labelling: Labelling | None) -> list[ImageGroup]:

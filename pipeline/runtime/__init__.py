@@ -1,1 +1,4 @@
-"""Sessions of ONNX Runtime and OpenVINO on the device that was chosen."""
+"""Runs backbones with ONNX Runtime or OpenVINO.
+
+`session` loads and runs a graph, and `providers` chooses the device.
+"""

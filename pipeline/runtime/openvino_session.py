@@ -1,4 +1,4 @@
-"""A session of OpenVINO on the CPU, asked as one of ONNX Runtime is: for its bfloat16, where the CPU has that."""
+"""An OpenVINO session on the CPU, with the interface of an ONNX Runtime session; it can compute in bfloat16."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ DEVICE = "CPU"
 
 
 class OpenVinoSession:
-    """A graph that one thread of OpenVINO's computes while the calling one waits; called from several at once.
+    """A compiled graph. Several threads may call it at once; one OpenVINO thread computes each call.
 
-    A call never has more than one thread, so that a row's value depends neither on how many there are nor on the
-    batch. The precision is always said: by itself OpenVINO computes float32 graphs in bfloat16 where the CPU has it.
+    One thread per call keeps a row's value independent of the number of callers and of the batch. The precision is
+    always set, because by default OpenVINO computes float32 graphs in bfloat16 on CPUs that have it.
     """
 
     def __init__(self, graph: bytes, precision: Precision = "fp32") -> None:
@@ -36,7 +36,7 @@ class OpenVinoSession:
             raise _unable(error) from error
 
     def run(self, names: Sequence[str] | None, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """Returns the outputs of these names, or all, for the one input that the graph takes."""
+        """Returns the named outputs, or all outputs, for the graph's only input."""
         ((name, values),) = feeds.items()
         compiled, free = self._ready(name, values.shape)
         try:
@@ -50,7 +50,7 @@ class OpenVinoSession:
             free.put(request)
 
     def _ready(self, name: str, shape: tuple[int, ...]) -> tuple[Any, "SimpleQueue[Any]"]:
-        """Returns the graph compiled for one shape of its input, and those of its requests that nobody has in hand."""
+        """Returns the graph compiled for one input shape, and its idle requests."""
         with self._turn:
             if shape not in self._compiled:
                 self._compiled[shape] = self._compile(name, shape), SimpleQueue()
@@ -59,38 +59,38 @@ class OpenVinoSession:
     def _compile(self, name: str, shape: tuple[int, ...]) -> Any:
         model = self._model.clone()
         threads = worker_count()
-        asked = {
+        settings = {
             "INFERENCE_PRECISION_HINT": self._precision,
             "NUM_STREAMS": threads,
             "INFERENCE_NUM_THREADS": threads,
-            "ENABLE_CPU_PINNING": False,  # decoders, and other jobs, run on the same cores
+            "ENABLE_CPU_PINNING": False,  # decoders and other jobs run on the same cores
         }
         try:
             model.reshape({name: list(shape)})
-            compiled = self._core.compile_model(model, DEVICE, asked)
+            compiled = self._core.compile_model(model, DEVICE, settings)
         except RuntimeError as error:
             raise _unable(error) from error
-        taken = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-        if taken != self._precision:
+        precision = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        if precision != self._precision:
             raise ProviderError(
-                f"OpenVINO was asked to compute in {self._precision} and computes in {taken}",
-                expected="the asked precision, for features of another belong into another space",
+                f"OpenVINO computes in {precision} instead of {self._precision}",
+                expected="the requested precision, because features of another precision belong to another space",
                 remedy="run with --provider cpu",
             )
         return compiled
 
 
 def openvino_obstacle() -> str:
-    """Returns what stands in the way of OpenVINO in words, or nothing if nothing is known to."""
+    """Returns why OpenVINO cannot be used, or an empty text if no reason is known."""
     if find_spec("openvino") is None:
         return "the package openvino is not installed; pip install 'penult[openvino]'"
     return ""
 
 
 def bfloat16_obstacle() -> str:
-    """Returns why this CPU does not compute in bfloat16, or nothing where it does. OpenVINO must be installed.
+    """Returns why this CPU cannot compute in bfloat16, or an empty text if it can. OpenVINO must be installed.
 
-    Others may be made to imitate it, several times as slowly as they compute in float32.
+    A CPU without it could emulate it, but several times slower than float32.
     """
     import openvino
 
@@ -100,9 +100,9 @@ def bfloat16_obstacle() -> str:
 
 
 def _unable(error: RuntimeError) -> ProviderError:
-    told = " ".join(str(error).split())
+    message = " ".join(str(error).split())
     return ProviderError(
-        f"OpenVINO cannot run the graph: {told[-300:]}",
-        expected="a graph whose operators it knows",
+        f"OpenVINO cannot run the graph: {message[-300:]}",
+        expected="a graph whose operators OpenVINO supports",
         remedy="run with --provider cpu",
     )

@@ -1,4 +1,4 @@
-"""Chooses where a backbone runs, and says why: a GPU is never left unused in silence."""
+"""Chooses the provider that runs a backbone, and reports why a faster one, such as a GPU, is not used."""
 
 import ctypes
 import sys
@@ -9,19 +9,17 @@ from typing import Any, Literal, cast
 
 import platformdirs
 
+from penult.defaults import PROVIDERS
 from penult.errors import InputError, ProviderError
 from penult.exporters.card import Precision
 from penult.pipeline.runtime.openvino_session import OpenVinoSession, bfloat16_obstacle, openvino_obstacle
 
-# The names that ONNX Runtime gives to its execution providers.
+# The names of the execution providers in ONNX Runtime.
 EXECUTION_PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-
-PROVIDERS = (*EXECUTION_PROVIDERS, "openvino")
-"""All that can be asked for, besides ``auto``."""
 
 NEEDS = {
     "cuda": "an NVIDIA GPU with its driver, and the package onnxruntime-gpu",
@@ -36,9 +34,9 @@ TENSORRT_LIBRARIES = ("nvinfer_10.dll",) if sys.platform == "win32" else ("libnv
 
 @dataclass(frozen=True)
 class ProviderChoice:
-    """The provider that was taken and, in words, why not a better one (empty where it is the best).
+    """The provider in use, and ``why`` no faster one is in use (empty if it is the fastest).
 
-    ``precision`` is that of a backbone's card: bf16 is what the provider computes in, others stand in the graph.
+    ``precision`` is that of the backbone's card. The provider computes in bf16; other precisions are in the graph.
     """
 
     provider: Literal["cpu", "cuda", "tensorrt", "openvino"]
@@ -51,59 +49,59 @@ class ProviderChoice:
         return self.provider in ("cuda", "tensorrt")
 
 
-def choose_provider(asked: str = "auto", precision: Precision = "fp32") -> ProviderChoice:
-    """Returns the provider to run on: the asked one, or the best that needs no preparation for ``auto``.
+def choose_provider(requested: str = "auto", precision: Precision = "fp32") -> ProviderChoice:
+    """Returns the requested provider, or for ``auto`` the fastest one that needs no preparation.
 
     ``precision`` is that of the backbone's card.
 
     Raises:
-        ProviderError: the asked provider cannot work here.
+        ProviderError: the requested provider cannot run here.
     """
-    if asked not in ("auto", *PROVIDERS):
-        raise InputError(f"The provider is {asked!r}", expected=f"one of auto, {', '.join(PROVIDERS)}")
+    if requested not in ("auto", *PROVIDERS):
+        raise InputError(f"The provider is {requested!r}", expected=f"one of auto, {', '.join(PROVIDERS)}")
     if precision == "bf16":
-        return _choose_for_bfloat16(asked)
-    if asked == "cpu":
+        return _choose_for_bfloat16(requested)
+    if requested == "cpu":
         return ProviderChoice("cpu", precision=precision)
-    if asked == "auto":
-        # Tried, for the libraries of CUDA may be missing where a GPU is.
+    if requested == "auto":
+        # A test run, because the CUDA libraries may be missing on a machine with a GPU.
         found = cuda_obstacle() or _failure_of("cuda")
         return (
             ProviderChoice("cpu", found, precision) if found else ProviderChoice("cuda", _why_not_tensorrt(), precision)
         )
-    found = obstacle(asked)
+    found = obstacle(requested)
     if found:
         raise ProviderError(
-            f"{NAMES[asked]} was asked for and cannot be used: {found}",
-            expected=NEEDS[asked],
-            remedy="mend that, or leave --provider out to run on what there is",
+            f"{NAMES[requested]} cannot be used: {found}",
+            expected=NEEDS[requested],
+            remedy="fix that, or omit --provider to use the best available provider",
         )
-    return ProviderChoice(cast("Literal['cuda', 'tensorrt', 'openvino']", asked), precision=precision)
+    return ProviderChoice(cast("Literal['cuda', 'tensorrt', 'openvino']", requested), precision=precision)
 
 
-def _choose_for_bfloat16(asked: str) -> ProviderChoice:
-    """Returns OpenVINO, which alone computes in bfloat16, or says why that is not to be had."""
-    found = f"{asked} does not compute in it" if asked not in ("auto", "openvino") else ""
+def _choose_for_bfloat16(requested: str) -> ProviderChoice:
+    """Returns OpenVINO, the only provider that computes in bfloat16, or raises an error that says why it cannot."""
+    found = f"{requested} does not compute in it" if requested not in ("auto", "openvino") else ""
     found = found or openvino_obstacle() or bfloat16_obstacle()
     if found:
         raise ProviderError(
-            f"The backbone's features are computed in bfloat16, which cannot be done here: {found}",
+            f"The backbone computes in bfloat16, which is not possible here: {found}",
             expected="OpenVINO, on a CPU that has bfloat16",
-            remedy="run it there, or take the backbone that it was made of, whose features are a space of their own",
+            remedy="run it there, or use the backbone that it was made from, whose features form another space",
         )
     return ProviderChoice("openvino", precision="bf16")
 
 
 def _why_not_tensorrt() -> str:
     return obstacle("tensorrt") or (
-        "TensorRT may be faster, and takes minutes to build its engine the first time: --provider tensorrt does it"
+        "TensorRT may be faster, but builds its engine for minutes at first use; --provider tensorrt selects it"
     )
 
 
 def obstacle(provider: str, *, is_tried: bool = False) -> str:
-    """Returns what stands in the way of a provider in words, or nothing if nothing is known to.
+    """Returns why a provider cannot be used, or an empty text if no reason is known.
 
-    With ``is_tried``, a small graph is run on it, which finds out what only shows when its libraries are loaded.
+    With ``is_tried``, a small graph runs on it, which finds problems that only appear when its libraries are loaded.
     """
     found = openvino_obstacle() if provider == "openvino" else "" if provider == "cpu" else cuda_obstacle()
     if not found and provider == "tensorrt":
@@ -112,7 +110,7 @@ def obstacle(provider: str, *, is_tried: bool = False) -> str:
 
 
 def cuda_obstacle() -> str:
-    """Returns what stands in the way of CUDA in words, or nothing if nothing is known to."""
+    """Returns why CUDA cannot be used, or an empty text if no reason is known."""
     if sys.platform == "darwin":
         return "macOS has no CUDA"
     devices = count_gpus()
@@ -123,7 +121,7 @@ def cuda_obstacle() -> str:
     import onnxruntime
 
     if EXECUTION_PROVIDERS["cuda"] not in onnxruntime.get_available_providers():
-        return "a GPU is here, but the installed onnxruntime is a CPU build; pip install onnxruntime-gpu"
+        return "there is a GPU, but the installed onnxruntime is a CPU build; pip install onnxruntime-gpu"
     return ""
 
 
@@ -131,7 +129,7 @@ def _tensorrt_obstacle() -> str:
     import onnxruntime
 
     if EXECUTION_PROVIDERS["tensorrt"] not in onnxruntime.get_available_providers():
-        return "the installed onnxruntime was built without TensorRT"
+        return "the installed onnxruntime has no TensorRT"
     for library in TENSORRT_LIBRARIES:
         try:
             ctypes.CDLL(library)
@@ -141,7 +139,7 @@ def _tensorrt_obstacle() -> str:
 
 
 def count_gpus() -> int | None:
-    """Asks the driver itself how many GPUs there are, since ONNX Runtime lists CUDA wherever it was built with it."""
+    """Returns the driver's number of GPUs, or None without a driver. ONNX Runtime lists CUDA even without a GPU."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -154,7 +152,7 @@ def count_gpus() -> int | None:
 
 @cache
 def _failure_of(provider: str) -> str:
-    """Runs a small graph on a provider, once in a process, and returns what went wrong."""
+    """Runs a small graph on a provider, once per process, and returns the error message."""
     import numpy as np
     from onnx import TensorProto, helper
 
@@ -163,13 +161,13 @@ def _failure_of(provider: str) -> str:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     try:
         open_session(model.SerializeToString(), provider).run(None, {"a": np.ones((1, 1), np.float32)})
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the reason
+    except Exception as error:  # noqa: BLE001 - any error is the reason
         reason = error.__cause__ or error
         return " ".join(str(reason).split())[:300] or type(reason).__name__
     return ""
 
 
-# The operators that make up a network's work. Others may stay on the CPU, where ONNX Runtime puts them on purpose.
+# The operators that take most of a network's time. ONNX Runtime may place others on the CPU on purpose.
 HEAVY = frozenset({"Conv", "ConvTranspose", "FusedConv", "Gemm", "MatMul", "FusedMatMul"})
 
 
@@ -177,7 +175,7 @@ def open_session(graph: bytes, provider: str, device: int = 0, precision: Precis
     """Returns a session that computes each call on one thread (CPU) or on one device.
 
     Raises:
-        ProviderError: ONNX Runtime took another provider, for the whole or for a part of the work.
+        ProviderError: ONNX Runtime uses another provider for the graph or for a part of it.
     """
     if provider == "openvino":
         return OpenVinoSession(graph, precision)
@@ -191,16 +189,16 @@ def open_session(graph: bytes, provider: str, device: int = 0, precision: Precis
     if provider != "cpu":
         onnxruntime.preload_dlls()
     wanted = EXECUTION_PROVIDERS[provider]
-    asked = provider_list(provider, device, precision)
+    providers = provider_list(provider, device, precision)
     try:
-        # By itself it goes on with a lesser provider where one fails, now or in any later run.
-        session = onnxruntime.InferenceSession(graph, options, providers=asked, enable_fallback=False)
+        # By default, ONNX Runtime falls back to a slower provider after any failure.
+        session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=False)
         session.disable_fallback()
     except Exception as error:
-        raise failure(provider, error) from error
+        raise run_error(provider, error) from error
     if session.get_providers()[0] != wanted:
         raise ProviderError(
-            f"ONNX Runtime was asked for {wanted} and took {session.get_providers()[0]}",
+            f"ONNX Runtime uses {session.get_providers()[0]} instead of {wanted}",
             expected="the CUDA and cuDNN libraries that this onnxruntime-gpu was built for",
             remedy="pip install 'onnxruntime-gpu[cuda,cudnn]', or run with --provider cpu",
         )
@@ -210,23 +208,23 @@ def open_session(graph: bytes, provider: str, device: int = 0, precision: Precis
     return session
 
 
-def failure(provider: str, error: Exception) -> ProviderError:
-    """Returns the error for what a session raises: the classes of ONNX Runtime's have only Exception in common."""
+def run_error(provider: str, error: Exception) -> ProviderError:
+    """Returns the error to raise for one of ONNX Runtime's, whose classes share only Exception."""
     if isinstance(error, ProviderError):
         return error
-    told = " ".join(str(error).split()) or type(error).__name__
+    message = " ".join(str(error).split()) or type(error).__name__
     return ProviderError(
-        f"The network fails on {provider}: {told[:500]}",
-        expected="a network that runs there, and memory enough for it",
-        remedy="try a smaller --batch-size, or another --provider; 'penult doctor' tells what can be used",
+        f"The network fails on {provider}: {message[:500]}",
+        expected="a network that this provider can run, and enough memory",
+        remedy="try a smaller --batch-size, or another --provider; 'penult doctor' lists what can be used",
     )
 
 
 def provider_list(provider: str, device: int, precision: Precision = "fp32") -> list[tuple[str, Mapping[str, Any]]]:
-    """Returns what ONNX Runtime is asked for, the best first.
+    """Returns the execution providers and their options for ONNX Runtime, the best first.
 
-    On CUDA the search for convolution algorithms is exhaustive, which times all of them: batches have one shape, so it
-    is made once. TensorRT is told of a graph in float16, whose numbers it would not take otherwise.
+    CUDA measures all convolution algorithms. All batches have one shape, so this happens once. TensorRT needs an option
+    to accept a graph in float16.
     """
     cuda = (
         EXECUTION_PROVIDERS["cuda"],
@@ -237,31 +235,31 @@ def provider_list(provider: str, device: int, precision: Precision = "fp32") -> 
     if provider == "tensorrt":
         cache = platformdirs.user_cache_path("penult") / "tensorrt"
         cache.mkdir(parents=True, exist_ok=True)
-        kept = {
+        settings = {
             "trt_engine_cache_enable": "True",
             "trt_engine_cache_path": str(cache),
             "trt_timing_cache_enable": "True",
             "trt_timing_cache_path": str(cache),
             "trt_fp16_enable": str(precision == "fp16"),
         }
-        return [(EXECUTION_PROVIDERS["tensorrt"], {"device_id": str(device), **kept}), cuda]
+        return [(EXECUTION_PROVIDERS["tensorrt"], {"device_id": str(device), **settings}), cuda]
     return [(EXECUTION_PROVIDERS["cpu"], {})]
 
 
 def require_no_fallback(session: Any, allowed: set[str]) -> None:
-    """Raises ProviderError where some of a network's work was given to another provider than the allowed ones."""
-    if not hasattr(session, "get_provider_graph_assignment_info"):  # ONNX Runtime before 1.24 does not tell
+    """Raises ProviderError if heavy operators are placed on a provider that is not ``allowed``."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):  # ONNX Runtime before 1.24 does not report it
         return
-    strays = [
+    misplaced = [
         node.op_type
         for part in session.get_provider_graph_assignment_info()
         if part.ep_name not in allowed
         for node in part.get_nodes()
         if node.op_type in HEAVY
     ]
-    if strays:
+    if misplaced:
         raise ProviderError(
-            f"ONNX Runtime left {len(strays)} operators such as {strays[0]} to another provider",
-            expected=f"all of the network's work on {' or '.join(sorted(allowed))}",
+            f"ONNX Runtime placed {len(misplaced)} operators such as {misplaced[0]} on another provider",
+            expected=f"all heavy operators on {' or '.join(sorted(allowed))}",
             remedy="run with --provider cpu, or export the backbone again with a newer onnxruntime",
         )

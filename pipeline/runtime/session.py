@@ -1,4 +1,4 @@
-"""Runs a backbone: a batch of pixels in, one matrix a tap out, on the provider that was chosen and no other."""
+"""Runs a backbone on the chosen provider: a batch of pixels in, one matrix per tap out."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,24 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penult.exporters.backbone import Backbone
-from penult.pipeline.runtime.providers import ProviderChoice, choose_provider, count_gpus, failure, open_session
+from penult.pipeline.runtime.providers import ProviderChoice, choose_provider, count_gpus, open_session, run_error
 
 __all__ = ["BATCH_SIZES", "GraphRunner", "Session"]
 
-# How many images a run takes. On a CPU larger batches only leave the caches; on a GPU smaller ones leave it idle.
+# Images per batch. On a CPU, larger batches no longer fit into its caches. On a GPU, smaller ones leave it idle.
 BATCH_SIZES = {"cpu": 4, "openvino": 1, "cuda": 64, "tensorrt": 64}
 
-# How many sessions each GPU has: while one computes, the pixels of the other are copied.
-LANES_PER_GPU = 2
+# Sessions per GPU: while one computes, the pixels of the other are copied.
+SESSIONS_PER_GPU = 2
 
 
 class GraphRunner:
-    """A graph from pixels to named outputs, loaded and ready; `run` may be called from several threads at once.
+    """A loaded graph from pixels to named outputs; several threads may call `run` at once.
 
-    On the CPU each call computes on one thread alone, so that as many callers as cores keep every core busy and a row's
-    value does not depend on how many there are. On GPUs, all that are visible, and for OpenVINO every batch is padded
-    to one size, because a new shape makes the search for convolution algorithms, or the compiler, run again. Each GPU
-    has two lanes, and a batch takes the next free one.
+    On the CPU, each call computes on one thread: as many callers as cores keep every core busy, and a row's value does
+    not depend on their number. On GPUs (all that are visible) and for OpenVINO, every batch is padded to one size,
+    because a new shape repeats the search for convolution algorithms or the compilation. Each GPU has two sessions, and
+    a batch takes the next free one.
     """
 
     def __init__(
@@ -37,28 +37,28 @@ class GraphRunner:
         self.batch_size = batch_size or BATCH_SIZES[choice.provider]
         self._is_padded = choice.provider != "cpu"
         devices = range((count_gpus() or 1) if choice.on_gpu else 1)
-        # The first lane of each device comes before all second ones, so that few batches spread over the devices.
-        turns = LANES_PER_GPU if choice.on_gpu else 1
+        # The first session of each device comes before all second ones, so that few batches use all devices.
+        rounds = SESSIONS_PER_GPU if choice.on_gpu else 1
         self._sessions = [
-            open_session(graph, choice.provider, device, choice.precision) for _ in range(turns) for device in devices
+            open_session(graph, choice.provider, device, choice.precision) for _ in range(rounds) for device in devices
         ]
         self._free: SimpleQueue[Any] = SimpleQueue()
         for session in self._sessions:
             self._free.put(session)
 
     def run(self, pixels: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
-        """Returns for each output the matrix (N, width) of the images ``pixels`` (N, H, W, 3), N at most anything."""
-        with self._lane() as session:
+        """Returns the matrix (N, width) of each output for the images ``pixels`` (N, H, W, 3), for any N."""
+        with self._free_session() as session:
             return self._run_on(session, pixels)
 
     def run_on_each(self, pixels: NDArray[np.uint8]) -> Iterator[Mapping[str, NDArray[np.float32]]]:
-        """Yields what each of the sessions gives for one batch, which also makes all of them ready."""
+        """Yields the outputs of each session for one batch, which also initialises all sessions."""
         for session in self._sessions:
             yield self._run_on(session, pixels)
 
     @contextmanager
-    def _lane(self) -> Iterator[Any]:
-        """Gives a session that nobody else uses meanwhile; the one of the CPU serves any number of callers."""
+    def _free_session(self) -> Iterator[Any]:
+        """Reserves a session of a GPU; the only session of a CPU serves any number of callers at once."""
         if not self.choice.on_gpu:
             yield self._sessions[0]
             return
@@ -83,12 +83,12 @@ class GraphRunner:
         try:
             matrices = session.run(list(self.outputs), {"pixels": pixels})
         except Exception as error:
-            raise failure(self.choice.provider, error) from error
+            raise run_error(self.choice.provider, error) from error
         return [matrix[:count] for matrix in matrices]
 
 
 class Session(GraphRunner):
-    """A backbone that runs, checked against the reference vectors of its card before its first use."""
+    """A loaded backbone, checked against the reference vectors of its card before its first use."""
 
     def __init__(
         self, backbone: Backbone, outputs: Sequence[str], *, provider: str = "auto", batch_size: int | None = None
@@ -98,7 +98,7 @@ class Session(GraphRunner):
         self._check(backbone)
 
     def _check(self, backbone: Backbone) -> None:
-        """Refuses to go on where this machine gives other features than the card's reference vectors."""
-        reduced = self.choice.on_gpu and backbone.card.precision == "fp32"  # CUDA computes in TF32
-        for given in self.run_on_each(backbone.reference_batch()):
-            backbone.check_reference(given, tolerance="tf32" if reduced else None)
+        """Raises an error if this machine's features differ from the card's reference vectors."""
+        is_tf32 = self.choice.on_gpu and backbone.card.precision == "fp32"  # CUDA computes in TF32
+        for outputs in self.run_on_each(backbone.reference_batch()):
+            backbone.check_reference(outputs, tolerance="tf32" if is_tf32 else None)

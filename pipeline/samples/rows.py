@@ -14,6 +14,7 @@ from penult.pipeline.heads.names import Task
 from penult.pipeline.samples.targets import LABEL, Target, labelled, target_of
 from penult.pipeline.words import counted
 from penult.store.catalog.datasets import Dataset
+from penult.store.keys import key_scalars
 from penult.store.tables.columns import missing_in
 
 __all__ = ["Samples", "TrainingRows", "choose_rows", "pick_evenly"]
@@ -92,7 +93,7 @@ def choose_rows(dataset: Dataset, target: str = LABEL, task: Task | None = None)
     others = Counter({name: count for name, count in present.items() if name not in SPLITS})
     if others:
         notes.append(f"{counted(others.total(), 'image')} in splits that are not used ({_counts(others)})")
-    image = np.unique(np.ascontiguousarray(dataset.keys).view("V16").ravel(), return_inverse=True)[1]
+    image = np.unique(key_scalars(dataset.keys), return_inverse=True)[1]
     kept = _usable(image, codes, is_known, wanted, notes)
     test = kept & (splits == evaluated_on)
     train = kept & np.isin(splits, trained_on)

@@ -13,8 +13,6 @@ from penult.store import Store
 
 __all__ = ["serve"]
 
-BACKLOG = 2048
-
 
 def serve(
     model: str | Path | Model | Head,

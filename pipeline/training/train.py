@@ -117,9 +117,9 @@ def _kept_basis(
     """Returns the basis of the training rows from the store's cache, where the estimator uses one and it pays."""
     if "basis" not in recipe.fit_arguments or len(inputs) <= inputs.shape[1]:
         return None
-    shelf = BasisCache(store.path, [space.spec.id for space in spaces])
+    bases = BasisCache(store.path, [space.spec.id for space in spaces])
     is_closed_form = "start" not in recipe.fit_arguments
-    return shelf.basis(keys, inputs, lambda keys: gather(spaces, keys), exact=is_closed_form)
+    return bases.basis(keys, inputs, lambda keys: gather(spaces, keys), exact=is_closed_form)
 
 
 def _start(store: Store, name: str, head: Any, spaces: Sequence[Space], classes: tuple[str, ...]) -> LogisticPath:

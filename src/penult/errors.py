@@ -24,7 +24,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Self
+from typing import ClassVar, Self
 
 __all__ = [
     "BackboneError",
@@ -96,6 +96,9 @@ class MissingFileError(PenultError, FileNotFoundError):
 
 class MissingExtraError(PenultError, ImportError):
     """An optional library is required and not installed."""
+
+    URL_EXTRAS: ClassVar = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
+    """The extras that install what URLs of these schemes need; all others need ``remote``."""
 
     @classmethod
     def of(cls, library: str, extra: str, purpose: str) -> Self:

@@ -11,10 +11,7 @@ from uuid import uuid4
 from penult.errors import InputError, MissingExtraError, PenultError, StoreError, StoreWriteError
 from penult.files import replace_file
 
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
-"""The extra of penult that each URL scheme needs."""
-
-EXCLUSIVE = {*EXTRAS, "memory"}
+EXCLUSIVE = {*MissingExtraError.URL_EXTRAS, "memory"}
 """The schemes for which fsspec can create an object only if its name is free, in one step."""
 
 FIRST_BYTES = 1 << 19
@@ -42,7 +39,8 @@ class Bucket:
         try:
             system, root = url_to_fs(url, use_listings_cache=False)
         except ImportError as error:
-            raise MissingExtraError.of(str(error), EXTRAS.get(scheme, "remote"), f"A store at {url}") from error
+            extra = MissingExtraError.URL_EXTRAS.get(scheme, "remote")
+            raise MissingExtraError.of(str(error), extra, f"A store at {url}") from error
         except Exception as error:  # each file system raises its own errors
             raise InputError(
                 f"{url} is not a valid address for a store: {error}", expected="an address such as s3://bucket/name"

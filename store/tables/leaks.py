@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penult.store.keys import Keys
+from penult.store.keys import Keys, key_scalars
 from penult.store.tables.columns import as_column, missing_in
 
 
@@ -33,7 +33,7 @@ def find_contradictions(keys: Keys, labels: Sequence[Any] | NDArray[Any]) -> lis
 
 def _conflicts(keys: Keys, values: Sequence[Any] | NDArray[Any]) -> list[Conflict]:
     column = as_column(values)
-    _, places, counts = np.unique(keys.view("V16").reshape(-1), return_inverse=True, return_counts=True)
+    _, places, counts = np.unique(key_scalars(keys), return_inverse=True, return_counts=True)
     rows_of: dict[bytes, list[int]] = {}
     for row in np.flatnonzero((counts[places] > 1) & ~missing_in(column)).tolist():
         rows_of.setdefault(keys[row].tobytes(), []).append(row)

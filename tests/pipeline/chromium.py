@@ -1,4 +1,4 @@
-"""A headless browser, spoken to over Chromium's own debugging pipe, so that no driver is needed."""
+"""A headless browser over Chromium's debugging pipe, without a driver."""
 
 import base64
 import io
@@ -26,7 +26,7 @@ FLAGS = [
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 ]
-# The browser listens on descriptor 3 and speaks on 4; either end may already bear one of these numbers.
+# The browser reads from descriptor 3 and writes to 4; one of our pipes may already have one of these numbers.
 HAND_OVER = """
 import fcntl, os, sys
 low, high = (fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3])
@@ -38,7 +38,7 @@ SECONDS = 60
 
 
 class Chromium:
-    """One headless browser with one tab, and what it said."""
+    """A headless browser with one tab, and its console output."""
 
     def __init__(self, program: str, profile: Path) -> None:
         theirs_in, self._write = os.pipe()
@@ -93,7 +93,7 @@ class Chromium:
         return answer["result"].get("value")
 
     def choose(self, selector: str, files: Sequence[str | Path]) -> None:
-        """Gives files to an input, as a person would choose them."""
+        """Sets the files of an input, like a user's choice."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file) for file in files])
@@ -120,6 +120,6 @@ class Chromium:
 
 
 def program() -> str | None:
-    """Returns the browser that is installed here."""
+    """Returns the path of the installed browser."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     return next(filter(None, map(shutil.which, names)), None)

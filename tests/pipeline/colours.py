@@ -1,4 +1,4 @@
-"""Thirty images of three classes that any network tells apart."""
+"""Thirty images of three classes that every network separates."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ CLASSES = ("red", "green", "blue")
 
 
 def draw_colours(root: Path) -> Path:
-    """Draws ten images for each class into a folder of its own, all different."""
+    """Draws ten different images per class, in one folder per class."""
     chance = np.random.default_rng(5)
     for channel, name in enumerate(CLASSES):
         (root / name).mkdir(parents=True)

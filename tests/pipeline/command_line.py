@@ -1,4 +1,4 @@
-"""The command line in this process: all that `penult` does, without the seconds that a process of its own takes."""
+"""Runs the command line in this process, which saves the start of another one."""
 
 import contextlib
 import io
@@ -15,7 +15,7 @@ from penult.pipeline.cli import main
 
 
 def penult(*arguments: object, cwd: Path) -> CompletedProcess[str]:
-    """Does what ``penult ARGUMENTS`` does in the folder ``cwd``, and returns what it prints and how it exits."""
+    """Runs ``penult ARGUMENTS`` in the folder ``cwd``; returns its output and exit code."""
     words = ["penult", *map(str, arguments)]
     printed, said = io.BytesIO(), io.BytesIO()
     stdout, stderr = (io.TextIOWrapper(stream, encoding="utf-8", write_through=True) for stream in (printed, said))

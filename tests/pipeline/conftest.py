@@ -1,4 +1,4 @@
-"""A small backbone and a small collection, so that a whole job takes a blink."""
+"""Fixtures: a small backbone and a small collection, for fast jobs."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -41,7 +41,7 @@ def _small_model(seed: int) -> onnx.ModelProto:
 
 @pytest.fixture(scope="session")
 def make_backbone() -> Callable[[int], Backbone]:
-    """Makes a small backbone with random weights of a seed."""
+    """Returns a small backbone with random weights."""
 
     def make(seed: int) -> Backbone:
         card = Card(
@@ -70,7 +70,7 @@ def small_backbone(make_backbone: Callable[[int], Backbone]) -> Backbone:
 
 @pytest.fixture
 def collection(tmp_path: Path) -> Path:
-    """30 images of three classes, ten each, all different."""
+    """A folder of 30 different images in three classes."""
     return draw_colours(tmp_path / "photos")
 
 
@@ -79,7 +79,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Chrom
     """A headless Chromium with one tab."""
     program = chromium.program()
     if program is None:
-        pytest.skip("Chromium is not installed, so nothing can be looked at in a browser")
+        pytest.skip("Chromium is not installed, so no page can be opened")
     started = chromium.Chromium(program, tmp_path_factory.mktemp("profile"))
     yield started
     started.end()

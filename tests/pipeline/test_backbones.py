@@ -1,4 +1,4 @@
-"""Large JPEGs are decoded at a reduced scale where a card asks for it: close to the whole ones, in a space apart."""
+"""Draft backbones decode large JPEGs at a reduced scale: similar features in their own space."""
 
 import io
 import json
@@ -37,14 +37,14 @@ def _apart(data: bytes, preprocessing: Preprocessing = WHOLE) -> float:
     return float(np.abs(decode(data, preprocessing).astype(float) - decode(data, asked)).mean())
 
 
-def test_a_large_jpeg_is_reduced_and_hardly_differs() -> None:
+def test_a_large_jpeg_is_reduced_with_little_difference() -> None:
     assert 0 < _apart(_photo(times=2)) < 3
 
 
-def test_what_is_no_large_jpeg_is_taken_whole() -> None:
+def test_other_images_are_decoded_at_full_scale() -> None:
     assert _apart(_photo("PNG")) == 0
     assert _apart(_photo("WEBP")) == 0
-    assert _apart(_photo(), Preprocessing(resize=300, crop=(224, 224))) == 0, "too small for its target"
+    assert _apart(_photo(), Preprocessing(resize=300, crop=(224, 224))) == 0, "too small to be reduced"
 
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
@@ -67,10 +67,10 @@ def test_a_reduced_jpeg_keeps_the_margin(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(Image.Image, "resize", spy)
     decode_to_image(photo, REDUCED)  # 640 x 427, for a shorter side of 64
     decode_to_image(photo, WHOLE)
-    assert sizes == [(320, 214), (640, 427)], "a third would keep the margin too, but JPEGs know only halves"
+    assert sizes == [(320, 214), (640, 427)], "a third would also keep the margin, but JPEGs can only be halved"
 
 
-def test_a_drafted_backbone_tells_its_drift_and_has_a_space_of_its_own(
+def test_a_draft_backbone_records_its_difference_and_has_its_own_space(
     small_backbone: Backbone, tmp_path: Path
 ) -> None:
     (tmp_path / "photos").mkdir()
@@ -93,7 +93,7 @@ def test_a_drafted_backbone_tells_its_drift_and_has_a_space_of_its_own(
     assert 0 < np.abs(rows[0] - rows[1]).max() < 0.5 * np.abs(rows[0]).max()
 
 
-def test_the_verb_makes_one_of_any_backbone(small_backbone: Backbone, tmp_path: Path) -> None:
+def test_the_verb_makes_a_draft_backbone(small_backbone: Backbone, tmp_path: Path) -> None:
     small_backbone.save(tmp_path / "small.onnx")
     words = ["backbones", "draft", str(tmp_path / "small.onnx"), "-o", str(tmp_path / "made.onnx"), "--json"]
     done = CliRunner().invoke(app, words)

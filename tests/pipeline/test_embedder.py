@@ -1,4 +1,4 @@
-"""Images are the first step of anybody's pipeline, and cost one extraction whatever is searched for."""
+"""The embedder as a step of scikit-learn pipelines, which extracts each image once."""
 
 import pickle
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def files_of(collection: Path) -> tuple[list[str], list[str]]:
     return [str(path) for path in paths], [path.parent.name for path in paths]
 
 
-def test_a_grid_search_costs_one_extraction(
+def test_a_grid_search_extracts_once(
     collection: Path, small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths, labels = files_of(collection)
@@ -63,7 +63,7 @@ def test_a_grid_search_costs_one_extraction(
     assert sum(calls) == 30
 
 
-def test_features_are_those_of_the_store(collection: Path, small: str, tmp_path: Path) -> None:
+def test_features_equal_those_of_the_store(collection: Path, small: str, tmp_path: Path) -> None:
     paths, _ = files_of(collection)
     embedder = Embedder(f"{small}:stage1+{small}", store=tmp_path / "store")
     rows = embedder.transform(paths[::-1])
@@ -76,14 +76,16 @@ def test_features_are_those_of_the_store(collection: Path, small: str, tmp_path:
     assert (len(names), names[0], names[-1]) == (20, f"{small}:stage1:0", f"{small}:penultimate:11")
 
 
-def test_several_backbones_stand_side_by_side(collection: Path, small: str, other: str, tmp_path: Path) -> None:
+def test_features_of_several_backbones_are_concatenated(
+    collection: Path, small: str, other: str, tmp_path: Path
+) -> None:
     paths, _ = files_of(collection)
     both = Embedder(f"{other}+{small}:stage1", store=tmp_path / "store").transform(paths[:5])
     alone = [Embedder(name, store=tmp_path / "s2").transform(paths[:5]) for name in (other, f"{small}:stage1")]
     assert np.array_equal(both, np.concatenate(alone, axis=1))
 
 
-def test_arrays_give_the_features_of_their_files(collection: Path, small: str, tmp_path: Path) -> None:
+def test_arrays_give_the_same_features_as_their_files(collection: Path, small: str, tmp_path: Path) -> None:
     paths, _ = files_of(collection)
     arrays = [np.asarray(Image.open(path)) for path in paths[:6]]
     from_files = Embedder(small, store=tmp_path / "a").transform(paths[:6])
@@ -99,7 +101,7 @@ def test_arrays_give_the_features_of_their_files(collection: Path, small: str, t
     assert len(space) == before
 
 
-def test_what_is_cloned_or_pickled_gives_the_same(collection: Path, small: str, tmp_path: Path) -> None:
+def test_clones_and_pickles_give_the_same_features(collection: Path, small: str, tmp_path: Path) -> None:
     paths, _ = files_of(collection)
     embedder = Embedder(small, store=tmp_path / "store").fit(paths)
     rows = embedder.transform(paths)
@@ -108,14 +110,12 @@ def test_what_is_cloned_or_pickled_gives_the_same(collection: Path, small: str, 
     assert np.array_equal(embedder.transform(np.array(paths, object)[:, None]), rows)
 
 
-def test_an_image_that_cannot_be_used_is_an_error_and_the_others_are_kept(
-    collection: Path, small: str, tmp_path: Path
-) -> None:
+def test_an_unusable_image_is_an_error_and_others_are_stored(collection: Path, small: str, tmp_path: Path) -> None:
     paths, _ = files_of(collection)
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no image")
     embedder = Embedder(small, store=tmp_path / "store")
-    with pytest.raises(ImageError, match=r"1 of 31 images cannot be used, such as .*bad.png"):
+    with pytest.raises(ImageError, match=r"1 of 31 images cannot be used, for example .*bad.png"):
         embedder.transform([*paths, bad])
     assert len(penult.open_store(tmp_path / "store").find_space("small-0")) == 30
 
@@ -132,17 +132,17 @@ def test_an_image_that_cannot_be_used_is_an_error_and_the_others_are_kept(
         ("efficientnet-lite0:stage77", ["a.png"], "stage77"),
     ],
 )
-def test_what_cannot_be_embedded_is_refused(features: str, X: Any, said: str, tmp_path: Path) -> None:
+def test_invalid_images_are_errors(features: str, X: Any, said: str, tmp_path: Path) -> None:
     with pytest.raises((InputError, UnknownNameError), match=said):
         Embedder(features, store=tmp_path / "store").transform(X)
 
 
 @pytest.mark.filterwarnings("ignore:Can't test estimator")
-def test_scikit_learns_checks_pass() -> None:
+def test_the_checks_of_scikit_learn_pass() -> None:
     check_estimator(Embedder())
 
 
-def test_real_photos_are_told_apart_in_a_pipeline(shared_data: Path, tmp_path: Path) -> None:
+def test_a_pipeline_classifies_real_photos(shared_data: Path, tmp_path: Path) -> None:
     root = shared_data / "images" / "hymenoptera"
     parts = {
         part: [

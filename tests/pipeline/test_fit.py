@@ -58,7 +58,7 @@ def test_the_report_of_a_fit_shows_a_label_that_is_probably_wrong(
     monkeypatch.setattr(deliver, "ADVISED_WORK", 1)
     fitted = fit(collection, tmp_path / "store", backbone=small_backbone, output=tmp_path / "out")
     page = fitted.delivery.report.read_text()
-    assert "What to do next was not looked for" in page
+    assert "No advice was computed" in page
     assert page[page.index("Labels that are probably wrong") :].count("truly-red.png") > 0
     monkeypatch.setattr(deliver, "REVIEW_IMAGES", 30)
     fitted = fit(collection, tmp_path / "store", backbone=small_backbone, output=tmp_path / "out")
@@ -174,7 +174,7 @@ def test_a_read_only_output_folder_raises_an_error_before_the_extraction(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"Nothing can be written into the folder .* Not a directory"):
+    with pytest.raises(InputError, match=r"is not writable: Not a directory"):
         fit(collection, tmp_path / "store", backbone=small_backbone, output=tmp_path / "file" / "below")
     assert not (tmp_path / "store").exists()
 

@@ -1,4 +1,4 @@
-"""Progress where nobody watches: a line a minute, with the rate and the time that are left as they are now."""
+"""Progress in a log: one line per minute with the current rate and time left."""
 
 import io
 import re
@@ -8,12 +8,12 @@ import pytest
 from penult.pipeline.progress import Bars, Lines
 
 
-def test_the_rate_and_the_time_left_are_those_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rate_and_time_left_cover_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     stream = io.StringIO()
     with Lines(stream).task("Extracting", total=1_000_600) as task:
-        task.advance(1_000_000, note="1,000,000 reused")  # what was known takes no time
+        task.advance(1_000_000, note="1,000,000 reused")  # stored images take no time
         for second in range(1, 181):
             clock[0] = float(second)
             task.advance(2)
@@ -37,7 +37,7 @@ def test_a_bar_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     assert "done" in drawn
 
 
-def test_a_long_note_takes_nothing_from_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_long_note_does_not_shorten_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
     with Bars().task("Extracting", total=1200) as task:
         task.advance(1100, note="1,050 new, 49 reused, 1 failed; " + "session 60 %, decode 39 %, " * 9)
     *_, bar, note = capsys.readouterr().err.rstrip().splitlines()

@@ -109,7 +109,7 @@ def test_new_bad_images_exit_with_3_only_once(work: Path) -> None:
     assert penult("extract", "photos", "--backbone", "small.onnx", cwd=work).returncode == 0
     listed = json.loads(penult("store", "failures", "--json", cwd=work).stdout)
     assert listed["path"] == str(work / "photos" / "red" / "torn.jpg")
-    assert "no image" in listed["reason"]
+    assert "not an image" in listed["reason"]
 
 
 def test_every_verb_has_help_and_names_its_options(work: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_requested_gpu_that_is_missing(work: Path) -> None:
     if not cuda_obstacle():
         pytest.skip("this machine has a GPU")
     message = _refused("extract", "photos", "--backbone", "small.onnx", "--provider", "cuda", cwd=work)
-    assert "CUDA was asked for and cannot be used" in message
+    assert "CUDA cannot be used" in message
 
 
 def test_an_image_given_as_a_backbone(work: Path) -> None:

@@ -16,7 +16,7 @@ from penult.pipeline.demo.demo import run_demo
 from penult.pipeline.doctor.diagnosis import diagnose
 from penult.pipeline.evaluation.measures import Measure
 from penult.pipeline.images.decode import FILTERS
-from penult.pipeline.runtime.providers import PROVIDERS
+from penult.pipeline.runtime.providers import EXECUTION_PROVIDERS
 from penult.pipeline.samples.relabelling import SplitRule
 from penult.store.layouts import LAYOUTS
 
@@ -94,7 +94,7 @@ def test_the_choices_are_those_that_the_library_takes() -> None:
     assert set(defaults.LAYOUTS) == set(LAYOUTS)
     assert set(defaults.PIXEL_FAMILIES) == set(FAMILIES)
     assert set(defaults.RESIZE_FILTERS) == set(FILTERS)
-    assert set(defaults.PROVIDERS) == set(PROVIDERS)
+    assert set(defaults.PROVIDERS) == {*EXECUTION_PROVIDERS, "openvino"}
     assert set(defaults.MEASURES) == set(get_args(Measure))
 
 

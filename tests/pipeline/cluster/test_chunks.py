@@ -1,4 +1,4 @@
-"""What an actor is handed: chunks of the size asked, and those of a lost actor again, in ever smaller parts."""
+"""Chunks for actors: of the requested size, and repeated in smaller parts after a loss."""
 
 from collections.abc import Generator
 
@@ -21,7 +21,7 @@ def _chunk(chunks: Chunks, size: int, *, is_alone: bool = True) -> list[str] | N
     return None if chunk is None else [file.path for file in chunk.files]
 
 
-def test_chunks_are_whole_loads_of_the_size_asked() -> None:
+def test_chunks_are_whole_batches_of_the_requested_size() -> None:
     chunks = Chunks(_batches(2, 2, 2, 1))
     assert _chunk(chunks, 3) == ["0", "1", "2", "3"]
     assert not chunks.is_over
@@ -30,7 +30,7 @@ def test_chunks_are_whole_loads_of_the_size_asked() -> None:
     assert _chunk(chunks, 1) is None
 
 
-def test_where_others_have_the_rest_it_is_asked_for_again() -> None:
+def test_files_claimed_by_other_jobs_are_requested_again() -> None:
     chunks = Chunks(_batches(2, 0, 0, 3))
     assert _chunk(chunks, 100) == ["0", "1"]
     assert chunks.is_waiting
@@ -45,8 +45,8 @@ def test_where_others_have_the_rest_it_is_asked_for_again() -> None:
     assert chunks.is_over
 
 
-def test_one_image_that_ends_every_actor_is_found_and_given_up() -> None:
-    """Each actor that is given file 1234 is lost; the others do their chunk. All else is done, and few are lost."""
+def test_an_image_that_ends_every_actor_is_given_up() -> None:
+    """Each actor with file 1234 is lost and the others finish. All other files are done, with few losses."""
     chunks = Chunks(_batches(5000, 1000))
     done: list[str] = []
     given_up: list[ImageFile] = []
@@ -64,8 +64,8 @@ def test_one_image_that_ends_every_actor_is_found_and_given_up() -> None:
     assert lost <= 5 + TRIES
 
 
-def test_who_was_lost_in_company_is_no_culprit() -> None:
-    """A single image counts as a culprit only where nothing else was with the actor."""
+def test_only_an_image_that_was_alone_can_be_given_up() -> None:
+    """A single image counts as the cause only if the actor had nothing else."""
     (file,) = _files(1)
     chunks = Chunks(_batches())
     assert chunks.take_back(Chunk([file])) == []

@@ -1,4 +1,4 @@
-"""The engine on a real Ray cluster of three nodes on this machine: the same rows, whatever is killed on the way."""
+"""The Ray engine on a local cluster of three nodes: the same rows whatever is killed."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ NODES = 3
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """A bucket on this machine, which the environment names."""
+    """A local bucket, named by the environment."""
     server = Server(Storage())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", server.url)
@@ -48,7 +48,7 @@ def bucket() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def ray_cluster(bucket: str) -> Iterator[Any]:
-    """Three nodes with a core each."""
+    """Three nodes with one core each."""
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -78,7 +78,7 @@ def _require_equal(one: Path, other: Path) -> None:
 
 @dataclass(frozen=True)
 class Slow:
-    """Reads plain files, slowly, and marks its node; and ends the process that reads one whose name is the poison."""
+    """Reads plain files slowly, marks its node, and ends the process for a file with the poison name."""
 
     seconds: float = 0.0
     poison: str = "none"
@@ -104,7 +104,7 @@ def _placed(folder: Path, place: Slow) -> list[ImageFile]:
 
 
 class WhenNew:
-    """A progress that tries to do something whenever new images are counted, until it is done."""
+    """A progress that calls a function whenever new images are counted, until it succeeds."""
 
     def __init__(self, act: Callable[[], bool]) -> None:
         self._act, self.is_done = act, False
@@ -174,7 +174,7 @@ def test_one_machine_three_nodes_and_four_parts_at_once_give_equal_stores(
 
 
 @pytest.mark.slow
-def test_an_image_that_ends_every_actor_stands_in_the_ledger_and_all_others_in_the_store(
+def test_an_image_that_ends_every_actor_ends_in_the_ledger_and_others_in_the_store(
     collection: Path, tmp_path: Path, small_backbone: Backbone, ray_cluster: Any
 ) -> None:
     (collection / "red" / "poison.png").write_bytes((collection / "red" / "0.png").read_bytes() + b"!")
@@ -192,7 +192,7 @@ def test_an_image_that_ends_every_actor_stands_in_the_ledger_and_all_others_in_t
 
 
 @pytest.mark.slow
-def test_where_every_actor_dies_the_job_stops_and_blames_no_image(
+def test_a_job_stops_without_failed_images_if_every_actor_dies(
     collection: Path, tmp_path: Path, small_backbone: Backbone, ray_cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("penult.pipeline.cluster.engine.LOSSES_IN_A_ROW", 4)
@@ -207,7 +207,7 @@ def test_where_every_actor_dies_the_job_stops_and_blames_no_image(
 
 
 @pytest.mark.slow
-def test_a_node_that_is_killed_in_the_middle_costs_nothing_but_time(
+def test_a_killed_node_costs_only_time(
     collection: Path, tmp_path: Path, small_backbone: Backbone, ray_cluster: Any
 ) -> None:
     marks = tmp_path / "marks"
@@ -249,14 +249,14 @@ class Slow:
         return Path(file.path).read_bytes()
 
 images, store, backbone, address = sys.argv[1:]
-files = [ImageFile(f.path, f.size, f.mtime_ns, place=Slow()) for f in list_images(images)]
+files = [ImageFile(f.path, f.size, f.mtime_ns, reader=Slow()) for f in list_images(images)]
 extract(files, store, backbone=backbone, options=ExtractOptions(engine="ray", address=address))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_driver_that_is_killed_and_started_again_completes(
+def test_a_restarted_driver_completes_the_job(
     collection: Path, tmp_path: Path, small_backbone: Backbone, ray_cluster: Any, number: signal.Signals
 ) -> None:
     _enlarge(collection, 90)
@@ -280,7 +280,7 @@ def test_a_driver_that_is_killed_and_started_again_completes(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("poison", ["none", "poison"])
-def test_cores_of_any_node_decode_for_one_actor(
+def test_any_node_can_decode_for_one_actor(
     collection: Path, tmp_path: Path, small_backbone: Backbone, ray_cluster: Any, poison: str
 ) -> None:
     _enlarge(collection, 60)
@@ -303,7 +303,7 @@ def test_cores_of_any_node_decode_for_one_actor(
 
 
 @pytest.mark.slow
-def test_two_drivers_at_once_share_a_cluster_and_both_end(
+def test_two_drivers_share_a_cluster(
     collection: Path, tmp_path: Path, small_backbone: Backbone, ray_cluster: Any
 ) -> None:
     _enlarge(collection, 90)
@@ -320,7 +320,7 @@ def test_two_drivers_at_once_share_a_cluster_and_both_end(
 
 
 @pytest.mark.slow
-def test_with_a_store_in_object_storage_nodes_need_no_file_system_in_common(
+def test_nodes_need_no_shared_file_system_with_object_storage(
     collection: Path,
     tmp_path: Path,
     small_backbone: Backbone,

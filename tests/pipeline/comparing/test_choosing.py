@@ -142,12 +142,12 @@ def test_a_comparison_is_limited_by_the_memory(store: Store, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("head", "options", "text"),
     [
-        ("auto", {"params": {"C": 1.0}}, "the parameters C cannot be given to the head auto"),
-        ("auto", {"start_from": "things-logistic"}, "a head to start from cannot be given to the head auto"),
-        ("knn", {"class_weight": "balanced"}, "cannot weight classes"),
+        ("auto", {"params": {"C": 1.0}}, "the parameters C cannot be used with the head auto"),
+        ("auto", {"start_from": "things-logistic"}, "a head to start from cannot be used with the head auto"),
+        ("knn", {"class_weight": "balanced"}, "does not support class weights"),
         ("logistic", {"min_accuracy": 1.5}, "the accuracy asked for is 1.5"),
-        ("logistic", {"min_accuracy": 0.9, "views": ("identity",)}, "together with views"),
-        ("logistic", {"min_accuracy": 0.9999}, "no probability is high enough for 100.0% of the answers"),
+        ("logistic", {"min_accuracy": 0.9, "views": ("identity",)}, "--min-accuracy cannot be combined with --views"),
+        ("logistic", {"min_accuracy": 0.9999}, "no probability is high enough for 100.0% correct answers"),
     ],
 )
 def test_contradictory_choices_raise_an_error(store: Store, head: str, options: dict[str, Any], text: str) -> None:
@@ -159,8 +159,8 @@ def test_contradictory_choices_raise_an_error(store: Store, head: str, options: 
     ("head", "options", "text"),
     [
         ("auto", {}, "the head auto is for classes, and this is regression.*ridge, svr, lightgbm"),
-        ("ridge", {"class_weight": "balanced"}, "a class weight cannot be given for regression"),
-        ("ridge", {"min_accuracy": 0.9}, "an accuracy of the answers cannot be given for regression"),
+        ("ridge", {"class_weight": "balanced"}, "--class-weight does not apply to regression"),
+        ("ridge", {"min_accuracy": 0.9}, "--min-accuracy does not apply to regression"),
     ],
 )
 def test_choices_for_classes_do_not_apply_to_numbers(
@@ -209,7 +209,7 @@ def test_equal_probabilities_share_one_side_of_the_threshold() -> None:
     everything = choose_abstention(chances, np.zeros(100, np.intp), 0.95)
     assert everything.min_confidence == 0
     assert "No image is left unanswered" in everything.sentence
-    with pytest.raises(InputError, match=r"98.3% at most"):
+    with pytest.raises(InputError, match=r"at most 98.3%"):
         choose_abstention(chances, codes, 0.99)
 
 
@@ -226,7 +226,7 @@ def test_the_threshold_is_on_the_card_and_in_the_report(store: Store, tmp_path: 
     again = retest(Head.load(store.heads_path / card.name), store)
     assert again.evaluation.summary() == evaluation.summary()
     assert again.notes[-1] == trained.notes[-1]
-    assert "are reported as unsure" in trained.notes[-1]
+    assert "With a minimum probability of " in trained.notes[-1]
     shown = CliRunner().invoke(app, ["heads", "show", card.name, "--store", str(store.path)], catch_exceptions=False)
     (line,) = [line for line in shown.stdout.splitlines() if "answered right" in line]
     assert "95 % interval" in line

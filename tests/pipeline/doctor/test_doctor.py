@@ -1,4 +1,4 @@
-"""The doctor: what is installed, what is wrong with it, and which part will be the bottleneck."""
+"""The doctor: installed libraries, problems, and the bottleneck."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_both_builds_of_onnx_runtime_are_a_problem(monkeypatch: pytest.MonkeyPat
     assert "pip uninstall onnxruntime onnxruntime-gpu" in problem
 
 
-def test_a_quota_and_a_busy_machine_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quota_and_a_busy_machine_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installation_module, "usable_cores", lambda: 8)
     monkeypatch.setattr(installation_module, "allowed_cores", lambda: 1.5)
     monkeypatch.setattr("os.getloadavg", lambda: (7.0, 7.0, 7.0))
@@ -55,7 +55,7 @@ def test_the_slowest_part_is_the_bottleneck(
     assert slow.expected < 4 * slow.workers / 0.05
 
 
-def test_it_measures_with_images_wherever_they_lie(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_images_of_any_source_are_measured(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
     import tarfile
 
     with tarfile.open(tmp_path / "c.tar", "w") as tar:
@@ -67,14 +67,14 @@ def test_it_measures_with_images_wherever_they_lie(collection: Path, tmp_path: P
         )
 
 
-def test_images_that_are_none_cannot_be_measured_with(tmp_path: Path, small_backbone: Backbone) -> None:
+def test_files_that_are_not_images_cannot_be_measured(tmp_path: Path, small_backbone: Backbone) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"none")
     with pytest.raises(InputError, match="None of 1 images can be decoded"):
         diagnose(tmp_path / "photos", tmp_path / "store", backbone=small_backbone)
 
 
-def test_the_verb_tells_people_and_machines(tmp_path: Path, small_backbone: Backbone) -> None:
+def test_the_verb_prints_text_and_json(tmp_path: Path, small_backbone: Backbone) -> None:
     small_backbone.save(tmp_path / "small.onnx")
     words = ["doctor", "--backbone", "small.onnx", "--seconds", "0.1"]
     told = penult(*words, cwd=tmp_path).stdout
@@ -86,7 +86,7 @@ def test_the_verb_tells_people_and_machines(tmp_path: Path, small_backbone: Back
     assert found["image_bytes"] > 100_000, "two photos of its own"
 
 
-def test_a_job_tells_why_it_ran_where_it_did(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_a_receipt_explains_the_provider(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
     receipt = extract(collection, tmp_path / "store", backbone=small_backbone)
     if receipt.provider == "cpu":
         assert receipt.why_not_better

@@ -1,4 +1,4 @@
-"""What holds whichever engine carries the job: Ray is needed only where it is asked for, and no lost shard passes."""
+"""Engines: Ray is only loaded on request, and lost shards are detected."""
 
 import errno
 import os
@@ -25,9 +25,8 @@ from penult.errors import (
     StoreWriteError,
 )
 from penult.exporters.backbone import Backbone
-from penult.pipeline.cluster.actor import ActorConfig, WorkerActor
+from penult.pipeline.cluster.actor import ActorConfig, WorkerActor, library_versions, require_same_versions
 from penult.pipeline.cluster.connection import ActorResources, actor_capacity, actor_resources, require_capacity
-from penult.pipeline.cluster.nodes import library_versions, require_same_versions
 from penult.pipeline.extraction.engines import Engine, LocalEngine
 from penult.pipeline.extraction.extract import ExtractOptions, extract, open_spaces
 from penult.pipeline.extraction.recorder import Recorder
@@ -47,7 +46,7 @@ def test_a_local_job_loads_no_ray(collection: Path, tmp_path: Path, small_backbo
     assert subprocess.run([sys.executable, "-c", program, *arguments], check=False).returncode == 0
 
 
-def test_without_ray_its_engine_names_the_extra(
+def test_a_missing_ray_names_the_extra(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("penult.pipeline.extraction.engines.find_spec", lambda name: None)
@@ -55,7 +54,7 @@ def test_without_ray_its_engine_names_the_extra(
         extract(collection, tmp_path / "store", backbone=small_backbone, options=ExtractOptions(engine="ray"))
 
 
-def test_an_address_where_no_cluster_is_is_told_at_once(
+def test_an_address_without_a_cluster_is_an_immediate_error(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray")
@@ -68,7 +67,7 @@ def test_an_address_where_no_cluster_is_is_told_at_once(
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-def test_where_something_else_listens_than_ray_the_wait_is_bounded(
+def test_a_server_that_is_not_ray_is_detected_in_time(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch, answer: bytes
 ) -> None:
     pytest.importorskip("ray")
@@ -89,7 +88,7 @@ def test_where_something_else_listens_than_ray_the_wait_is_bounded(
 
 
 @pytest.mark.parametrize("named", ["AuthenticationError", "RuntimeError"])
-def test_a_cluster_that_asks_for_a_token_is_told_as_such(
+def test_a_cluster_that_needs_a_token_is_an_error_with_a_remedy(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch, named: str
 ) -> None:
     ray = pytest.importorskip("ray")
@@ -100,12 +99,12 @@ def test_a_cluster_that_asks_for_a_token_is_told_as_such(
     monkeypatch.setattr(ray, "init", refuse)
     monkeypatch.setattr("penult.pipeline.cluster.connection._require_reachable", lambda _: None)
     options = ExtractOptions(engine="ray", address="10.0.0.1:6379")
-    with pytest.raises(EngineError, match=r"lets nobody in: Failed to connect.*RAY_AUTH_MODE=token"):
+    with pytest.raises(EngineError, match=r"refuses the connection: Failed to connect.*RAY_AUTH_MODE=token"):
         extract(collection, tmp_path / "store", backbone=small_backbone, options=options)
 
 
 @pytest.mark.parametrize("others", [{"engine": "dask"}, {"address": "auto"}, {"actors": 2}, {"decoders": 2}])
-def test_engines_that_are_asked_wrongly(others: dict[str, Any]) -> None:
+def test_wrong_engine_options_are_errors(others: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(others))):
         ExtractOptions(**others)
 
@@ -125,23 +124,25 @@ def test_engines_that_are_asked_wrongly(others: dict[str, Any]) -> None:
         (ExtractOptions(engine="ray", decoders=40), [{"CPU": 4.0}, {"CPU": 4.0}], ActorResources(1), 1),
     ],
 )
-def test_an_actor_asks_for_what_the_nodes_have(
+def test_the_resources_of_an_actor_follow_the_nodes(
     options: ExtractOptions, nodes: list[dict[str, float]], demand: ActorResources, room: int
 ) -> None:
     assert actor_resources(options, nodes) == demand
     assert actor_capacity(demand, nodes, options.decoders) == room
 
 
-def test_a_cluster_without_room_says_so_before_it_waits() -> None:
-    with pytest.raises(EngineError, match=r"room for an actor with 8 CPUs; the largest has 4 CPUs.*--actors N"):
+def test_a_cluster_that_is_too_small_is_an_early_error() -> None:
+    with pytest.raises(
+        EngineError, match=r"the resources for an actor with 8 CPUs; the largest has 4 CPUs.*--actors N"
+    ):
         require_capacity(ActorResources(8), [{"CPU": 4.0}, {"CPU": 2.0}], None)
-    with pytest.raises(EngineError, match=r"1 CPU, which an actor takes: none is left to decode"):
+    with pytest.raises(EngineError, match=r"1 CPU, which an actor takes: none is left for decoding"):
         require_capacity(ActorResources(1), [{"CPU": 1.0}], 3)
     require_capacity(ActorResources(1), [{"CPU": 2.0}], 3)
 
 
 def _losing(times: int) -> Callable[..., Engine]:
-    """Makes an engine whose shards are lost, so many times, once they are recorded."""
+    """Returns an engine that loses its recorded shards this many times."""
 
     def start(
         backbone: Backbone, store: Store, spaces: dict[str, Space], options: ExtractOptions, recorder: Recorder
@@ -162,7 +163,7 @@ def _losing(times: int) -> Callable[..., Engine]:
     return start
 
 
-def test_a_shard_that_is_lost_behind_a_job_s_back_is_made_again(
+def test_a_shard_that_disappears_during_a_job_is_extracted_again(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray")
@@ -175,19 +176,19 @@ def test_a_shard_that_is_lost_behind_a_job_s_back_is_made_again(
     assert len(open_store(tmp_path / "store").spaces()[0]) == 30
 
 
-def test_a_store_that_keeps_nothing_is_an_error_and_no_endless_loop(
+def test_a_store_that_loses_all_shards_is_an_error(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray")
     monkeypatch.setattr(job_module, "start_engine", _losing(10**6))
-    with pytest.raises(StoreDamagedError, match=r"30 images such as .* have no rows"):
+    with pytest.raises(StoreDamagedError, match=r"30 images have no rows although these were committed, for example "):
         extract(collection, tmp_path / "store", backbone=small_backbone, options=ExtractOptions(engine="ray"))
     (job,) = open_store(tmp_path / "store").catalog.jobs.all()
     assert job.receipt is not None
     assert (job.receipt["is_complete"], job.receipt["stopped"]) == (False, "error")
 
 
-# An actor, without Ray: it is a plain class, called as Ray calls it.
+# An actor without Ray: a plain class, called like Ray does.
 
 
 def _duty(folder: Path, backbone: Backbone, **others: Any) -> ActorConfig:
@@ -206,7 +207,7 @@ def _duty(folder: Path, backbone: Backbone, **others: Any) -> ActorConfig:
     )
 
 
-def test_an_actor_commits_what_it_is_given_and_leaves_the_records_to_the_driver(
+def test_an_actor_commits_rows_and_leaves_the_records_to_the_driver(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     (collection / "red" / "torn.png").write_bytes(b"torn")
@@ -229,16 +230,16 @@ def test_an_actor_commits_what_it_is_given_and_leaves_the_records_to_the_driver(
     assert actor.process(files).tally.images == 0
 
 
-def test_an_actor_refuses_another_penult_and_another_store(tmp_path: Path, small_backbone: Backbone) -> None:
-    with pytest.raises(EngineError, match="one version"):
+def test_an_actor_with_another_version_or_store_is_an_error(tmp_path: Path, small_backbone: Backbone) -> None:
+    with pytest.raises(EngineError, match="the same version"):
         WorkerActor(_duty(tmp_path / "store", small_backbone, version="0.0.1")).open()
-    with pytest.raises(EngineError, match="lacks the space"):
+    with pytest.raises(EngineError, match="has no space"):
         WorkerActor(_duty(tmp_path / "store", small_backbone, spaces={"penultimate": "0" * 16})).open()
     with pytest.raises(MissingFileError, match="no store"):
         WorkerActor(_duty(tmp_path / "store", small_backbone, store=str(tmp_path / "elsewhere"))).open()
 
 
-def test_an_actor_whose_node_sees_no_images_stops_the_job_and_blames_none(
+def test_a_node_without_the_images_stops_the_job_and_fails_no_image(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     actor = WorkerActor(_duty(tmp_path / "store", small_backbone))
@@ -250,7 +251,7 @@ def test_an_actor_whose_node_sees_no_images_stops_the_job_and_blames_none(
     assert report.tally.failed == []
 
 
-def test_an_actor_that_may_not_write_says_on_which_node(
+def test_an_actor_that_cannot_write_names_its_node(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -265,7 +266,9 @@ def test_an_actor_that_may_not_write_says_on_which_node(
     assert actor.process(list(list_images(collection))).tally.new == 30
 
 
-def test_nodes_with_other_versions_are_told() -> None:
+def test_different_versions_on_nodes_are_an_error() -> None:
     require_same_versions(library_versions(), library_versions())
-    with pytest.raises(EngineError, match=r"One node has onnxruntime .*, and another onnxruntime 0.1 and Pillow 1.0"):
+    with pytest.raises(
+        EngineError, match=r"One node has onnxruntime .*, and another has onnxruntime 0.1 and Pillow 1.0"
+    ):
         require_same_versions(library_versions(), "onnxruntime 0.1 and Pillow 1.0")

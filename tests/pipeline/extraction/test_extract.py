@@ -1,4 +1,4 @@
-"""The batch job: every image ends in rows or in the ledger, once, whatever happens on the way."""
+"""Extraction: every image ends once, in rows or in the ledger."""
 
 import os
 import shutil
@@ -38,7 +38,7 @@ def _content(store: Store) -> dict[str, tuple[bytes, bytes]]:
     return {name: (rows.keys.tobytes(), rows.features.tobytes()) for name, rows in loaded.items()}
 
 
-def test_rows_are_what_a_plain_loop_gives(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_rows_equal_those_of_a_plain_loop(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
     store = open_store(tmp_path / "store")
     receipt = extract(collection, store, backbone=small_backbone, taps=TAPS, options=ExtractOptions(dtype="float32"))
     assert _counts(receipt) == (30, 30, 0, 0)
@@ -53,7 +53,7 @@ def test_rows_are_what_a_plain_loop_gives(collection: Path, tmp_path: Path, smal
 
 
 @pytest.mark.parametrize("options", [ExtractOptions(workers=1, batch_size=1), ExtractOptions(workers=5, batch_size=32)])
-def test_batches_and_workers_change_no_bit(
+def test_rows_do_not_depend_on_batches_and_workers(
     collection: Path, tmp_path: Path, small_backbone: Backbone, options: ExtractOptions
 ) -> None:
     plain, other = open_store(tmp_path / "plain"), open_store(tmp_path / "other")
@@ -70,7 +70,7 @@ def test_a_second_run_opens_no_file(
     assert _counts(extract(collection, tmp_path / "store", backbone=small_backbone)) == (30, 0, 30, 0)
 
 
-def test_only_new_and_changed_images_cost_anything(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_only_new_and_changed_images_are_extracted(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
     store = tmp_path / "store"
     extract(collection, store, backbone=small_backbone)
     shutil.copy(collection / "red" / "0.png", collection / "red" / "copy.png")
@@ -80,7 +80,7 @@ def test_only_new_and_changed_images_cost_anything(collection: Path, tmp_path: P
     assert _counts(extract(collection, store, backbone=small_backbone)) == (31, 1, 30, 0)
 
 
-def test_another_tap_or_backbone_is_another_space(
+def test_each_tap_and_backbone_has_its_own_space(
     collection: Path, tmp_path: Path, make_backbone: Callable[[int], Backbone]
 ) -> None:
     store = open_store(tmp_path / "store")
@@ -99,7 +99,7 @@ def test_identical_files_are_one_sample(collection: Path, tmp_path: Path, small_
     assert receipt.rows == 30
 
 
-def test_bad_images_stand_in_the_ledger_and_stop_nothing(
+def test_bad_images_end_in_the_ledger_and_do_not_stop_the_job(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     (collection / "red" / "empty.jpg").write_bytes(b"")
@@ -117,7 +117,7 @@ def test_bad_images_stand_in_the_ledger_and_stop_nothing(
     assert "empty" in reasons["empty.jpg"]
     assert "damaged" in reasons["torn.png"]
     assert "cannot be read" in reasons["dangling.png"]
-    assert "no image" in reasons["notes.txt"]
+    assert "not an image" in reasons["notes.txt"]
 
     again = extract(collection, store, backbone=small_backbone)
     assert _counts(again) == (30 + bad, 0, 30, bad)
@@ -132,10 +132,10 @@ def test_bad_images_stand_in_the_ledger_and_stop_nothing(
     )
 
 
-def test_what_failed_for_another_reason_than_its_content_is_tried_again(
+def test_a_file_that_failed_for_external_reasons_is_tried_again(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that could not be read for a while did not change, and yet is not lost."""
+    """An unchanged file that was unreadable for a while is not lost."""
     store = open_store(tmp_path / "store")
     image = collection / "red" / "0.png"
     read = read_file
@@ -157,7 +157,9 @@ def test_what_failed_for_another_reason_than_its_content_is_tried_again(
     assert not len(store.catalog.ledger)
 
 
-def test_rows_of_the_ledger_go_with_their_files(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_ledger_entries_of_deleted_files_are_removed(
+    collection: Path, tmp_path: Path, small_backbone: Backbone
+) -> None:
     for path in (collection / "red" / "bad.png", collection / "more" / "bad.png", tmp_path / "elsewhere" / "bad.png"):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"bad")
@@ -174,8 +176,8 @@ def test_rows_of_the_ledger_go_with_their_files(collection: Path, tmp_path: Path
     assert left == {"elsewhere"}  # which lay outside of this job
 
 
-def test_a_failed_file_is_not_known_any_more(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
-    """Damage that leaves size and time as they were is found by rehashing, and not forgotten after it."""
+def test_a_failed_file_loses_its_catalog_entry(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+    """Rehashing detects damage that leaves size and time unchanged, and the ledger keeps it."""
     store = open_store(tmp_path / "store")
     extract(collection, store, backbone=small_backbone)
     image = collection / "red" / "0.png"
@@ -188,7 +190,7 @@ def test_a_failed_file_is_not_known_any_more(collection: Path, tmp_path: Path, s
     assert str(image) not in {file.path for file in store.catalog.files.all()}
 
 
-def test_a_worker_holds_the_bytes_of_few_large_files_at_once(
+def test_a_worker_has_few_large_files_in_memory(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[int] = []
@@ -205,7 +207,7 @@ def test_a_worker_holds_the_bytes_of_few_large_files_at_once(
     assert 0 < max(held) <= 3 * largest
 
 
-def test_of_large_files_one_is_in_memory_at_once(
+def test_only_one_very_large_file_is_in_memory(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy: list[int] = []
@@ -227,7 +229,7 @@ def test_of_large_files_one_is_in_memory_at_once(
         assert (max(most) > 1) is is_shared
 
 
-def test_images_may_be_a_list_of_paths_and_a_tap_one_word(
+def test_images_can_be_a_list_of_paths_and_taps_a_string(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     paths: list[str | Path] = [collection / "red" / "0.png", str(collection / "red" / "1.png")]
@@ -236,24 +238,24 @@ def test_images_may_be_a_list_of_paths_and_a_tap_one_word(
 
 
 @pytest.mark.parametrize("option", ["workers", "batch_size", "limit"])
-def test_options_that_count_are_one_or_more(option: str) -> None:
+def test_count_options_below_one_are_errors(option: str) -> None:
     with pytest.raises(InputError, match=f"The option {option} is 0"):
         replace(ExtractOptions(), **{option: 0})  # type: ignore[arg-type]  # the keyword is a parameter here
 
 
-def test_strict_stops_at_the_first_bad_image_and_keeps_what_is_done(
+def test_strict_stops_at_the_first_bad_image_and_keeps_committed_rows(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     (collection / "red" / "torn.png").write_bytes(b"torn")
     store = open_store(tmp_path / "store")
-    with pytest.raises(ImageError, match=r"torn\.png: .* no image"):
+    with pytest.raises(ImageError, match=r"torn\.png: .* not an image"):
         extract(collection, store, backbone=small_backbone, options=ExtractOptions(strict=True))
     assert len(store.spaces()[0]) > 0
     with pytest.raises(ImageError, match=r"torn\.png"):
         extract(collection, store, backbone=small_backbone, options=ExtractOptions(strict=True))
 
 
-def test_features_too_large_for_float16_are_refused_and_not_stored_as_infinity(
+def test_features_too_large_for_float16_fail_and_are_not_stored(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Session.run
@@ -269,7 +271,7 @@ def test_features_too_large_for_float16_are_refused_and_not_stored_as_infinity(
     assert reasons == {"its features are not finite in float16"}
 
 
-def test_a_machine_that_computes_something_else_is_found_before_the_first_row(
+def test_wrong_reference_features_stop_the_job_before_the_first_row(
     collection: Path, tmp_path: Path, make_backbone: Callable[[int], Backbone]
 ) -> None:
     right, other = make_backbone(0), make_backbone(1)
@@ -279,7 +281,7 @@ def test_a_machine_that_computes_something_else_is_found_before_the_first_row(
     assert len(open_store(tmp_path / "store").spaces()[0]) == 0
 
 
-def test_what_is_asked_wrongly_is_told(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_wrong_arguments_are_errors(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no image in .*empty"):
         extract(tmp_path / "empty", tmp_path / "store", backbone=small_backbone)
@@ -292,12 +294,14 @@ def test_what_is_asked_wrongly_is_told(collection: Path, tmp_path: Path, small_b
         extract(collection, tmp_path / "store", backbone=small_backbone, options=ExtractOptions(provider="gpu"))
 
 
-def test_an_asked_gpu_that_is_not_there_is_an_error(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_a_requested_gpu_that_is_missing_is_an_error(
+    collection: Path, tmp_path: Path, small_backbone: Backbone
+) -> None:
     from penult.pipeline.runtime.providers import cuda_obstacle
 
     if not cuda_obstacle():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(ProviderError, match=r"CUDA was asked for and cannot be used: \w+"):
+    with pytest.raises(ProviderError, match=r"CUDA cannot be used: \w+"):
         extract(collection, tmp_path / "store", backbone=small_backbone, options=ExtractOptions(provider="cuda"))
 
 
@@ -334,7 +338,7 @@ def _start_job(collection: Path, store: Path, backbone: Path) -> subprocess.Pope
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_killed_job_goes_on_where_it_was(
+def test_a_killed_job_continues_where_it_stopped(
     collection: Path, tmp_path: Path, small_backbone: Backbone, number: signal.Signals
 ) -> None:
     small_backbone.save(tmp_path / "small.onnx")

@@ -1,4 +1,4 @@
-"""What docs/extraction.md shows is true: its job file can be read, and its exit codes are the program's."""
+"""The examples of docs/extraction.md work."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from penult.store import open_store
 from penult.store.diff import diff_stores
 
 
-def test_the_job_file_can_be_read(project: Path, tmp_path: Path) -> None:
+def test_the_job_file_of_the_docs_is_valid(project: Path, tmp_path: Path) -> None:
     (shown,) = re.findall(r"<!-- job -->\n```toml\n(.*?)```", (project / "docs/extraction.md").read_text(), re.DOTALL)
     (tmp_path / "job.toml").write_text(shown)
     job = read_job_file(tmp_path / "job.toml")
@@ -24,13 +24,13 @@ def test_the_job_file_can_be_read(project: Path, tmp_path: Path) -> None:
     assert job.options.max_seconds == 14400
 
 
-def test_the_exit_codes_are_those_of_the_program(project: Path) -> None:
+def test_the_exit_codes_of_the_docs_are_correct(project: Path) -> None:
     shown = re.findall(r"^\| (\d+) \|", (project / "docs/extraction.md").read_text(), re.MULTILINE)
     codes = (app.DONE, app.FAILED, app.USAGE, app.NEW_FAILURES, app.OUT_OF_TIME, app.INTERRUPTED)
     assert tuple(map(int, shown)) == codes
 
 
-def test_the_stores_of_parts_are_brought_together_as_shown(
+def test_the_commands_of_the_docs_merge_the_stores_of_parts(
     project: Path, tmp_path: Path, collection: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (shown,) = re.findall(r"```python\n(.*?)```", (project / "docs/slurm.md").read_text(), re.DOTALL)

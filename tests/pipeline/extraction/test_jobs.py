@@ -1,4 +1,4 @@
-"""Jobs as a scheduler runs them: several on one store, in parts, for a time, from a file, and watched from outside."""
+"""Jobs under a scheduler: several on one store, in parts, with a time limit, from a file, with metrics."""
 
 import json
 import os
@@ -91,7 +91,7 @@ def test_two_jobs_at_once_share_the_work(collection: Path, tmp_path: Path, small
     assert _content(open_store(tmp_path / "store")) == _content(open_store(tmp_path / "alone"))
 
 
-def test_the_claims_of_a_killed_job_are_free(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_the_claims_of_a_killed_job_are_released(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
     small_backbone.save(tmp_path / "small.onnx")
     store = tmp_path / "store"
     with _start_slow_job(collection, store, tmp_path / "small.onnx") as job:
@@ -118,7 +118,7 @@ def _claimed(store: Path) -> int:
         return 0
 
 
-def test_a_claim_is_one_job_s_until_it_is_let_go(tmp_path: Path) -> None:
+def test_a_claim_belongs_to_one_job_until_it_is_released(tmp_path: Path) -> None:
     with Claims(tmp_path, "space") as one, Claims(tmp_path, "space") as other, Claims(tmp_path, "else") as third:
         assert one.take(["a", "b"]) == [True, True]
         assert other.take(["b", "c"]) == [False, True]
@@ -131,9 +131,7 @@ def test_a_claim_is_one_job_s_until_it_is_let_go(tmp_path: Path) -> None:
     assert _claimed(tmp_path) == 0
 
 
-def test_a_job_of_another_machine_that_stands_still_is_taken_for_dead(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_on_another_machine_that_stops_counts_as_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims_module, "SILENT_SECONDS", 0.5)
     monkeypatch.setattr(claims_module, "BEAT_SECONDS", 60.0)
     with Claims(tmp_path, "space") as one:
@@ -152,7 +150,7 @@ def test_a_job_of_another_machine_that_stands_still_is_taken_for_dead(
             assert other.take(["a"]) == [True]
 
 
-def test_without_a_file_of_claims_a_job_works_as_if_alone(tmp_path: Path) -> None:
+def test_a_job_works_alone_without_a_claims_file(tmp_path: Path) -> None:
     (tmp_path / "claims.sqlite").mkdir()
     with Claims(tmp_path, "space") as claims:
         assert claims.take(["a"]) == [True]
@@ -166,7 +164,9 @@ def test_without_a_file_of_claims_a_job_works_as_if_alone(tmp_path: Path) -> Non
             assert other.take(["a"]) == [False], "and it was made anew"
 
 
-def test_a_job_that_cannot_share_its_work_says_so(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_a_job_that_cannot_share_its_work_reports_it(
+    collection: Path, tmp_path: Path, small_backbone: Backbone
+) -> None:
     store = open_store(tmp_path / "store")
     (tmp_path / "store" / "claims.sqlite").mkdir()
     receipt = extract(collection, store, backbone=small_backbone)
@@ -178,7 +178,7 @@ def test_a_job_that_cannot_share_its_work_says_so(collection: Path, tmp_path: Pa
 # A part of the work.
 
 
-def test_the_shards_of_a_collection_are_the_collection(
+def test_the_parts_of_a_collection_are_disjoint_and_complete(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     whole, parts = open_store(tmp_path / "whole"), open_store(tmp_path / "parts")
@@ -192,7 +192,7 @@ def test_the_shards_of_a_collection_are_the_collection(
     assert _content(whole) == _content(parts)
 
 
-def test_a_shard_is_the_same_wherever_the_folder_lies() -> None:
+def test_a_part_does_not_depend_on_the_location_of_the_folder() -> None:
     here = [ImageFile(f"/mnt/a/photos/{number}.jpg", 1, 1) for number in range(2000)]
     there = [ImageFile(f"/home/b/photos/{number}.jpg", 1, 1) for number in range(2000)]
     shards = [files_of_shard(here, f"{number}/4", "/mnt/a/photos/table.csv") for number in (1, 2, 3, 4)]
@@ -204,7 +204,7 @@ def test_a_shard_is_the_same_wherever_the_folder_lies() -> None:
 
 
 @pytest.mark.parametrize("shard", ["0/4", "5/4", "1", "1/0", "a/b", "-1/4", ""])
-def test_a_shard_that_is_none(shard: str) -> None:
+def test_an_invalid_part_is_an_error(shard: str) -> None:
     with pytest.raises(InputError, match="such as 1/4"):
         ExtractOptions(shard=shard)
 
@@ -212,7 +212,7 @@ def test_a_shard_that_is_none(shard: str) -> None:
 # For a time.
 
 
-def test_a_job_whose_time_is_over_ends_whole_and_says_so(
+def test_a_job_at_its_time_limit_commits_and_reports_it(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool_module, "BATCH_FILES", 1)
@@ -237,7 +237,7 @@ def test_a_job_whose_time_is_over_ends_whole_and_says_so(
     assert (again.new, again.reused, again.is_complete) == (30 - receipt.new, receipt.new, True)
 
 
-def test_an_error_stands_in_the_receipt(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_the_receipt_records_an_error(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
     (collection / "red" / "torn.png").write_bytes(b"torn")
     store = open_store(tmp_path / "store")
     with pytest.raises(ValueError, match="torn"):
@@ -250,7 +250,7 @@ def test_an_error_stands_in_the_receipt(collection: Path, tmp_path: Path, small_
 # On a store that cannot be written.
 
 
-def test_a_store_for_reading_only_serves_a_job_that_finds_nothing_new(
+def test_a_read_only_store_is_enough_without_new_images(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     extract(collection, tmp_path / "store", backbone=small_backbone)
@@ -259,14 +259,14 @@ def test_a_store_for_reading_only_serves_a_job_that_finds_nothing_new(
     receipt = extract(collection, store, backbone=small_backbone)
     assert (receipt.found, receipt.reused, receipt.is_complete) == (30, 30, True)
     (collection / "red" / "more.png").write_bytes((collection / "red" / "0.png").read_bytes() + b"!")
-    with pytest.raises(StoreWriteError, match="There are new images, and the store cannot be written"):
+    with pytest.raises(StoreWriteError, match="There are new images, but the store is read-only"):
         extract(collection, store, backbone=small_backbone)
 
 
 # In loads.
 
 
-def test_large_files_make_small_loads_so_that_no_worker_has_a_long_last_one() -> None:
+def test_large_files_make_small_batches() -> None:
     sizes = [10] * 20 + [3 << 20] * 3 + [9 << 20] * 2 + [-1] * 3
     files = [ImageFile(str(number), size, 1) for number, size in enumerate(sizes)]
     loads = list(pool_module.file_batches(files, 16))
@@ -314,7 +314,7 @@ def test_metrics_that_cannot_be_written_are_an_error(
 # From a file.
 
 
-def test_a_job_file_says_all(
+def test_a_job_file_sets_everything(
     collection: Path, tmp_path: Path, make_backbone: Callable[[int], Backbone], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_backbone(0).save(tmp_path / "zero.onnx")
@@ -350,61 +350,61 @@ def test_a_job_file_says_all(
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "told"),
+    ("text", "told"),
     [
-        ('images = "p"\nworker = 2\n', 2, r"'worker'.*did you mean 'workers'"),
-        ('images = "p"\n\nworkers = "two"\n', 3, "workers is 'two'. Expected: a whole number"),
-        ('images = "p"\nworkers = true\n', 2, "workers is True"),
-        ('images = "p"\nworkers = 0\n', 2, "workers is 0"),
-        ('images = "p"\nmax_seconds = -1\n', 2, "max_seconds is -1"),
-        ('images = "p"\ndtype = "float8"\n', 2, "one of 'float16', 'float32'"),
-        ('images = "p"\nstrict = 1\n', 2, "true or false"),
-        ('images = "p"\nshard = "9/4"\n', 2, "shard is '9/4'"),
-        ("images = 3\n", 1, "images is 3"),
-        ("store = 's'\nimages = []\n", 2, "no images are named"),
-        ('images = "p"\nviews = "hflop"\n', 2, "No view is called 'hflop'"),
-        ('images = "p"\nprovider = "gpu"\n', 2, "provider is 'gpu'. Expected: one of auto, cpu, cuda"),
-        ('images = "p"\n\n[extract]\nworkers = 2\n', 3, "No option is called 'extract'"),
-        ('store = "s"\n[images]\na = 1\n', 2, "images is {'a': 1}"),
-        ('images = "p"\n[backbone]\nname = "a"\n', 2, "backbone is {'name': 'a'}"),
-        ('images = "p"\nnice = 20\n', 2, "nice is 20. Expected: a whole number from 0 to 19"),
-        ('images = "p"\nnice = true\n', 2, "nice is True"),
-        ('images = "p"\n[[backbone]]\nname = "a"\n[[backbone]]\nnam = "b"\n', 5, r"'nam'.*did you mean 'name'"),
-        ('images = "p"\n[[backbone]]\nname = "a"\n[[backbone]]\ntaps = ["b"]\n', 4, "no name"),
-        ('images = "p"\n[[backbone]]\nname = "a"\ntaps = [1]\n', 4, r"taps is \[1\]"),
+        ('images = "p"\nworker = 2\n', r"'worker'.*did you mean 'workers'"),
+        ('images = "p"\n\nworkers = "two"\n', "workers is 'two'. Expected: a whole number"),
+        ('images = "p"\nworkers = true\n', "workers is True"),
+        ('images = "p"\nworkers = 0\n', "workers is 0"),
+        ('images = "p"\nmax_seconds = -1\n', "max_seconds is -1"),
+        ('images = "p"\ndtype = "float8"\n', "one of 'float16', 'float32'"),
+        ('images = "p"\nstrict = 1\n', "true or false"),
+        ('images = "p"\nshard = "9/4"\n', "shard is '9/4'"),
+        ("images = 3\n", "images is 3"),
+        ("store = 's'\nimages = []\n", "no images are named"),
+        ('images = "p"\nviews = "hflop"\n', "No view is called 'hflop'"),
+        ('images = "p"\nprovider = "gpu"\n', "provider is 'gpu'. Expected: one of auto, cpu, cuda"),
+        ('images = "p"\n\n[extract]\nworkers = 2\n', "No option is called 'extract'"),
+        ('store = "s"\n[images]\na = 1\n', "images is {'a': 1}"),
+        ('images = "p"\n[backbone]\nname = "a"\n', "backbone is {'name': 'a'}"),
+        ('images = "p"\nnice = 20\n', "nice is 20. Expected: a whole number from 0 to 19"),
+        ('images = "p"\nnice = true\n', "nice is True"),
+        ('images = "p"\n[[backbone]]\nname = "a"\n[[backbone]]\nnam = "b"\n', r"'nam'.*did you mean 'name'"),
+        ('images = "p"\n[[backbone]]\nname = "a"\n[[backbone]]\ntaps = ["b"]\n', "no name"),
+        ('images = "p"\n[[backbone]]\nname = "a"\ntaps = [1]\n', r"taps is \[1\]"),
     ],
 )
-def test_what_is_wrong_in_a_job_file_is_told_with_its_line(tmp_path: Path, text: str, line: int, told: str) -> None:
+def test_an_error_in_a_job_file_names_the_file_and_the_key(tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "job.toml").write_text(text)
-    with pytest.raises((InputError, UnknownNameError), match=rf"^job\.toml, line {line}: .*{told}"):
+    with pytest.raises((InputError, UnknownNameError), match=rf"^job\.toml: .*{told}"):
         read_job_file(tmp_path / "job.toml")
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "told"),
+    ("text", "told"),
     [
-        ('store = "s"\nimages = "nowhere"\n', 2, "no folder or file"),
-        ('images = "photos"\nbackbone = "lite"\n', 2, "No backbone is called 'lite'"),
-        ('images = "photos"\n\nbackbone = "none.onnx"\n', 3, "none.onnx does not exist"),
-        ('images = "photos"\nbackbone = "small.onnx"\ntaps = "last"\n', 3, "called 'last'"),
-        ('images = "photos"\n[[backbone]]\nname = "small.onnx"\n[[backbone]]\nname = "x"\n', 5, "called 'x'"),
-        ('images = "photos"\n[[backbone]]\nname = "small.onnx"\ntaps = "last"\n', 4, "called 'last'"),
+        ('store = "s"\nimages = "nowhere"\n', "no folder or file"),
+        ('images = "photos"\nbackbone = "lite"\n', "No backbone is called 'lite'"),
+        ('images = "photos"\n\nbackbone = "none.onnx"\n', "none.onnx does not exist"),
+        ('images = "photos"\nbackbone = "small.onnx"\ntaps = "last"\n', "called 'last'"),
+        ('images = "photos"\n[[backbone]]\nname = "small.onnx"\n[[backbone]]\nname = "x"\n', "called 'x'"),
+        ('images = "photos"\n[[backbone]]\nname = "small.onnx"\ntaps = "last"\n', "called 'last'"),
     ],
 )
-def test_what_a_job_file_names_and_is_not_there_is_told_with_its_line(
-    collection: Path, tmp_path: Path, small_backbone: Backbone, text: str, line: int, told: str
+def test_a_missing_source_backbone_or_tap_of_a_job_file_is_an_early_error(
+    collection: Path, tmp_path: Path, small_backbone: Backbone, text: str, told: str
 ) -> None:
     small_backbone.save(tmp_path / "small.onnx")
     (tmp_path / "job.toml").write_text(text)
     done = CliRunner().invoke(app, ["extract", "--job", str(tmp_path / "job.toml")])
     assert isinstance(done.exception, MissingFileError | UnknownNameError)
-    assert re.match(rf"job\.toml, line {line}: .*{told}", str(done.exception))
+    assert re.match(rf"job\.toml: (images|backbone): .*{told}", str(done.exception))
     assert not (tmp_path / "penult-store").exists()
 
 
-def test_a_job_file_that_is_none(tmp_path: Path) -> None:
+def test_an_unusable_job_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text("images = \n")
-    with pytest.raises(InputError, match=r"no TOML: .*line 1"):
+    with pytest.raises(InputError, match=r"not TOML: .*line 1"):
         read_job_file(tmp_path / "job.toml")
     (tmp_path / "job.toml").write_text("workers = 2\n")
     with pytest.raises(InputError, match=r"job\.toml: no images are named"):
@@ -413,7 +413,7 @@ def test_a_job_file_that_is_none(tmp_path: Path) -> None:
         read_job_file(tmp_path / "none.toml")
 
 
-def test_the_command_line_runs_jobs_and_exits_as_a_scheduler_expects(
+def test_the_command_line_runs_job_files_with_documented_exit_codes(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     small_backbone.save(tmp_path / "small.onnx")
@@ -439,7 +439,7 @@ def test_the_command_line_runs_jobs_and_exits_as_a_scheduler_expects(
     assert "30 images are left for the next run" in again.stdout
 
 
-def test_a_job_file_may_give_way_to_others(
+def test_a_job_file_can_lower_the_priority_of_its_process(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_backbone.save(tmp_path / "small.onnx")
@@ -449,4 +449,4 @@ def test_a_job_file_may_give_way_to_others(
     for words in ([], ["--nice", "3"]):
         done = CliRunner().invoke(app, ["extract", "--job", str(tmp_path / "job.toml"), *words])
         assert done.exit_code == 0, done.output
-    assert given == [7, 3], "what stands on the command line counts"
+    assert given == [7, 3], "the command line overrides the file"

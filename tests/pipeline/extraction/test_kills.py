@@ -1,4 +1,4 @@
-"""`penult extract` is killed again and again, at any moment: nothing committed is lost, and the job completes."""
+"""`penult extract` is killed repeatedly at any moment: it loses no committed row and completes."""
 
 import os
 import random
@@ -16,7 +16,7 @@ from penult.exporters.backbone import Backbone
 from penult.pipeline.extraction.extract import extract
 from penult.store import Space, Store, open_store
 
-# The verb itself, whose commits come soon and often, so that kills meet them.
+# The verb with early and frequent commits, so that kills interrupt them.
 VERB = """
 import sys, time
 import penult.pipeline.extraction.worker_pool as pool
@@ -69,7 +69,7 @@ def _sole_space(store: Store) -> Space | None:
 
 
 def _kill_and_go_on(room: Path, kills: int) -> None:
-    """Kills runs over a store until it is complete, and then over the next one, and looks at the store after each."""
+    """Kills runs until a store is complete, then starts the next store; checks the store after each kill."""
     chance = random.Random(7)
     extract(room / "photos", room / "whole", backbone=room / "small.onnx")
     whole = _sole_space(open_store(room / "whole"))
@@ -112,7 +112,7 @@ def _kill_and_go_on(room: Path, kills: int) -> None:
 
 
 def _complete(room: Path, truth: dict[bytes, bytes]) -> None:
-    """Ends the job undisturbed, and begins anew."""
+    """Completes the job without kills, then starts with a new store."""
     receipt = extract(room / "photos", room / "store", backbone=room / "small.onnx")
     assert receipt.is_complete
     assert receipt.found == receipt.new + receipt.reused + receipt.failed
@@ -134,12 +134,12 @@ def room(tmp_path: Path, collection: Path, small_backbone: Backbone) -> Path:
     return tmp_path
 
 
-def test_a_job_that_is_killed_again_and_again_completes_and_loses_nothing(room: Path) -> None:
+def test_a_repeatedly_killed_job_completes_without_loss(room: Path) -> None:
     _kill_and_go_on(room, 3)
 
 
 @pytest.mark.slow
-def test_a_job_that_is_killed_two_hundred_times_completes_and_loses_nothing(room: Path) -> None:
+def test_a_job_that_is_killed_two_hundred_times_completes_without_loss(room: Path) -> None:
     from PIL import Image
 
     chance = np.random.default_rng(11)

@@ -1,4 +1,4 @@
-"""The whole way with a store in object storage: extract, train elsewhere, predict."""
+"""A store in object storage: extract, train on another machine, predict."""
 
 from pathlib import Path
 from uuid import uuid4
@@ -19,7 +19,7 @@ from penult.store.diff import diff_stores
 from penult.store.tables.table import Table
 
 
-def test_a_store_in_object_storage_serves_the_whole_way(
+def test_a_store_in_object_storage_extracts_trains_and_predicts(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"memory://bucket/{uuid4().hex}"
@@ -44,13 +44,13 @@ def test_a_store_in_object_storage_serves_the_whole_way(
     assert len(open_store(url).catalog.jobs.all()) >= 2
 
 
-def test_a_job_file_names_a_store_by_its_url(tmp_path: Path) -> None:
+def test_a_job_file_can_name_a_store_by_url(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text('images = "photos"\nstore = "s3://bucket/features"\n')
     job = read_job_file(tmp_path / "job.toml")
     assert job.store == "s3://bucket/features"
     assert job.images == (str(tmp_path / "photos"),)
 
 
-def test_the_rate_of_a_store_in_object_storage_is_not_measured_on_some_disk() -> None:
+def test_the_rate_of_object_storage_is_not_measured() -> None:
     with pytest.raises(InputError, match="whose rate is not measured"):
         diagnose(store="s3://bucket/features")

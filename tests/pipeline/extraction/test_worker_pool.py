@@ -1,4 +1,4 @@
-"""A pool: no slow image holds the others up, a GPU gets whole batches, and who is to stop is done in seconds."""
+"""The worker pool: slow images do not block others, GPUs get full batches, and a stop takes seconds."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ from penult.pipeline.images.listing import list_images
 from penult.pipeline.runtime.providers import ProviderChoice, open_session
 from penult.store import Space, open_store
 
-# A decoder to which one image is an endless loop in C, so that nothing but its end ends it.
+# A decoder that runs an endless loop in C for one image, so that only a kill ends it.
 HANGING = """
 import ctypes
 import penult.pipeline.images.decode as module
@@ -50,7 +50,7 @@ def _batches(*loads: Sequence[ImageFile]) -> Generator[list[ImageFile]]:
 
 
 class _Waiting(Worker):
-    """Works on the file called slow until it is let go, and on all others in no time."""
+    """Blocks on the file named slow until it is released, and returns at once for others."""
 
     go = threading.Event()
 
@@ -67,7 +67,7 @@ def pool(small_backbone: Backbone, spaces: dict[str, Space]) -> WorkerPool:
 
 
 def _carried(pool: WorkerPool, count: int, is_over: Callable[[int], bool]) -> list[str]:
-    """Has the slow load and so many others carried, the slow one till it is over, and tells in which order they end."""
+    """Processes the slow batch and ``count`` others; returns the order in which they end."""
     others = [_files(str(number)) for number in range(count)]
     ended: list[str] = []
     for outcome in pool.process(_batches(_files("slow"), *others), lambda keys: [False] * len(keys), lambda: False):
@@ -78,22 +78,20 @@ def _carried(pool: WorkerPool, count: int, is_over: Callable[[int], bool]) -> li
     return ended
 
 
-def test_a_slow_image_holds_up_nobody(pool: WorkerPool) -> None:
+def test_a_slow_image_does_not_block_others(pool: WorkerPool) -> None:
     ended = _carried(pool, 50, lambda count: count == 50)
     assert sorted(ended) == sorted(["slow", *map(str, range(50))])
     assert ended[-1] == "slow"
 
 
-def test_no_load_is_overtaken_by_more_than_a_writer_remembers(
-    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_writer_remembers_all_batches_that_can_overtake(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module, "OVERTAKING", 10)
     threading.Timer(1.0, _Waiting.go.set).start()
     ended = _carried(pool, 50, lambda count: False)
     assert 5 <= ended.index("slow") <= pool.overlap < 50
 
 
-def test_a_load_that_was_overtaken_is_not_counted_twice(spaces: dict[str, Space]) -> None:
+def test_an_overtaken_batch_is_counted_once(spaces: dict[str, Space]) -> None:
     def made(key: bytes) -> Outcome:
         return Outcome(
             extracted=[(ImageFile(key.hex(), 1, 1), key)], rows={"penultimate": np.ones((1, 12), np.float16)}
@@ -110,7 +108,7 @@ def test_a_load_that_was_overtaken_is_not_counted_twice(spaces: dict[str, Space]
     assert writer.commit().rows == 0
 
 
-def test_an_empty_load_waits_for_all_before_it(pool: WorkerPool) -> None:
+def test_an_empty_batch_waits_for_all_earlier_ones(pool: WorkerPool) -> None:
     threading.Timer(0.3, _Waiting.go.set).start()
     seen: list[str] = []
     asked: list[int] = []
@@ -129,7 +127,7 @@ def test_an_empty_load_waits_for_all_before_it(pool: WorkerPool) -> None:
     assert seen[-1] == "b"
 
 
-def test_on_a_gpu_a_load_is_a_batch_whatever_its_files(
+def test_gpu_batches_have_no_byte_limit(
     small_backbone: Backbone, spaces: dict[str, Space], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = _files(*map(str, range(130)), size=9 << 20)
@@ -145,9 +143,7 @@ def test_on_a_gpu_a_load_is_a_batch_whatever_its_files(
     on_gpu.close()
 
 
-def test_of_a_load_no_image_is_begun_once_it_is_to_stop(
-    collection: Path, small_backbone: Backbone, spaces: dict[str, Space]
-) -> None:
+def test_no_image_starts_after_a_stop(collection: Path, small_backbone: Backbone, spaces: dict[str, Space]) -> None:
     pool = WorkerPool(small_backbone, spaces, ExtractOptions(workers=1, batch_size=2))
     files = list(list_images(collection))[:8]
 
@@ -170,7 +166,7 @@ def test_of_a_load_no_image_is_begun_once_it_is_to_stop(
     pool.close()
 
 
-def test_a_job_that_is_to_stop_waits_for_no_image_that_hangs(
+def test_a_stop_does_not_wait_for_a_blocked_decoder(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool_module, "STOP_SECONDS", 0.3)
@@ -199,9 +195,7 @@ main()
 """
 
 
-def test_a_job_that_is_to_stop_waits_for_no_server_that_says_nothing(
-    collection: Path, tmp_path: Path, small_backbone: Backbone
-) -> None:
+def test_a_stop_does_not_wait_for_a_silent_server(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
     pytest.importorskip("aiohttp")
     small_backbone.save(tmp_path / "small.onnx")
     images = [str(path) for path in sorted(collection.rglob("*.png"))[:2]]

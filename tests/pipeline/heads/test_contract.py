@@ -1,4 +1,4 @@
-"""The contract of all heads: scikit-learn's estimator checks, registry, recipes and class weights."""
+"""The contract of all heads: scikit-learn's estimator checks, agreement with scikit-learn, registry, recipes."""
 
 import re
 import warnings
@@ -28,6 +28,7 @@ from penult.pipeline.heads.estimators.ridge import RidgePath, RidgeRegressor
 from penult.pipeline.heads.logistic.path import LogisticPath
 from penult.pipeline.heads.names import CLASS_HEADS, UNWEIGHTED
 from penult.pipeline.heads.recipe import HeadOptions, Recipe
+from tests.pipeline.plain_heads import LEAST, PLAIN, PLAIN_NUMBERS, PLAIN_TAGS
 
 DAILY = (LogisticPath, RidgePath, ShrunkenDiscriminant, NearestMean)
 SLOW = (LinearSVCPath, BoostedClassifier, RidgeRegressor, BoostedRegressor, PerTagClassifier)
@@ -63,6 +64,7 @@ def digits() -> Split:
     features, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(labels))[:900]
     features, labels = features[order].astype(np.float32), labels[order]
+    features = features[:, features[:600].std(axis=0) > 1]
     return features[:600], labels[:600], features[600:], labels[600:]
 
 
@@ -73,8 +75,15 @@ def options(split: Split, **more: Any) -> HeadOptions:
 FLOORS = {"centroid": 0.85, "gaussian-nb": 0.8, "lightgbm": 0.9, "ridge": 0.9, "linear-svc": 0.9}
 
 
+def test_each_head_has_a_plain_counterpart() -> None:
+    assert set(PLAIN) == set(head_names())
+    assert set(PLAIN_NUMBERS) == set(head_names("regression"))
+    assert set(PLAIN_TAGS) == set(head_names("multilabel"))
+
+
+@pytest.mark.filterwarnings("ignore:self.within_class_std_dev_ has at least 1 zero")
 @pytest.mark.parametrize("name", head_names())
-def test_every_head_learns_digits_and_gives_probabilities(name: str, digits: Split) -> None:
+def test_every_head_learns_digits_as_plain_scikit_learn_does(name: str, digits: Split) -> None:
     X, y, X_test, y_test = digits
     fitted = recipe_of(name, options(digits)).fit(X, y)
     probabilities = fitted.estimator.predict_proba(X_test)
@@ -87,6 +96,28 @@ def test_every_head_learns_digits_and_gives_probabilities(name: str, digits: Spl
     chosen = {key: value for key, value in fitted.params.items() if name in ("mlp", "random-forest")}
     again = recipe_of(name, options(digits), chosen).fit(X, y).estimator.predict_proba(X_test)
     assert np.array_equal(probabilities, again)
+    plain = PLAIN[name](fitted.params, len(y)).fit(X, y)
+    assert np.mean(probabilities.argmax(axis=1) == plain.predict(X_test)) >= LEAST.get(name, 1.0)
+
+
+@pytest.mark.parametrize("name", PLAIN_NUMBERS)
+def test_every_regression_head_predicts_as_plain_scikit_learn(name: str, digits: Split) -> None:
+    X, y, X_test, _ = digits
+    numbers: Any = y + np.random.default_rng(0).normal(0, 0.3, len(y))
+    fitted = recipe_of(name, HeadOptions(len(y), 1, X.shape[1]), task="regression").fit(X, numbers)
+    plain = PLAIN_NUMBERS[name](fitted.params, len(y)).fit(X, numbers)
+    assert np.allclose(fitted.estimator.predict(X_test), plain.predict(X_test), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", PLAIN_TAGS)
+def test_every_multilabel_head_predicts_as_plain_scikit_learn(name: str, digits: Split) -> None:
+    X, y, X_test, _ = digits
+    tags = np.column_stack([y % 2 == 0, np.isin(y, (0, 6, 8, 9))]).astype(np.int64)
+    fitted = recipe_of(name, HeadOptions(len(y), 2, X.shape[1]), task="multilabel").fit(X, tags)
+    ours = fitted.estimator.predict(X_test)
+    for column, each in enumerate(fitted.estimator.estimators_):
+        plain = PLAIN_TAGS[name](each).fit(X, tags[:, column])
+        assert np.mean(ours[:, column] == plain.predict(X_test)) > 0.99
 
 
 @pytest.mark.parametrize("name", head_names())

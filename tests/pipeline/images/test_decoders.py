@@ -1,4 +1,4 @@
-"""An image that crashes its decoder, hangs it or makes it take all the memory costs that image and nothing else."""
+"""An image that crashes or blocks its decoder, or exhausts its memory, fails alone."""
 
 import io
 import struct
@@ -18,7 +18,6 @@ from penult.exporters.backbone import Backbone
 from penult.exporters.card import Decoding, Preprocessing
 from penult.pipeline.extraction.extract import ExtractOptions, extract
 from penult.pipeline.images import decode as decode_module
-from penult.pipeline.images import decode as strips
 from penult.pipeline.images import decoder_pool as decoders_module
 from penult.pipeline.images.decode import FILTERS, UPRIGHT, DecodeLimits, decode
 from penult.pipeline.images.decoder_pool import DecoderPool
@@ -26,7 +25,7 @@ from penult.store import open_store
 
 PLAIN = Preprocessing(resize=36, crop=(32, 32), interpolation="bilinear")
 
-# A decoder in which some images do what a faulty library would do.
+# A decoder in which some images behave like a faulty library.
 FAULTY = """
 import ctypes, os, signal, time
 import penult.pipeline.images.decode as module
@@ -35,7 +34,7 @@ def faulty(data, *others):
     if data.startswith(b"crash"): ctypes.string_at(1)
     if data.startswith(b"abort"): os.abort()
     if data.startswith(b"exit"): os._exit(0)
-    if data.startswith(b"loop"): ctypes.PyDLL(None).sleep(60)  # keeps the interpreter's lock, as C code may
+    if data.startswith(b"loop"): ctypes.PyDLL(None).sleep(60)  # keeps the interpreter's lock, like C code may do
     if data.startswith(b"grow"): return bytearray(1 << 40)
     if data.startswith(b"keep"): module.kept = bytearray(230 << 20); data = data[4:]
     if data.startswith(b"stay"): module.stays = True; data = data[4:]
@@ -70,7 +69,7 @@ def _png(seed: int, side: int = 40) -> bytes:
     return stream.getvalue()
 
 
-def test_a_decoder_gives_what_decoding_here_gives(decoders: DecoderPool) -> None:
+def test_a_decoder_process_gives_the_same_pixels(decoders: DecoderPool) -> None:
     for seed in range(5):
         np.testing.assert_array_equal(decoders.decode(_png(seed)), decode(_png(seed), PLAIN))
     for bad in (b"", b"no image", _png(0)[:1000]):
@@ -89,17 +88,17 @@ def test_a_decoder_gives_what_decoding_here_gives(decoders: DecoderPool) -> None
         (b"abort", r"crashed on it \(SIGABRT\)"),
         (b"exit", r"crashed on it \(exit status 0\)"),
         (b"wrong", r"crashed on it \(exit status 3\)"),
-        (b"grow", "more memory than it may have"),
+        (b"grow", "more memory than the limit"),
     ],
 )
-def test_what_a_faulty_library_does_is_the_reason_of_one_image(decoders: DecoderPool, data: bytes, reason: str) -> None:
+def test_a_decoder_crash_fails_only_its_image(decoders: DecoderPool, data: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
         decoders.decode(data)
     np.testing.assert_array_equal(decoders.decode(_png(1)), decode(_png(1), PLAIN))
 
 
 @pytest.mark.usefixtures("faulty")
-def test_a_decoder_that_hangs_is_ended_in_time() -> None:
+def test_a_blocked_decoder_is_killed_at_the_time_limit() -> None:
     made = DecoderPool(PLAIN, DecodeLimits(seconds=0.5))
     began = time.monotonic()
     with pytest.raises(ImageError, match=r"not decoded within 0\.5 seconds.*--retry-failed"):
@@ -110,31 +109,31 @@ def test_a_decoder_that_hangs_is_ended_in_time() -> None:
 
 @pytest.mark.usefixtures("faulty")
 def test_a_decoder_that_was_killed_by_others_is_no_fault_of_the_image(decoders: DecoderPool, tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="no image"):  # the verdict of the second decoder
+    with pytest.raises(ImageError, match="not an image"):  # the verdict of the second decoder
         decoders.decode(b"once" + bytes(tmp_path / "met"))
     assert (tmp_path / "met").exists()
 
 
 @pytest.mark.usefixtures("faulty")
-def test_what_libraries_print_is_no_answer(decoders: DecoderPool) -> None:
+def test_output_of_libraries_is_ignored(decoders: DecoderPool) -> None:
     np.testing.assert_array_equal(decoders.decode(b"print" + _png(2)), decode(_png(2), PLAIN))
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system tells no limit of memory")
-def test_an_image_has_the_memory_that_it_may_have_and_no_more() -> None:
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system has no memory limit")
+def test_an_image_gets_exactly_its_memory_limit() -> None:
     stream = io.BytesIO()
     Image.new("RGBA", (5000, 5000)).save(stream, "PNG")
     narrow, wide = DecoderPool(PLAIN, DecodeLimits(megabytes=64)), DecoderPool(PLAIN)
-    with pytest.raises(ImageError, match="more memory than it may have"):
+    with pytest.raises(ImageError, match="more memory than the limit"):
         narrow.decode(stream.getvalue())
     assert wide.decode(stream.getvalue()).shape == (32, 32, 3)
     narrow.close()
     wide.close()
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system tells no limit of memory")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system has no memory limit")
 @pytest.mark.usefixtures("faulty")
-def test_what_an_image_leaves_behind_takes_no_memory_from_the_next(decoders: DecoderPool) -> None:
+def test_leftover_memory_does_not_count_against_the_next_image(decoders: DecoderPool) -> None:
     stream = io.BytesIO()
     Image.new("L", (9000, 6000)).save(stream, "PNG")
     decoders.decode(b"keep" + _png(1))
@@ -142,26 +141,26 @@ def test_what_an_image_leaves_behind_takes_no_memory_from_the_next(decoders: Dec
 
 
 @pytest.mark.usefixtures("faulty")
-def test_a_large_image_that_fails_is_tried_where_nothing_was_before(decoders: DecoderPool) -> None:
-    """A library that gets no memory may blame the image for it."""
+def test_a_large_image_that_fails_is_tried_again_in_a_fresh_decoder(decoders: DecoderPool) -> None:
+    """A library without memory may report a damaged image."""
     decoders.decode(b"stay" + _png(1))
     np.testing.assert_array_equal(decoders.decode(b"blame" + _png(2)), decode(_png(2), PLAIN))
     with pytest.raises(ImageError, match="broken"):
         decoders.decode(b"blame" + b"stay")
 
 
-def test_what_libraries_say_of_memory_is_no_fault_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_errors_of_libraries_are_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(image: object) -> None:
         raise OSError("out of memory when reading image file")
 
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
-    with pytest.raises(ImageError, match="more memory than it may have"):
+    with pytest.raises(ImageError, match="more memory than the limit"):
         decode(_png(1), PLAIN)
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system tells no limit of memory")
-def test_the_bytes_of_a_large_file_are_in_a_decoder_once() -> None:
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system has no memory limit")
+def test_a_decoder_has_one_copy_of_a_large_file() -> None:
     data = _png(3) + bytes(100 << 20)
     made = DecoderPool(PLAIN, DecodeLimits(megabytes=150))
     np.testing.assert_array_equal(made.decode(data), decode(_png(3), PLAIN))
@@ -169,7 +168,7 @@ def test_the_bytes_of_a_large_file_are_in_a_decoder_once() -> None:
 
 
 @pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
-def test_a_long_text_in_a_png_is_ignored_and_a_bomb_is_refused(decoders: DecoderPool, kind: bytes) -> None:
+def test_a_long_text_in_a_png_is_ignored_and_a_bomb_is_an_error(decoders: DecoderPool, kind: bytes) -> None:
     data = _png(4)
     start = data.index(b"IHDR") + 4 + 13 + 4  # behind the first chunk
 
@@ -184,7 +183,7 @@ def test_a_long_text_in_a_png_is_ignored_and_a_bomb_is_refused(decoders: Decoder
 
 
 @pytest.mark.usefixtures("faulty")
-def test_a_job_goes_on_after_each_fault(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_a_job_continues_after_each_fault(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
     for name in ("crash", "exit", "loop"):
         (collection / "red" / f"{name}.jpg").write_bytes(name.encode())
     store = open_store(tmp_path / "store")
@@ -198,8 +197,8 @@ def test_a_job_goes_on_after_each_fault(collection: Path, tmp_path: Path, small_
     assert (again.new, again.reused, again.failed, again.newly_failed) == (0, 30, 3, 0)
 
 
-def test_no_decoder_outlives_its_job(tmp_path: Path) -> None:
-    """Not even where the job is killed and can end nothing."""
+def test_decoders_end_with_their_job(tmp_path: Path) -> None:
+    """Even if the job is killed."""
     code = (
         "import os, signal\n"
         "from penult.exporters.card import Preprocessing\n"
@@ -227,10 +226,10 @@ def _runs(pid: int) -> bool:
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "CMYK", "P", "1", "I;16"])
 @pytest.mark.parametrize("turn", [None, *UPRIGHT.values()])
-def test_strips_give_what_the_whole_gives(
+def test_resizing_by_strips_gives_the_same_pixels(
     mode: str, turn: Image.Transpose | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strips, "STRIP_PIXELS", 1000)
+    monkeypatch.setattr(decode_module, "STRIP_PIXELS", 1000)
     pixels = np.random.default_rng(3).integers(0, 256, (70, 120, 4), dtype=np.uint8)
     if mode == "I;16":
         image = Image.fromarray(pixels.view(np.uint16)[..., 0].copy())
@@ -244,11 +243,11 @@ def test_strips_give_what_the_whole_gives(
         np.testing.assert_array_equal(np.asarray(found), np.asarray(upright.resize(size, FILTERS[name])))
 
 
-def test_a_large_image_is_decoded_by_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_image_is_converted_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.BytesIO()
     pixels = np.random.default_rng(4).integers(0, 256, (300, 500, 4), dtype=np.uint8)
     Image.fromarray(pixels).save(stream, "PNG")
     whole = decode(stream.getvalue(), PLAIN)
-    monkeypatch.setattr(decode_module, "STRIPPED_PIXELS", 1000)
-    monkeypatch.setattr(decode_module, "upright_rgb", None)  # the whole image would be made RGB by it
+    monkeypatch.setattr(decode_module, "MAX_WHOLE_PIXELS", 1000)
+    monkeypatch.setattr(decode_module, "upright_rgb", None)  # it would convert the whole image
     np.testing.assert_array_equal(decode(stream.getvalue(), PLAIN), whole)

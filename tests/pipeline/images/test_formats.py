@@ -1,4 +1,4 @@
-"""Every kind of image gives pixels or a reason, and the same ones every time."""
+"""Every kind of image gives pixels or a reason, the same in every run."""
 
 import io
 import os
@@ -31,7 +31,7 @@ FRAMES = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
-def test_of_several_frames_the_first_is_taken(file_format: str) -> None:
+def test_the_first_of_several_frames_is_used(file_format: str) -> None:
     options = {"lossless": True} if file_format == "WEBP" else {}
     data = _bytes(FRAMES[0], file_format, save_all=True, append_images=FRAMES[1:], **options)
     assert np.abs(decode(data, WHOLE).astype(int) - (255, 0, 0)).max() <= 8
@@ -43,44 +43,44 @@ def test_colour_profiles_are_ignored() -> None:
     assert (decode(_bytes(image, "PNG", icc_profile=profile), WHOLE) == (10, 200, 90)).all()
 
 
-def test_lab_becomes_rgb_as_pillow_has_it() -> None:
+def test_lab_is_converted_by_pillow() -> None:
     lab = Image.merge("LAB", [Image.new("L", (8, 8), level) for level in (160, 20, 236)])
     found = decode(_bytes(lab, "TIFF"), WHOLE)
     np.testing.assert_array_equal(found, np.asarray(lab.convert("RGB")))
 
 
-def test_grey_with_alpha_lies_over_white() -> None:
+def test_grey_with_alpha_is_composited_over_white() -> None:
     image = Image.merge("LA", [Image.new("L", (8, 8), 40), Image.linear_gradient("L").resize((8, 8))])
     found = decode(_bytes(image, "PNG"), WHOLE).astype(int)
     alpha = np.asarray(image)[..., 1] / 255
     assert np.abs(found[..., 0] - (40 * alpha + 255 * (1 - alpha))).max() <= 1
 
 
-def test_floating_point_has_no_white() -> None:
+def test_floating_point_images_are_an_error() -> None:
     with pytest.raises(ImageError, match="floating-point"):
         decode(_bytes(Image.new("F", (8, 8), 0.5), "TIFF"), WHOLE)
 
 
-def test_the_heic_of_a_phone_is_read_where_its_library_is() -> None:
+def test_a_heic_photo_is_read_if_its_library_is_installed() -> None:
     heif = pytest.importorskip("pillow_heif")
     stream = io.BytesIO()
     heif.from_pillow(Image.new("RGB", (64, 64), (180, 90, 30))).save(stream)
     data = stream.getvalue()
-    for brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):  # by which other phones and programs call it
+    for brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):  # the brands of other phones and programs
         assert np.abs(decode(data[:8] + brand + data[12:], WHOLE).astype(int) - (180, 90, 30)).max() <= 8
 
 
-def test_a_heic_that_cannot_be_read_is_blamed_on_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_heic_names_the_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pillow_heif")
     hostile = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + struct.pack(">I4sQ", 1, b"meta", 1 << 40) + bytes(9999)
     with pytest.raises(ImageError, match="HEIC image is damaged"):
         decode(hostile, WHOLE)
     monkeypatch.setattr(decode_module, "find_spec", lambda name: None)
-    with pytest.raises(ImageError, match=r"after pip install 'penult\[heic\]'"):
+    with pytest.raises(ImageError, match=r"needs pip install 'penult\[heic\]'"):
         decode(hostile, WHOLE)
 
 
-def test_a_huge_block_of_metadata_is_no_obstacle() -> None:
+def test_a_large_metadata_block_is_accepted() -> None:
     data = _bytes(FRAMES[0], "JPEG", quality=95)
     blocks = b"".join(b"\xff\xe1" + struct.pack(">H", 65_535) + b"Exif\0\0" + bytes(65_527) for _ in range(60))
     assert np.abs(decode(data[:2] + blocks + data[2:], WHOLE).astype(int) - (255, 0, 0)).max() <= 8
@@ -118,12 +118,12 @@ def _claiming(file_format: str) -> bytes:
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "JPEG2000", "PPM"])
-def test_a_bomb_is_refused_before_it_is_decoded(file_format: str) -> None:
+def test_a_decompression_bomb_is_rejected_before_decoding(file_format: str) -> None:
     with pytest.raises(ImageError, match="too large"):
         decode(_claiming(file_format), WHOLE)
 
 
-def test_whatever_stands_in_a_folder_comes_to_an_end(
+def test_every_kind_of_file_gets_rows_or_a_ledger_entry(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     odd = collection / "odd"
@@ -147,8 +147,8 @@ def test_whatever_stands_in_a_folder_comes_to_an_end(
     assert first.failed == len(reasons) == first.found - 32
     for name, words in {
         "bomb.jpg": "too large",
-        "device.jpg": "no regular file",
-        "pipe.jpg": "no regular file",
+        "device.jpg": "not a regular file",
+        "pipe.jpg": "not a regular file",
     }.items():
         assert words in reasons.get(name, words)
     again = extract(collection, store, backbone=small_backbone, options=ExtractOptions(retry_failed=True))

@@ -1,4 +1,4 @@
-"""Every file of a collection is found once, with the label and split that its place tells."""
+"""Listing finds every file once, with the label and split of its folders."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ def test_folders_are_classes(tmp_path: Path) -> None:
     ("train", "other", "split"),
     [("train", "val", "val"), ("Training", "VALID", "val"), ("TRAIN", "validation", "val"), ("train", "Test", "test")],
 )
-def test_split_folders_in_any_spelling(tmp_path: Path, train: str, other: str, split: str) -> None:
+def test_split_folders_are_recognised_in_any_spelling(tmp_path: Path, train: str, other: str, split: str) -> None:
     _touch(tmp_path, f"{train}/cat/a.jpg", f"{other}/cat/b.jpg", f"{other}/dog/c.jpg")
     assert _found(tmp_path) == {
         f"{train}/cat/a.jpg": ("train", "cat"),
@@ -51,14 +51,14 @@ def test_a_class_called_train_is_a_class(tmp_path: Path) -> None:
     assert _found(tmp_path) == {"train/a.jpg": (None, "train"), "car/b.jpg": (None, "car")}
 
 
-def test_splits_of_classless_images_are_classes_of_nothing(tmp_path: Path) -> None:
-    """Without class folders below them, ``train`` and ``test`` can only be labels."""
+def test_split_folders_without_class_folders_are_labels(tmp_path: Path) -> None:
+    """Without class folders in them, ``train`` and ``test`` can only be labels."""
     _touch(tmp_path, "train/a.jpg", "test/b.jpg")
     assert _found(tmp_path) == {"train/a.jpg": (None, "train"), "test/b.jpg": (None, "test")}
 
 
-def test_a_test_split_without_labels_is_no_class(tmp_path: Path) -> None:
-    """The layout of competitions: training images in class folders beside a flat folder of unlabelled ones."""
+def test_a_flat_test_folder_next_to_class_folders_has_no_labels(tmp_path: Path) -> None:
+    """The layout of competitions: class folders for training next to a flat folder of unlabelled images."""
     _touch(tmp_path, "train/cat/a.jpg", "train/dog/b.jpg", "test/c.jpg")
     assert _found(tmp_path) == {
         "train/cat/a.jpg": ("train", "cat"),
@@ -67,7 +67,7 @@ def test_a_test_split_without_labels_is_no_class(tmp_path: Path) -> None:
     }
 
 
-def test_litter_and_hidden_files_are_passed_over_and_nothing_else(tmp_path: Path) -> None:
+def test_only_system_and_hidden_files_are_skipped(tmp_path: Path) -> None:
     _touch(tmp_path, "a/.hidden.jpg", "a/Thumbs.db", ".git/x.jpg", "a/.DS_Store", "a/notes.txt", "a/noextension")
     assert set(_found(tmp_path)) == {"a/notes.txt", "a/noextension"}
 
@@ -81,13 +81,13 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     assert {"real/a.jpg", "elsewhere/b.jpg", "linked/b.jpg", "real/self"} == set(found)
 
 
-def test_links_to_themselves_are_files_that_fail_later(tmp_path: Path) -> None:
+def test_a_link_to_itself_is_a_file_that_fails_later(tmp_path: Path) -> None:
     _touch(tmp_path, "a.jpg")
     (tmp_path / "self").symlink_to("self")
     assert [(Path(file.path).name, file.size) for file in list_images(tmp_path)] == [("a.jpg", 5), ("self", -1)]
 
 
-def test_folders_may_be_deeper_than_calls_may_be(tmp_path: Path) -> None:
+def test_folders_can_be_deeper_than_the_recursion_limit(tmp_path: Path) -> None:
     here = Path.cwd()
     try:
         os.chdir(tmp_path)
@@ -98,22 +98,22 @@ def test_folders_may_be_deeper_than_calls_may_be(tmp_path: Path) -> None:
     finally:
         os.chdir(here)
     found = [Path(file.path).name for file in list_images(tmp_path)]
-    subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # pytest itself cannot clean up anything so deep
+    subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # pytest cannot remove folders this deep
     assert found == ["a.jpg"]
 
 
-def test_a_store_among_the_images_is_none_of_them(tmp_path: Path) -> None:
+def test_a_store_in_the_image_folder_is_skipped(tmp_path: Path) -> None:
     _touch(tmp_path, "a/x.jpg", "store.json", "penult-store/store.json", "penult-store/catalog.sqlite")
     _touch(tmp_path, "penult-store/spaces/1/space.json", "penult-store/backbones/b.onnx")
     assert set(_found(tmp_path)) == {"a/x.jpg", "store.json"}
 
 
-def test_the_order_is_that_of_the_names(tmp_path: Path) -> None:
+def test_files_are_sorted_by_name(tmp_path: Path) -> None:
     _touch(tmp_path, *(f"{folder}/{name}.jpg" for folder in "ba" for name in ("2", "10", "1")))
     assert list(_found(tmp_path)) == ["a/1.jpg", "a/10.jpg", "a/2.jpg", "b/1.jpg", "b/10.jpg", "b/2.jpg"]
 
 
-def test_size_and_time_are_told_and_a_vanished_file_has_none(tmp_path: Path) -> None:
+def test_files_have_size_and_time_and_a_missing_file_has_none(tmp_path: Path) -> None:
     _touch(tmp_path, "a/b.jpg")
     (file,) = list_images(tmp_path)
     stat = (tmp_path / "a/b.jpg").stat()
@@ -130,12 +130,12 @@ def test_a_folder_that_cannot_be_read_is_listed_itself(tmp_path: Path) -> None:
     (tmp_path / "a").chmod(0o700)
 
 
-def test_one_file_is_a_collection_of_one(tmp_path: Path) -> None:
+def test_a_single_file_is_a_source(tmp_path: Path) -> None:
     _touch(tmp_path, "a.jpg")
     assert [file.path for file in list_images(tmp_path / "a.jpg")] == [str(tmp_path / "a.jpg")]
 
 
-def test_a_typo_is_told_from_the_part_that_exists(tmp_path: Path) -> None:
+def test_a_typo_in_a_path_names_the_part_that_exists(tmp_path: Path) -> None:
     _touch(tmp_path, "photos/a.jpg")
     with pytest.raises(MissingFileError, match=r"no folder or file .*typo in 'photso'"):
         list_images(tmp_path / "photso")
@@ -154,8 +154,8 @@ def test_a_table_gives_paths_labels_and_splits(tmp_path: Path) -> None:
     assert files[0].size == 9
 
 
-def test_a_table_is_taken_as_it_was_meant(tmp_path: Path) -> None:
-    """Blanks around a label are no class of their own, and a path that cannot be one fails later."""
+def test_blanks_and_impossible_paths_in_a_table(tmp_path: Path) -> None:
+    """Blanks around a label are ignored, and an impossible path fails later."""
     (tmp_path / "labels.csv").write_text("path,label\na.jpg, cat \nb.jpg,  \n\0.jpg,cat\n")
     assert [(file.label, file.size) for file in list_images(tmp_path / "labels.csv")] == [
         ("cat", -1),
@@ -164,13 +164,13 @@ def test_a_table_is_taken_as_it_was_meant(tmp_path: Path) -> None:
     ]
 
 
-def test_a_table_without_paths_is_refused(tmp_path: Path) -> None:
+def test_a_table_without_paths_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("file,label\na.jpg,x\n")
     with pytest.raises(InputError, match=r"no column 'path'.*file, label"):
         list(list_images(tmp_path / "t.csv"))
 
 
-def test_a_table_with_an_unknown_split_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_split_in_a_table_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,label,split\na.jpg,x,trian\n")
     with pytest.raises(InputError, match="'trian'"):
         list(list_images(tmp_path / "t.csv"))

@@ -1,4 +1,4 @@
-"""Images are the same samples wherever they lie: in a folder, in archives, elsewhere, or in memory."""
+"""Images give the same rows from folders, archives, URLs and memory."""
 
 import functools
 import http.server
@@ -67,13 +67,13 @@ def _png(level: int) -> bytes:
 
 
 def _read(file: ImageFile) -> bytes:
-    assert file.place is not None
-    return file.place.read(file, 1 << 20)
+    assert file.reader is not None
+    return file.reader.read(file, 1 << 20)
 
 
 @pytest.fixture(params=["tar", "zip", "folder of archives", "glob", "memory", "http tar"])
 def other_place(request: pytest.FixtureRequest, collection: Path, tmp_path: Path) -> Iterator[str]:
-    """The collection once more, somewhere else."""
+    """The same collection in another kind of source."""
     if request.param == "tar":
         yield str(_tar(tmp_path / "c.tar", collection))
     elif request.param == "zip":
@@ -117,7 +117,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *values: object) -> None: ...
 
 
-def test_the_same_images_give_the_same_bits_wherever_they_lie(
+def test_the_same_images_give_the_same_rows_from_every_source(
     other_place: str, collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     plain, other = open_store(tmp_path / "plain"), open_store(tmp_path / "other")
@@ -141,14 +141,14 @@ def test_an_unchanged_archive_is_not_read_again(
     archive = pack(tmp_path / ("c.tar" if pack is _tar else "c.zip"), collection)
     extract(archive, tmp_path / "store", backbone=small_backbone)
     with monkeypatch.context() as patch:
-        patch.setattr(job_module, "start_engine", None)  # to open a session, or a worker, would fail
+        patch.setattr(job_module, "start_engine", None)  # opening a session or a worker would fail
         assert extract(archive, tmp_path / "store", backbone=small_backbone).reused == 30
     os.utime(archive, ns=(1, 1))
     again = extract(archive, tmp_path / "store", backbone=small_backbone)
     assert (again.new, again.reused) == (0, 30)
 
 
-def test_webdataset_tells_labels_beside_the_images(tmp_path: Path) -> None:
+def test_webdataset_labels_are_read_from_files_next_to_the_images(tmp_path: Path) -> None:
     _tar_of(
         tmp_path / "s-000.tar",
         [
@@ -175,7 +175,7 @@ def test_webdataset_tells_labels_beside_the_images(tmp_path: Path) -> None:
     }
 
 
-def test_shards_are_named_by_a_range_and_splits_by_folders(tmp_path: Path) -> None:
+def test_a_range_names_shards_and_their_folders_give_splits(tmp_path: Path) -> None:
     for number in (8, 9, 10, 11):
         members: list[tuple[str | tarfile.TarInfo, bytes]] = [(f"train/c/{number}.jpg", b"x"), ("val/c/v.jpg", b"y")]
         _tar_of(tmp_path / f"s-{number:02}.tar", members)
@@ -183,7 +183,7 @@ def test_shards_are_named_by_a_range_and_splits_by_folders(tmp_path: Path) -> No
     assert found == [("train", "c"), ("val", "c")] * 3
 
 
-def test_a_hostile_tar_leads_nowhere_and_takes_nothing(
+def test_a_hostile_tar_reads_no_other_files_and_little_memory(
     tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
@@ -215,12 +215,12 @@ def test_a_hostile_tar_leads_nowhere_and_takes_nothing(
     reasons = {row.path.removeprefix(f"{path}/"): row.reason for row in store.catalog.ledger.failures()}
     assert "link" in reasons["link.png"]
     assert "link" in reasons["hard.png"]
-    assert "no regular" in reasons["device.png"]
+    assert "not a regular file" in reasons["device.png"]
     assert {key_of(_png(level)) for level in (1, 2, 3)} == {row.tobytes() for row in store.spaces()[0].load().keys}
     assert {each for each in tmp_path.rglob("*") if tmp_path / "store" not in (each, *each.parents)} == before
 
 
-def test_a_damaged_tar_gives_what_is_whole_and_tells_the_rest(tmp_path: Path) -> None:
+def test_a_damaged_tar_yields_its_intact_images_and_an_error(tmp_path: Path) -> None:
     names = [f"{number}.png" for number in range(4)]
     path = _tar_of(tmp_path / "t.tar", [(name, _png(9)) for name in names])
     whole = path.read_bytes()
@@ -233,7 +233,7 @@ def test_a_damaged_tar_gives_what_is_whole_and_tells_the_rest(tmp_path: Path) ->
     path.write_bytes(whole[: third + 600])  # within the third
     *found, last = list_images(path)
     assert [Path(file.path).name for file in found] == names[:3]
-    with pytest.raises(ImageError, match="ends within"):
+    with pytest.raises(ImageError, match="archive is truncated"):
         _read(found[2])
     with pytest.raises(ImageError, match="damaged"):
         _read(last)
@@ -242,7 +242,7 @@ def test_a_damaged_tar_gives_what_is_whole_and_tells_the_rest(tmp_path: Path) ->
         _read(next(list_images(path)))
 
 
-def test_a_header_that_claims_gigabytes_takes_none(tmp_path: Path) -> None:
+def test_a_tar_header_that_claims_gigabytes_is_rejected(tmp_path: Path) -> None:
     info = tarfile.TarInfo("././@LongLink")
     info.type, info.size = tarfile.GNUTYPE_LONGNAME, 1 << 33
     path = tmp_path / "t.tar"
@@ -252,17 +252,17 @@ def test_a_header_that_claims_gigabytes_takes_none(tmp_path: Path) -> None:
         _read(refused)
 
 
-def test_a_compressed_tar_says_what_to_do(tmp_path: Path) -> None:
+def test_the_error_for_a_compressed_tar_names_the_remedy(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "c.tar.gz", "w:gz") as tar:
         tar.addfile(tarfile.TarInfo("a.png"))
-    with pytest.raises(InputError, match=r"compressed with gzip.*unpack it once"):
+    with pytest.raises(InputError, match=r"compressed with gzip.*decompress it once"):
         list(list_images(tmp_path / "c.tar.gz"))
     (refused,) = list_images(tmp_path)
     with pytest.raises(ImageError, match="gzip"):
         _read(refused)
 
 
-def test_a_zip_that_swells_or_lies_costs_one_image(tmp_path: Path) -> None:
+def test_bad_members_of_a_zip_fail_alone(tmp_path: Path) -> None:
     path = tmp_path / "z.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb.png", bytes(5 << 20))
@@ -282,7 +282,7 @@ def test_a_zip_that_swells_or_lies_costs_one_image(tmp_path: Path) -> None:
     data[start + 10] ^= 0xFF
     path.write_bytes(bytes(data))
     damaged = next(file for file in list_images(path) if file.path.endswith("good.png"))
-    with pytest.raises(ImageError, match="cannot be unpacked"):
+    with pytest.raises(ImageError, match="cannot be decompressed"):
         _read(damaged)
     (tmp_path / "y.zip").write_bytes(b"no zip")
     with pytest.raises(InputError, match="cannot be read as a zip"):
@@ -306,7 +306,7 @@ def test_a_tar_of_many_members_is_listed_in_little_memory(tmp_path: Path) -> Non
         tracemalloc.stop()
 
 
-def test_a_list_names_images_and_so_does_a_row_with_a_url(tmp_path: Path) -> None:
+def test_a_text_file_and_a_table_may_name_paths_and_urls(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(_png(1))
     system = fsspec.filesystem("memory")
     system.pipe("/there/b.png", _png(2))
@@ -321,9 +321,7 @@ def test_a_list_names_images_and_so_does_a_row_with_a_url(tmp_path: Path) -> Non
     system.rm("/there", recursive=True)
 
 
-def test_remote_files_that_tell_no_version_are_fetched_again_and_nothing_else(
-    tmp_path: Path, small_backbone: Backbone
-) -> None:
+def test_only_remote_files_without_a_version_are_downloaded_again(tmp_path: Path, small_backbone: Backbone) -> None:
     (tmp_path / "web" / "c").mkdir(parents=True)
     (tmp_path / "web" / "c" / "a.png").write_bytes(_png(1))
     with _served(tmp_path / "web") as address:
@@ -331,18 +329,18 @@ def test_remote_files_that_tell_no_version_are_fetched_again_and_nothing_else(
         for expected in ((1, 0), (0, 1)):
             receipt = extract(f"{address}/", tmp_path / "store", backbone=small_backbone)
             assert (receipt.new, receipt.reused) == expected
-        with pytest.raises(MissingFileError, match="nothing at"):
+        with pytest.raises(MissingFileError, match="no file at"):
             list(list_images(f"{address}/none.png"))
     with pytest.raises(InputError, match="cannot be read"):
         list(list_images("nosuchscheme://x"))
 
 
-def test_a_web_server_that_says_nothing_costs_its_images(
+def test_images_of_an_unresponsive_web_server_fail(
     tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_module, "SILENT_SECONDS", 0.3)
+    monkeypatch.setattr(remote_module, "TIMEOUT_SECONDS", 0.3)
     (tmp_path / "a.png").write_bytes(_png(1))
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # who takes calls and answers none
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections and never answers
         (tmp_path / "t.csv").write_text(f"path\na.png\nhttp://127.0.0.1:{silent.getsockname()[1]}/b.png\n")
         store = open_store(tmp_path / "store")
         for expected in ((1, 0, 1), (0, 1, 1)):
@@ -352,7 +350,7 @@ def test_a_web_server_that_says_nothing_costs_its_images(
     assert re.match("the file cannot be read: .*Timeout", failure.reason)
 
 
-def test_arrays_are_samples_too(tmp_path: Path, small_backbone: Backbone) -> None:
+def test_arrays_can_be_extracted(tmp_path: Path, small_backbone: Backbone) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 40, 50, 3), dtype=np.uint8)
     store = open_store(tmp_path / "store")
     assert extract([*pixels, pixels[0, ..., 0]], store, backbone=small_backbone).new == 5
@@ -365,7 +363,7 @@ def test_arrays_are_samples_too(tmp_path: Path, small_backbone: Backbone) -> Non
         extract([np.zeros((40, 50, 4))], store, backbone=small_backbone)
 
 
-def test_other_packages_add_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_packages_can_add_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("lmdb", f"{__name__}:list_lmdb", "penult.images")
     monkeypatch.setattr(images_module, "entry_points", lambda *, group, name: [point] if name == "lmdb" else [])
     assert [file.path for file in list_images("lmdb://photos")] == ["lmdb://photos/0"]
@@ -375,7 +373,7 @@ def list_lmdb(url: str) -> Iterator[ImageFile]:
     yield ImageFile(f"{url}/0", 1, 1)
 
 
-def test_a_tar_is_trained_on_and_predicted(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_a_tar_can_be_trained_on_and_predicted(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
     archive = _tar(tmp_path / "c.tar", collection)
     fitted = fit(archive, tmp_path / "store", backbone=small_backbone, output=tmp_path / "out")
     assert fitted.dataset.name == "c"
@@ -387,21 +385,21 @@ def test_a_tar_is_trained_on_and_predicted(collection: Path, tmp_path: Path, sma
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
 @pytest.mark.parametrize("suffix", ["tar", "zip"])
-def test_an_archive_that_is_a_pipe_or_a_device_is_not_opened(tmp_path: Path, suffix: str) -> None:
-    """One that is opened waits for a writer for ever, or is read without end."""
+def test_an_archive_that_is_a_pipe_or_a_device_is_not_read(tmp_path: Path, suffix: str) -> None:
+    """Opening a pipe waits for a writer forever, and a device never ends."""
     folder = tmp_path / "photos"
     folder.mkdir()
     os.mkfifo(folder / f"pipe.{suffix}")
     (folder / f"zero.{suffix}").symlink_to("/dev/zero")
     for file in list_images(folder):
-        assert file.place is not None
-        with pytest.raises(ImageError, match="is no regular file"):
-            file.place.read(file, 1)
-    with pytest.raises(InputError, match="is no regular file"):
+        assert file.reader is not None
+        with pytest.raises(ImageError, match="is not a regular file"):
+            file.reader.read(file, 1)
+    with pytest.raises(InputError, match="is not a regular file"):
         list(list_images(folder / f"pipe.{suffix}"))
 
 
-def test_a_row_with_an_impossible_url_is_a_row_of_the_ledger(
+def test_a_row_with_an_invalid_url_ends_in_the_ledger(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     good = collection / "red" / "1.png"
@@ -414,8 +412,8 @@ def test_a_row_with_an_impossible_url_is_a_row_of_the_ledger(
     assert any("no-such-scheme" in failure.reason for failure in store.catalog.ledger.failures())
 
 
-def test_a_range_of_too_many_names_and_no_name_at_all_are_refused(tmp_path: Path) -> None:
+def test_a_range_of_too_many_names_and_an_empty_path_raise_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"stands for 1,000,100,000,000 names"):
         list(list_images(tmp_path / "{0..999999}" / "{0..1000099}.jpg"))
-    with pytest.raises(InputError, match="named by an empty text"):
+    with pytest.raises(InputError, match="path of the images is empty"):
         list_images("")

@@ -1,4 +1,4 @@
-"""A view of a sample is the same picture everywhere, has a space of its own, and widens what a head is trained on."""
+"""Views are deterministic, have their own spaces, and augment the training of heads."""
 
 import hashlib
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_flips_are_exact() -> None:
 
 
 @pytest.mark.parametrize("kind", DRAWN)
-def test_what_is_drawn_depends_on_the_sample_and_the_number_alone(kind: str) -> None:
+def test_random_views_depend_only_on_the_sample_and_the_number(kind: str) -> None:
     pixels = _pixels()
     first = view_of(f"{kind}-1")(pixels, KEY)
     assert first.shape == pixels.shape
@@ -48,12 +48,12 @@ def test_what_is_drawn_depends_on_the_sample_and_the_number_alone(kind: str) -> 
     np.testing.assert_array_equal(view_of(f"{kind}-1")(pixels.copy(), KEY), first)
     assert (view_of(f"{kind}-2")(pixels, KEY) != first).any()
     assert (view_of(f"{kind}-1")(pixels, key_of(b"another")) != first).any()
-    # The picture is still that picture: no part is black, and colours stay near.
+    # The content stays: no part is black, and colours are similar.
     assert np.abs(first.mean(axis=(0, 1)) - pixels.mean(axis=(0, 1))).max() < 45
 
 
-def test_the_draws_of_earlier_versions_are_drawn_still() -> None:
-    """Another picture under an old name would mix rows that may not be compared."""
+def test_random_views_equal_those_of_earlier_versions() -> None:
+    """A changed view with an old name would mix rows that cannot be compared."""
     first = [round(draw, 6) for draw in _draws(KEY, "affine-3")][:4]
     assert first == [
         0.878814,
@@ -63,7 +63,7 @@ def test_the_draws_of_earlier_versions_are_drawn_still() -> None:
     ]
 
 
-def test_a_turn_about_the_middle_is_what_pillow_turns() -> None:
+def test_a_rotation_equals_that_of_pillow() -> None:
     pixels = _pixels()
     turned = view_of("rotation-1")(pixels, KEY)
     draw = int.from_bytes(hashlib.sha256(KEY + b"rotation-1").digest()[:4], "big") / 2**32
@@ -73,14 +73,14 @@ def test_a_turn_about_the_middle_is_what_pillow_turns() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "  ,", "hflop", "affine", "affine-0", "affine-x", "hflip-1"])
-def test_unknown_views_are_refused_before_any_work(text: str) -> None:
+def test_an_unknown_view_is_an_early_error(text: str) -> None:
     with pytest.raises((InputError, UnknownNameError)):
         parse_views(text)
     with pytest.raises((InputError, UnknownNameError)):
         ExtractOptions(views=text)
 
 
-def test_each_view_is_a_space_with_the_rows_of_its_pixels(
+def test_each_view_has_a_space_with_the_features_of_its_pixels(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     store = open_store(tmp_path / "store")
@@ -98,7 +98,9 @@ def test_each_view_is_a_space_with_the_rows_of_its_pixels(
     assert extract(collection, store, backbone=small_backbone, options=options).reused == 30
 
 
-def test_a_view_added_later_costs_no_row_twice(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_a_view_added_later_extracts_only_its_own_rows(
+    collection: Path, tmp_path: Path, small_backbone: Backbone
+) -> None:
     store = open_store(tmp_path / "store")
     extract(collection, store, backbone=small_backbone)
     extract(collection, store, backbone=small_backbone, options=ExtractOptions(views="identity,hflip"))
@@ -119,7 +121,7 @@ def test_heads_train_on_all_views_and_average_them_on_request(
     mean = train(store, dataset="photos", name="mean", options=TrainOptions(views=views, average_views=True))
     assert any("3 views of each of" in note for note in seen.notes)
     assert any("mean over these views" in note for note in mean.notes)
-    assert seen.head.card.spaces == alone.head.card.spaces  # it predicts on the image as it is
+    assert seen.head.card.spaces == alone.head.card.spaces  # predictions use the original image
     losses = [trained.evaluation.summary()["log_loss"] for trained in (alone, seen, mean)]
     assert len(set(losses)) == 3
 
@@ -148,7 +150,7 @@ def test_one_fit_extracts_the_views_trains_on_them_and_averages(
     assert retest(alone.trained.head, store).evaluation.summary()["log_loss"] != pytest.approx(again, rel=1e-2)
 
 
-def test_the_verb_fits_on_views(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_the_fit_command_accepts_views(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
     small_backbone.save(tmp_path / "small.onnx")
     words = ["fit", collection, "--store", tmp_path / "store", "--backbone", tmp_path / "small.onnx"]
     words += ["--output", tmp_path / "out", "--views", "identity,hflip"]
@@ -168,14 +170,14 @@ def test_the_verb_fits_on_views(collection: Path, tmp_path: Path, small_backbone
     assert isinstance(wrong.exception, UnknownNameError)
 
 
-def test_a_mean_over_views_is_that_of_what_is_said_of_each(
+def test_averaged_probabilities_are_the_mean_over_the_views(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     store = open_store(tmp_path / "store")
     options = ExtractOptions(views=",".join(VIEWS), dtype="float32")
     trained = fit(collection, store, backbone=small_backbone, output=tmp_path / "out", options=options).trained
     new = tmp_path / "new.png"
-    new.write_bytes((collection / "green" / "1.png").read_bytes() + b"\0")  # another sample: nothing of it is stored
+    new.write_bytes((collection / "green" / "1.png").read_bytes() + b"\0")  # another image, of which nothing is stored
     for image in (collection / "green" / "2.png", new):
         means = []
         for model in (trained.head, Model.load(tmp_path / "out/model.onnx")):
@@ -189,7 +191,7 @@ def test_a_mean_over_views_is_that_of_what_is_said_of_each(
         np.testing.assert_allclose(means[0], means[1], atol=1e-5)
 
 
-def test_stored_views_are_used_and_not_computed(
+def test_stored_views_are_read_and_not_computed(
     collection: Path, tmp_path: Path, small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_store(tmp_path / "store")
@@ -201,6 +203,6 @@ def test_stored_views_are_used_and_not_computed(
         list(predict("photos-logistic", collection, store=store, views=("identity", "vflip")))
 
 
-def test_a_mean_over_no_views_is_refused(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_averaging_without_views_is_an_error(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
     with pytest.raises(InputError, match="--average-views was given without --views"):
         fit(collection, tmp_path / "store", backbone=small_backbone, training=TrainOptions(average_views=True))

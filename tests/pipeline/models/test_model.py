@@ -6,24 +6,8 @@ import pytest
 
 from penult.errors import HeadError, InputError, MissingFileError
 from penult.exporters.backbone import Backbone
-from penult.pipeline.extraction.extract import extract
-from penult.pipeline.fit import save_dataset
 from penult.pipeline.images.decode import decode
-from penult.pipeline.images.listing import list_images
-from penult.pipeline.models.bundle import bundle
 from penult.pipeline.models.model import DIGEST_KEY, MODEL_VERSION, VERSION_KEY, Model, model_bytes
-from penult.pipeline.training.train import train
-from penult.store import open_store
-
-
-@pytest.fixture
-def model_path(collection: Path, small_backbone: Backbone, tmp_path: Path) -> Path:
-    store = open_store(tmp_path / "store")
-    files = list(list_images(collection))
-    extract(files, store, backbone=small_backbone)
-    save_dataset(store, "colours", files, "colours")
-    bundle(train(store, dataset="colours", head="logistic").head, small_backbone, tmp_path / "model.onnx")
-    return tmp_path / "model.onnx"
 
 
 def test_a_model_contains_its_classes_and_preprocessing(

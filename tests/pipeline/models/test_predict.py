@@ -23,7 +23,6 @@ from penult.pipeline.images.image_file import ImageFile
 from penult.pipeline.images.listing import list_images
 from penult.pipeline.models import predict as predict_module
 from penult.pipeline.models import predictors
-from penult.pipeline.models.bundle import bundle
 from penult.pipeline.models.model import Model
 from penult.pipeline.models.predict import Prediction, predict
 from penult.pipeline.models.prediction_files import ImageSorter, prediction_writer
@@ -45,12 +44,6 @@ def head(store: Store) -> Head:
     return train(store, dataset="colours", head="logistic", name="colours").head
 
 
-@pytest.fixture
-def model_path(head: Head, small_backbone: Backbone, tmp_path: Path) -> Path:
-    bundle(head, small_backbone, tmp_path / "model.onnx")
-    return tmp_path / "model.onnx"
-
-
 def close(first: list[Prediction], second: list[Prediction]) -> bool:
     def figures(found: list[Prediction]) -> np.ndarray:
         return np.array([sorted(one.probabilities.items()) for one in found if one.error is None], object)[..., 1]
@@ -59,6 +52,7 @@ def close(first: list[Prediction], second: list[Prediction]) -> bool:
     return same and bool(np.abs((figures(first) - figures(second)).astype(float)).max() <= 1e-5)
 
 
+@pytest.mark.usefixtures("head")
 def test_a_model_and_its_head_give_the_same_predictions_in_the_order_of_the_listing(
     model_path: Path, store: Store, collection: Path
 ) -> None:
@@ -73,7 +67,7 @@ def test_a_model_and_its_head_give_the_same_predictions_in_the_order_of_the_list
     assert np.mean(right) > 0.9
     failed = [one for one in by_file if one.error]
     assert [(Path(one.path).name, one.label, one.probabilities) for one in failed] == [("3.png", None, {})]
-    assert failed[0].error == "the file is no image that can be identified."
+    assert failed[0].error == "the file is not a recognised image."
 
 
 def test_stored_images_need_neither_decoding_nor_the_backbone(
@@ -299,7 +293,7 @@ def test_predict_reads_the_file_of_bundle(head: Head, store: Store, collection: 
     printed = json.loads(result.stdout)
     assert printed["proof"]["real_images"] == 30
     assert printed["bytes"] == output.stat().st_size
-    assert "no label differs" in CliRunner().invoke(app, words).stdout
+    assert "all labels are equal" in CliRunner().invoke(app, words).stdout
     assert close(list(predict(output, collection)), list(predict(head, collection, store=store)))
     wrong = CliRunner().invoke(app, ["bundle", "colors", "--store", str(store.path)])
     assert isinstance(wrong.exception, UnknownNameError)

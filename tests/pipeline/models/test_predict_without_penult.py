@@ -46,7 +46,7 @@ def classify(program: Path, model: Path, images: list[str]) -> list[dict[str, ob
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("collection_name", ["hymenoptera/val", "steel_defects"])
+@pytest.mark.parametrize("collection_name", ["hymenoptera/val", pytest.param("steel_defects", marks=pytest.mark.slow)])
 def test_the_example_of_the_docs_agrees_with_penult(
     collection_name: str, project: Path, shared_data: Path, tmp_path: Path
 ) -> None:

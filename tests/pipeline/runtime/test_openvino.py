@@ -1,4 +1,4 @@
-"""OpenVINO: float32 features are those of ONNX Runtime, bfloat16 ones are a space apart, and none pass for others."""
+"""OpenVINO: float32 features equal those of ONNX Runtime, and bfloat16 features have their own space."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +39,7 @@ def _pixels(count: int, side: int = 32) -> np.ndarray:
 
 @pytest.fixture
 def imitated(small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> Backbone:
-    """A backbone in bfloat16, on a CPU that has it or is made to imitate it."""
+    """A bfloat16 backbone, on a CPU that has bfloat16 or emulates it."""
     made = in_bfloat16(small_backbone)
     try:
         OpenVinoSession(made.serialized(["penultimate"]), "bf16").run(["penultimate"], {"pixels": _pixels(1)})
@@ -49,7 +49,7 @@ def imitated(small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> Backb
     return made
 
 
-def test_real_features_are_those_of_onnx_runtime(shared_data: Path) -> None:
+def test_openvino_features_equal_those_of_onnx_runtime(shared_data: Path) -> None:
     backbone = load_backbone("efficientnet-lite0")
     photos = sorted((shared_data / "images/hymenoptera").rglob("*.jpg"))[::60]
     pixels = np.stack([decode(path.read_bytes(), backbone.card.preprocessing) for path in photos])
@@ -59,7 +59,7 @@ def test_real_features_are_those_of_onnx_runtime(shared_data: Path) -> None:
     assert 0 < _apart(*rows) < 1e-5
 
 
-def test_a_row_depends_neither_on_the_batch_nor_on_who_else_asks(small_backbone: Backbone) -> None:
+def test_a_row_is_independent_of_its_batch_and_of_other_threads(small_backbone: Backbone) -> None:
     pixels = _pixels(70)
     alone = Session(small_backbone, ["penultimate", "stage1"], provider="openvino").run(pixels)
     for size in (3, 32):
@@ -70,7 +70,7 @@ def test_a_row_depends_neither_on_the_batch_nor_on_who_else_asks(small_backbone:
             np.testing.assert_array_equal(np.concatenate([each[tap] for each in given]), alone[tap])
 
 
-def test_its_float32_rows_lie_in_the_space_of_onnx_runtimes(
+def test_float32_rows_share_the_space_of_onnx_runtime(
     collection: Path, tmp_path: Path, small_backbone: Backbone
 ) -> None:
     store = open_store(tmp_path / "store")
@@ -80,17 +80,15 @@ def test_its_float32_rows_lie_in_the_space_of_onnx_runtimes(
     assert (again.new, again.reused) == (0, 30)
 
 
-def test_where_it_is_not_installed_nothing_else_is_taken(
-    monkeypatch: pytest.MonkeyPatch, small_backbone: Backbone
-) -> None:
+def test_a_missing_openvino_raises_an_error(monkeypatch: pytest.MonkeyPatch, small_backbone: Backbone) -> None:
     monkeypatch.setattr(openvino_session, "find_spec", lambda name: None)
-    with pytest.raises(ProviderError, match=r"OpenVINO was asked for.*pip install 'penult\[openvino\]'"):
+    with pytest.raises(ProviderError, match=r"OpenVINO cannot be used.*pip install 'penult\[openvino\]'"):
         Session(small_backbone, ["penultimate"], provider="openvino")
-    with pytest.raises(ProviderError, match="computed in bfloat16, which cannot be done here: the package openvino"):
+    with pytest.raises(ProviderError, match="computes in bfloat16, which is not possible here: the package openvino"):
         choose_provider("auto", "bf16")
 
 
-def test_a_graph_that_it_cannot_run_is_told() -> None:
+def test_an_unsupported_graph_raises_an_error() -> None:
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1]) for name in ("a", "b")]
     node = helper.make_node("Unheard", ["a"], ["b"], domain="of.nobody")
     graph = helper.make_graph([node], "odd", values[:1], values[1:])
@@ -98,7 +96,7 @@ def test_a_graph_that_it_cannot_run_is_told() -> None:
         OpenVinoSession(helper.make_model(graph).SerializeToString()).run(["b"], {"a": np.ones((1, 1), np.float32)})
 
 
-def test_a_backbone_in_bfloat16_is_another_one(small_backbone: Backbone, tmp_path: Path) -> None:
+def test_a_bfloat16_backbone_has_its_own_fingerprint(small_backbone: Backbone, tmp_path: Path) -> None:
     made = in_bfloat16(small_backbone)
     made.save(tmp_path / "made.onnx")
     again = Backbone.load(tmp_path / "made.onnx")
@@ -114,7 +112,7 @@ def test_a_backbone_in_bfloat16_is_another_one(small_backbone: Backbone, tmp_pat
         Backbone.load(tmp_path / "changed.onnx")
 
 
-def test_bfloat16_is_computed_where_the_cpu_has_it_or_not_at_all(
+def test_bfloat16_runs_only_on_a_cpu_that_has_it(
     small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch, collection: Path, tmp_path: Path
 ) -> None:
     made = in_bfloat16(small_backbone)
@@ -123,11 +121,11 @@ def test_bfloat16_is_computed_where_the_cpu_has_it_or_not_at_all(
             Session(made, ["penultimate"], provider=provider)
     monkeypatch.setattr(providers, "bfloat16_obstacle", lambda: "this CPU has none")
     for provider in ("auto", "openvino"):
-        with pytest.raises(ProviderError, match=r"this CPU has none.*take the backbone that it was made of"):
+        with pytest.raises(ProviderError, match=r"this CPU has none.*use the backbone that it was made from"):
             extract(collection, tmp_path / "store", backbone=made, options=ExtractOptions(provider=provider))
 
 
-def test_the_cpu_is_asked_what_it_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_capabilities_of_the_cpu_decide_about_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     import openvino
 
     for told, is_able in ((["FP32", "INT8"], False), (["FP32", "BF16"], True)):
@@ -135,7 +133,7 @@ def test_the_cpu_is_asked_what_it_can_do(monkeypatch: pytest.MonkeyPatch) -> Non
         assert bool(bfloat16_obstacle()) is not is_able
 
 
-def test_a_cpu_that_computes_in_another_precision_than_asked_is_refused(
+def test_another_precision_than_requested_raises_an_error(
     small_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import openvino
@@ -146,11 +144,11 @@ def test_a_cpu_that_computes_in_another_precision_than_asked_is_refused(
         return kept(self, model, device, {**asked, "INFERENCE_PRECISION_HINT": "f32"})
 
     monkeypatch.setattr(openvino.Core, "compile_model", otherwise)
-    with pytest.raises(ProviderError, match="asked to compute in bf16 and computes in f32"):
+    with pytest.raises(ProviderError, match="computes in f32 instead of bf16"):
         OpenVinoSession(small_backbone.serialized(["penultimate"]), "bf16").run(None, {"pixels": _pixels(1)})
 
 
-def test_rows_in_bfloat16_are_near_and_a_space_apart(
+def test_bfloat16_rows_are_close_and_have_their_own_space(
     imitated: Backbone, small_backbone: Backbone, collection: Path, tmp_path: Path
 ) -> None:
     store = open_store(tmp_path / "store")
@@ -162,7 +160,7 @@ def test_rows_in_bfloat16_are_near_and_a_space_apart(
     assert 1e-4 < _apart(rows, wanted) < 0.1
 
 
-def test_a_head_on_bfloat16_becomes_a_file_in_float32_and_both_say_so(
+def test_a_model_file_of_a_bfloat16_head_computes_in_float32_and_says_so(
     imitated: Backbone, collection: Path, tmp_path: Path
 ) -> None:
     fitted = fit(collection, tmp_path / "store", backbone=imitated, output=tmp_path / "out")
@@ -186,13 +184,13 @@ def test_the_verb_makes_one(small_backbone: Backbone, tmp_path: Path, monkeypatc
     assert json.loads(shown.stdout)["card"]["precision"] == "bf16"
 
 
-def test_a_head_of_the_store_is_asked_with_it(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
+def test_a_stored_head_predicts_with_openvino(collection: Path, tmp_path: Path, small_backbone: Backbone) -> None:
     from penult.pipeline.models.predict import predict
 
     store: Store = open_store(tmp_path / "store")
     fit(collection, store, backbone=small_backbone, output=tmp_path / "out")
     new = tmp_path / "new.png"
-    new.write_bytes((collection / "red" / "1.png").read_bytes() + b"\0")  # other bytes, the same picture
+    new.write_bytes((collection / "red" / "1.png").read_bytes() + b"\0")  # other bytes, the same pixels
     said = [next(predict("photos-logistic", new, store=store, provider=each)) for each in ("cpu", "openvino")]
     assert said[0].label == said[1].label == "red"
     assert said[0].confidence == pytest.approx(said[1].confidence, abs=1e-3)

@@ -1,4 +1,4 @@
-"""Sessions: the provider that was chosen and no other, fixed shapes and free lanes where a GPU computes."""
+"""Sessions run on the chosen provider only; on GPUs, batches have one shape and sessions are shared."""
 
 import threading
 import time
@@ -25,7 +25,7 @@ from penult.pipeline.runtime.session import GraphRunner, Session
 
 
 class FakeGpu:
-    """A session of one device: its value tells the device, and it notes what is asked of it."""
+    """A session of one device: its outputs identify the device, and it records its calls."""
 
     made: ClassVar[list["FakeGpu"]] = []
 
@@ -59,7 +59,7 @@ def _pixels(count: int) -> np.ndarray:
     return np.random.default_rng(count).integers(0, 255, (count, 4, 4, 3), dtype=np.uint8)
 
 
-def test_on_gpus_every_batch_has_one_shape_and_each_row_its_place(two_gpus: list[FakeGpu]) -> None:
+def test_batches_on_gpus_are_padded_and_rows_keep_their_order(two_gpus: list[FakeGpu]) -> None:
     runner = GraphRunner(b"", ["a", "b"], ProviderChoice("cuda"), batch_size=8)
     for count in (1, 7, 8, 9, 40):
         pixels = _pixels(count)
@@ -69,7 +69,7 @@ def test_on_gpus_every_batch_has_one_shape_and_each_row_its_place(two_gpus: list
     assert {shape for gpu in two_gpus for shape in gpu.shapes} == {(8, 4, 4, 3)}
 
 
-def test_all_gpus_work_and_no_lane_has_two_users(two_gpus: list[FakeGpu]) -> None:
+def test_all_gpus_are_used_and_no_session_has_two_callers(two_gpus: list[FakeGpu]) -> None:
     runner = GraphRunner(b"", ["a"], ProviderChoice("cuda"), batch_size=4)
     assert [gpu.device for gpu in two_gpus] == [0, 1, 0, 1]
     with ThreadPoolExecutor(8) as pool:
@@ -78,7 +78,7 @@ def test_all_gpus_work_and_no_lane_has_two_users(two_gpus: list[FakeGpu]) -> Non
     assert {gpu.most_users for gpu in two_gpus} == {1}
 
 
-def test_a_lane_is_free_again_after_a_failure(two_gpus: list[FakeGpu], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_is_free_again_after_a_failure(two_gpus: list[FakeGpu], monkeypatch: pytest.MonkeyPatch) -> None:
     runner = GraphRunner(b"", ["a"], ProviderChoice("cuda"), batch_size=4)
 
     def fail(self: FakeGpu, names: list[str], feeds: dict[str, Any]) -> list[np.ndarray]:
@@ -107,14 +107,14 @@ def test_each_gpu_is_checked_against_the_card(
         Session(small_backbone, ["penultimate"])
 
 
-def test_a_provider_that_leaves_work_to_another_is_refused(small_backbone: Backbone) -> None:
+def test_operators_on_another_provider_raise_an_error(small_backbone: Backbone) -> None:
     session = open_session(small_backbone.serialized(["penultimate"]), "cpu")
     require_no_fallback(session, {"CPUExecutionProvider"})
-    with pytest.raises(ProviderError, match=r"left 2 operators such as Conv to another provider"):
+    with pytest.raises(ProviderError, match=r"placed 2 operators such as Conv on another provider"):
         require_no_fallback(session, {"CUDAExecutionProvider"})
 
 
-def test_a_provider_that_fails_while_it_runs_is_an_error_and_no_other_goes_on(
+def test_a_failing_provider_raises_an_error_without_fallback(
     small_backbone: Backbone, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from onnxruntime.capi import onnxruntime_pybind11_state as native
@@ -136,7 +136,7 @@ def test_a_provider_that_fails_while_it_runs_is_an_error_and_no_other_goes_on(
     assert capsys.readouterr().out == "", "ONNX Runtime would tell so on stdout, and take another"
 
 
-def test_a_provider_that_cannot_be_opened_is_an_error_and_no_other_is_opened(
+def test_a_provider_that_cannot_start_raises_an_error_without_fallback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import onnxruntime
@@ -154,7 +154,7 @@ def test_a_provider_that_cannot_be_opened_is_an_error_and_no_other_is_opened(
     assert capsys.readouterr().out == ""
 
 
-def test_what_onnx_runtime_is_asked_for(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_providers_and_options_for_onnx_runtime(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert [name for name, _ in provider_list("cpu", 0)] == ["CPUExecutionProvider"]
     ((name, asked),) = provider_list("cuda", 3)
@@ -168,7 +168,7 @@ def test_what_onnx_runtime_is_asked_for(tmp_path: object, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(("gpus", "told"), [(None, "no NVIDIA driver"), (0, "finds no GPU"), (1, "is a CPU build")])
-def test_why_not_cuda(gpus: int | None, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reason_why_cuda_cannot_be_used(gpus: int | None, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import onnxruntime
 
     monkeypatch.setattr(providers_module, "count_gpus", lambda: gpus)
@@ -182,7 +182,7 @@ def test_why_not_cuda(gpus: int | None, told: str, monkeypatch: pytest.MonkeyPat
     assert choose_provider("cpu") == ProviderChoice("cpu")
 
 
-def test_auto_takes_cuda_and_says_why_not_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_chooses_cuda_and_mentions_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
     import onnxruntime
 
     monkeypatch.setattr(providers_module, "count_gpus", lambda: 1)
@@ -203,14 +203,14 @@ def test_auto_takes_cuda_and_says_why_not_tensorrt(monkeypatch: pytest.MonkeyPat
         choose_provider("gpu")
 
 
-def test_a_provider_is_tried_by_running_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_is_tested_with_a_small_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     assert obstacle("cpu", is_tried=True) == ""
     if obstacle("cuda"):
         monkeypatch.setattr(providers_module, "cuda_obstacle", lambda: "")
         assert obstacle("cuda", is_tried=True), "this machine has no GPU, and the trial finds it out"
 
 
-def test_workers_follow_the_quota_of_a_container(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_worker_count_follows_the_quota_of_a_container(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from penult import cores
 
     quota = tmp_path / "cpu.max"

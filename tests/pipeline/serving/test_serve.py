@@ -177,7 +177,7 @@ def test_an_unusable_image_does_not_affect_others(client: Client, images: list[P
     assert status == 200
     assert "label" in content["predictions"][0]
     assert [one.get("error") for one in content["predictions"][1:]] == [
-        "the file is no image that can be identified.",
+        "the file is not an image of a known format.",
         "the file is empty.",
         "the image is too large: 101 x 50 pixels; the limit is 5,000 pixels.",
         content["predictions"][4]["error"],
@@ -190,7 +190,7 @@ def test_an_unusable_image_does_not_affect_others(client: Client, images: list[P
         "it is not base64",
         'it is neither a base64 string nor {"name": …, "data": …}',
         'it is neither a base64 string nor {"name": …, "data": …}',
-        "the file is no image that can be identified.",
+        "the file is not an image of a known format.",
     ]
 
 
@@ -350,12 +350,12 @@ def test_an_image_that_crashes_or_blocks_its_decoder_affects_only_itself(
 ) -> None:
     faulty = """
 import os, time, penult.pipeline.images.decode as module
-decoded = module.decode_to_image
+decoded = module.decoded_image
 def faulty(data, *others):
     if data == b"crash": os.abort()
     if data == b"loop": time.sleep(60)
     return decoded(data, *others)
-module.decode_to_image = faulty
+module.decoded_image = faulty
 """
     monkeypatch.setattr(decoders, "PROGRAM", f"exec({faulty!r}); {decoders.PROGRAM}")
     with serving(classifier, decode_seconds=2) as client:
