@@ -1,4 +1,4 @@
-"""Exports a pretrained network as a backbone, and derives one that decodes JPEGs at a reduced scale."""
+"""Exports pretrained networks as backbones, and makes variants of backbones for reduced JPEG decoding."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -36,12 +36,12 @@ def export(
 ) -> Backbone:
     """Returns the backbone of ``PREFIX:REST``, such as ``torchvision:resnet50`` or ``onnx:model.onnx``.
 
-    ``taps`` names the outputs, separated by commas; by default, all that are found. ``weights`` is a local file or
-    ``random``. ``hints`` describe the preprocessing of a file that does not describe it itself. The outputs of backbone
-    and source are compared on images that penult includes, and on ``photos``.
+    ``taps`` names the outputs, separated by commas (default: all). ``weights`` is a local file or ``random``.
+    ``hints`` describe the preprocessing of a file that does not contain it. The export compares the backbone with its
+    source on sample images and on ``photos``, decoded like the images of a job.
 
     Raises:
-        ExportMismatchError: the outputs of the backbone differ from those of its source.
+        ExportMismatchError: the outputs of the backbone and its source differ.
     """
     request = ExportRequest(
         taps=parse_taps(taps) if taps else None,
@@ -59,13 +59,13 @@ SUFFIX = "-draft"
 
 
 def with_draft_decoding(backbone: Backbone, photos: Sequence[str | Path] = ()) -> Backbone:
-    """Returns the same network with JPEGs decoded at a reduced scale; it has its own name and fingerprint.
+    """Returns a variant of a backbone that decodes JPEGs at a reduced scale, with its own name and fingerprint.
 
-    Its card reports how far its features differ from those of ``backbone``. They are compared on ``photos``, and on
-    two included photos that are tiled until they are large enough to be reduced.
+    The card records how much its features differ, measured on ``photos`` and on mosaics of two sample photos, which
+    are large enough to be reduced.
 
     Raises:
-        BackboneError: ``backbone`` already decodes JPEGs at a reduced scale.
+        BackboneError: the backbone uses reduced JPEG decoding already.
     """
     card = backbone.card
     if card.preprocessing.decoding.draft:
@@ -79,7 +79,7 @@ def with_draft_decoding(backbone: Backbone, photos: Sequence[str | Path] = ()) -
 
 
 def _drift(backbone: Backbone, changed: Card, photos: Sequence[str | Path]) -> dict[str, Any]:
-    """Returns the largest relative error and the lowest cosine similarity of each tap."""
+    """Returns the largest relative error and the lowest cosine of each tap at the reduced scale."""
     taps = [tap.name for tap in backbone.card.taps]
     session = Session(backbone, taps)
     apart: dict[str, list[tuple[float, float]]] = {tap: [] for tap in taps}
@@ -113,7 +113,7 @@ def _distance(whole: Any, reduced: Any) -> tuple[float, float]:
 
 
 def _images(card: Card, photos: Sequence[str | Path]) -> Iterator[bytes]:
-    """Yields the bytes of the tiled photos and of ``photos``."""
+    """Yields the bytes of the mosaics and the photos."""
     resize = card.preprocessing.resize
     shortest = 4 * DRAFT_MARGIN * (resize if isinstance(resize, int) else max(resize))
     for sample in sample_photos():
@@ -123,10 +123,10 @@ def _images(card: Card, photos: Sequence[str | Path]) -> Iterator[bytes]:
         yield Path(path).read_bytes()
 
 
-def _tiled(photo: Image.Image, shortest: int) -> bytes:
-    """Returns a JPEG of tiled copies of a photo, whose shorter side is at least ``shortest``.
+def _mosaic(photo: Image.Image, shortest: int) -> bytes:
+    """Returns a JPEG of copies of a photo in a grid, whose shorter side is at least ``shortest``.
 
-    Tiling keeps the fine detail of a photo; enlarging would lose it.
+    Unlike enlarging, copies keep the fine detail of the photo.
     """
     times = -(-shortest // min(photo.size))
     canvas = Image.new("RGB", (photo.width * times, photo.height * times))

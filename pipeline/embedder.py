@@ -1,4 +1,4 @@
-"""Turns images into features as a step of a scikit-learn pipeline; a store keeps them, so a search extracts once."""
+"""A scikit-learn transformer from images to features, which extracts each image only once."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -31,11 +31,11 @@ Pixels: TypeAlias = NDArray[np.uint8]
 
 
 class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """Turns images into features, float32 (n, D), and stores them, so that a second transform only reads them.
+    """Transforms images into features, float32 (n, D), and caches them in a store.
 
-    ``features`` names a backbone, or a tap of one as in ``efficientnet-lite0:stage3``. The features of several, joined
-    by ``+``, are concatenated. A backbone is a built-in one or an ONNX file. X is a sequence of paths, or of images as
-    uint8 arrays (H, W, 3) or (H, W). There is nothing to fit, and clones and pickles contain only names.
+    ``features`` is a backbone, a tap such as ``efficientnet-lite0:stage3``, or several joined by ``+``, whose features
+    are concatenated. A backbone is a built-in name or an ONNX file. X is a sequence of paths or of uint8 arrays
+    (H, W, 3) or (H, W). The transformer is stateless; clones and pickles contain only its parameters.
 
     >>> Embedder("efficientnet-lite0:penultimate+efficientnet-lite0:stage3").parts()
     [('efficientnet-lite0', ['penultimate', 'stage3'])]
@@ -55,17 +55,17 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self.provider = provider
 
     def fit(self, X: Sequence[Any] | NDArray[Any], y: Any = None) -> Self:
-        """Checks the parameters and that X contains images; ``transform`` does not need ``fit``."""
+        """Only validates X and the parameters; ``transform`` needs no ``fit``."""
         _as_list(X)
         self.parts()
         self.n_features_in_ = 1
         return self
 
     def transform(self, X: Sequence[Any] | NDArray[Any]) -> NDArray[np.float32]:
-        """Returns the features of each image, (n, D), in the order of X; features not in the store are extracted.
+        """Returns the features (n, D) in the order of X; extracts images that are not in the store.
 
         Raises:
-            ImageError: an image cannot be used. The others are extracted and stored anyway.
+            ImageError: an image cannot be used; all others are extracted.
         """
         images = _as_list(X)
         opened = open_store(self.store)
@@ -88,7 +88,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         parts: dict[str, list[str]] = {}
         for name, tap in map(_split, self._words()):
             if tap in parts.setdefault(name, []):
-                raise InputError(f"the features {self.features!r} name {name}:{tap} twice", expected="each only once")
+                raise InputError(f"the features {self.features!r} name {name}:{tap} twice", expected="each tap once")
             parts[name].append(tap)
         return list(parts.items())
 
@@ -102,7 +102,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         return [":".join(_split(word)) for word in self._words()]
 
     def _block(self, store: Store, name: str, taps: Sequence[str], images: list[Any]) -> dict[str, NDArray[np.float32]]:
-        """Returns the matrix of each tap of one backbone, by the names of ``_order``."""
+        """Returns the matrix of each tap of one backbone, keyed like ``_order``."""
         backbone = _loaded(name, _changed(name))
         spaces = self._spaces(store, backbone, taps)
         paths = [place for place, image in enumerate(images) if isinstance(image, str | Path)]
@@ -113,8 +113,8 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         return {f"{name}:{tap}": gather([spaces[tap]], wanted) for tap in taps}
 
     def _spaces(self, store: Store, backbone: Backbone, taps: Sequence[str]) -> dict[str, Space]:
-        """Returns the space of each tap; if all exist, the backbone's file is not opened."""
-        existing = {
+        """Returns the space of each tap; existing spaces do not need the backbone to be saved."""
+        held = {
             space.spec.tap: space
             for space in store.spaces()
             if (space.spec.fingerprint, space.spec.view, space.spec.dtype)
@@ -157,7 +157,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         return keys
 
     def __sklearn_tags__(self) -> Any:
-        """Declares to scikit-learn that X is not a numeric matrix, and that nothing is fitted."""
+        """Declares to scikit-learn that X is not a numeric matrix and that fitting is not required."""
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.string = True
@@ -166,12 +166,12 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
 
 def _as_list(X: Sequence[Any] | NDArray[Any]) -> list[Any]:
-    """Returns the images as a list; X may also be a table column of paths, of shape (n, 1)."""
+    """Returns the images as a list; also accepts a column of paths with shape (n, 1)."""
     if isinstance(X, str | bytes | Path):
         raise InputError(f"X is {X!r}", expected="a sequence of paths or of images", remedy=f"give [{str(X)!r}]")
     images = list(np.asarray(X).ravel() if getattr(X, "ndim", 0) == 2 and not _is_numeric(X) else X)
     if not images:
-        raise InputError("X contains no image", expected="at least one")
+        raise InputError("X contains no image", expected="at least one image")
     return images
 
 
@@ -180,20 +180,20 @@ def _is_numeric(X: Any) -> bool:
 
 
 def _split(word: str) -> tuple[str, str]:
-    """Returns the backbone and the tap of ``word``; a colon inside a path, as in ``C:/``, belongs to the path."""
+    """Splits a backbone from its tap; a colon within a path, such as a Windows drive, belongs to the path."""
     name, colon, tap = word.rpartition(":")
     return (name, tap) if colon and not any(mark in tap for mark in "/\\.") else (word, TAP)
 
 
 def _changed(name: str) -> int:
-    """Returns the modification time of a backbone's file, or 0 for a built-in backbone."""
+    """Returns the modification time of a backbone's file, or 0 for a built-in one."""
     path = Path(name)
     return path.stat().st_mtime_ns if path.is_file() else 0
 
 
 @lru_cache(maxsize=4)
 def _loaded(name: str, changed: int) -> Backbone:
-    """Loads a backbone; cached, because a search transforms many times."""
+    """Loads a backbone once for many transforms."""
     return load_backbone(name)
 
 
@@ -202,15 +202,15 @@ def _missing(spaces: dict[str, Space], keys: list[bytes]) -> set[bytes]:
     return {key.tobytes() for space in spaces.values() for key in space.missing(keys)} if keys else set()
 
 
-def _as_file(image: Any, index: int) -> bytes:
-    """Returns an array as the bytes of an image file, which give its key and are decoded like any file."""
+def _as_file(image: Any, place: int) -> bytes:
+    """Returns an array as the bytes of a PPM file, which gives its key and is decoded like any file."""
     pixels = np.asarray(image)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise InputError(
-            f"the image at index {index} is {pixels.dtype} of the shape {pixels.shape}",
-            expected="a path, or uint8 of the shape (H, W, 3) or (H, W)",
+            f"the image at index {place} has dtype {pixels.dtype} and shape {pixels.shape}",
+            expected="a path, or uint8 of shape (H, W, 3) or (H, W)",
         )
     height, width, _ = pixels.shape
     return b"P6\n%d %d\n255\n" % (width, height) + np.ascontiguousarray(pixels).tobytes()

@@ -211,7 +211,7 @@ def _prepared(image: Image.Image, preprocessing: "Preprocessing") -> Image.Image
     width, height = resized_size(size, preprocessing.resize)
     if width * height > MAX_RESIZED_PIXELS:
         return resize_and_crop(upright_rgb(image, decoding), preprocessing)
-    resized = resize_by_strips(
+    resized = resize_in_strips(
         image, transpose, lambda strip: _as_rgb(strip, decoding), (width, height), FILTERS[preprocessing.interpolation]
     )
     return _centre_crop(resized, preprocessing.crop)
@@ -295,7 +295,7 @@ def resized_size(size: tuple[int, int], resize: int | tuple[int, int]) -> tuple[
     return (resize, longer) if width <= height else (longer, resize)
 
 
-def resize_by_strips(
+def resize_in_strips(
     image: Image.Image,
     transpose: Image.Transpose | None,
     convert: Callable[[Image.Image], Image.Image],

@@ -12,7 +12,7 @@ from penult.pipeline.images.image_file import (
     ImageFile,
     find_splits,
     is_archive,
-    is_visible,
+    is_listed,
     label_and_split,
     unusable_file,
 )
@@ -53,7 +53,7 @@ def expand_archive(path: str, label: str | None, split: str | None) -> Iterator[
 def split_folders(root: Path) -> dict[str, str]:
     """Returns the folders directly in ``root`` that are splits, and the split of each."""
     with os.scandir(root) as entries:
-        folders = [entry.name for entry in entries if _is_folder(entry) and is_visible(entry.name)]
+        folders = [entry.name for entry in entries if _is_folder(entry) and is_listed(entry.name)]
     # Only folders with a split's name are opened, because a class may contain a million files.
     return find_splits({name: name.lower() in SPLIT_NAMES and _has_folders(root / name) for name in folders})
 
@@ -88,7 +88,7 @@ def walk(root: str) -> Iterator[str]:
         if entries.keys() >= STORE_NAMES:
             continue
         within = ancestors | {here}
-        names = sorted(filter(is_visible, entries), reverse=True)
+        names = sorted(filter(is_listed, entries), reverse=True)
         waiting.extend((entries[name].path, within if _is_folder(entries[name]) else None) for name in names)
 
 

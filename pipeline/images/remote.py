@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import IO, Any, cast
 
 from penult.errors import ImageError, InputError, MissingExtraError, MissingFileError
-from penult.pipeline.images.archives import list_archive, stamp_to_mtime
-from penult.pipeline.images.image_file import ImageFile, is_archive, is_visible, label_and_split, splits_of_paths
+from penult.pipeline.images.archives import list_archive, stamp_number
+from penult.pipeline.images.image_file import ImageFile, is_archive, is_listed, label_and_split, splits_of_paths
 
 # Timeout of a web server, for its first byte and between two parts.
 TIMEOUT_SECONDS = 30.0
@@ -79,7 +79,7 @@ def list_remote(url: str) -> Iterator[ImageFile]:
     inner = {path: path.removeprefix(base).split("/") for path in found}
     splits = splits_of_paths(inner.values())
     for path, parts in inner.items():
-        if all(map(is_visible, parts[-1:] if path == root else parts)):
+        if all(map(is_listed, parts[-1:] if path == root else parts)):
             yield from _expand_archive(
                 system, path, found[path], *label_and_split(parts, {} if path == root else splits)
             )
@@ -148,7 +148,7 @@ def _expand_archive(
         for file in list_archive(RemoteArchive(system, name, stamp)):
             yield replace(file, label=file.label or label, split=file.split or split)
         return
-    yield ImageFile(name, info.get("size", -1), stamp_to_mtime(stamp), label, split, RemoteReader(system))
+    yield ImageFile(name, info.get("size", -1), stamp_number(stamp), label, split, RemoteReader(system))
 
 
 def _unreachable(error: Exception) -> OSError:

@@ -202,7 +202,7 @@ def open_session(graph: bytes, provider: str, device: int = 0, precision: Precis
             expected="the CUDA and cuDNN libraries that this onnxruntime-gpu was built for",
             remedy="pip install 'onnxruntime-gpu[cuda,cudnn]', or run with --provider cpu",
         )
-    require_no_fallback(
+    check_placement(
         session, {EXECUTION_PROVIDERS[name] for name in (provider, "cuda") if provider != "cpu"} or {wanted}
     )
     return session
@@ -246,7 +246,7 @@ def provider_list(provider: str, device: int, precision: Precision = "fp32") -> 
     return [(EXECUTION_PROVIDERS["cpu"], {})]
 
 
-def require_no_fallback(session: Any, allowed: set[str]) -> None:
+def check_placement(session: Any, allowed: set[str]) -> None:
     """Raises ProviderError if heavy operators are placed on a provider that is not ``allowed``."""
     if not hasattr(session, "get_provider_graph_assignment_info"):  # ONNX Runtime before 1.24 does not report it
         return

@@ -109,7 +109,7 @@ def test_new_bad_images_exit_with_3_only_once(work: Path) -> None:
     assert penult("extract", "photos", "--backbone", "small.onnx", cwd=work).returncode == 0
     listed = json.loads(penult("store", "failures", "--json", cwd=work).stdout)
     assert listed["path"] == str(work / "photos" / "red" / "torn.jpg")
-    assert "not an image" in listed["reason"]
+    assert "not a recognised image" in listed["reason"]
 
 
 def test_every_verb_has_help_and_names_its_options(work: Path) -> None:

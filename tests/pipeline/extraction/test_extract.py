@@ -117,7 +117,7 @@ def test_bad_images_end_in_the_ledger_and_do_not_stop_the_job(
     assert "empty" in reasons["empty.jpg"]
     assert "damaged" in reasons["torn.png"]
     assert "cannot be read" in reasons["dangling.png"]
-    assert "not an image" in reasons["notes.txt"]
+    assert "not a recognised image" in reasons["notes.txt"]
 
     again = extract(collection, store, backbone=small_backbone)
     assert _counts(again) == (30 + bad, 0, 30, bad)
@@ -248,7 +248,7 @@ def test_strict_stops_at_the_first_bad_image_and_keeps_committed_rows(
 ) -> None:
     (collection / "red" / "torn.png").write_bytes(b"torn")
     store = open_store(tmp_path / "store")
-    with pytest.raises(ImageError, match=r"torn\.png: .* not an image"):
+    with pytest.raises(ImageError, match=r"torn\.png: .* not a recognised image"):
         extract(collection, store, backbone=small_backbone, options=ExtractOptions(strict=True))
     assert len(store.spaces()[0]) > 0
     with pytest.raises(ImageError, match=r"torn\.png"):

@@ -114,9 +114,9 @@ def _png_claiming(width: int, height: int) -> bytes:
     ("data", "reason"),
     [
         (b"", "empty"),
-        (b"hello", "not an image"),
+        (b"hello", "not a recognised image"),
         (b"\0\0\0\x24ftypheic\0\0\0\0mif1", "HEIC image"),
-        (b"\xff\xd8\xff\xe0" + bytes(40), "damaged|not an image"),
+        (b"\xff\xd8\xff\xe0" + bytes(40), "damaged|not a recognised image"),
         (_bytes(Image.fromarray(_noise(64, 64)), "JPEG")[:900], "damaged: .*truncated"),
         (_bytes(Image.fromarray(_noise(64, 64)))[:2000], "damaged"),
         (_png_claiming(MAX_PIXELS, 2), "too large"),

@@ -15,11 +15,11 @@ from penult.errors import BackboneError, InputError, ProviderError
 from penult.exporters.backbone import Backbone
 from penult.pipeline.runtime.providers import (
     ProviderChoice,
+    check_placement,
     choose_provider,
     obstacle,
     open_session,
     provider_list,
-    require_no_fallback,
 )
 from penult.pipeline.runtime.session import GraphRunner, Session
 
@@ -109,9 +109,9 @@ def test_each_gpu_is_checked_against_the_card(
 
 def test_operators_on_another_provider_raise_an_error(small_backbone: Backbone) -> None:
     session = open_session(small_backbone.serialized(["penultimate"]), "cpu")
-    require_no_fallback(session, {"CPUExecutionProvider"})
+    check_placement(session, {"CPUExecutionProvider"})
     with pytest.raises(ProviderError, match=r"placed 2 operators such as Conv on another provider"):
-        require_no_fallback(session, {"CUDAExecutionProvider"})
+        check_placement(session, {"CUDAExecutionProvider"})
 
 
 def test_a_failing_provider_raises_an_error_without_fallback(

@@ -177,7 +177,7 @@ def test_an_unusable_image_does_not_affect_others(client: Client, images: list[P
     assert status == 200
     assert "label" in content["predictions"][0]
     assert [one.get("error") for one in content["predictions"][1:]] == [
-        "the file is not an image of a known format.",
+        "the file is not a recognised image.",
         "the file is empty.",
         "the image is too large: 101 x 50 pixels; the limit is 5,000 pixels.",
         content["predictions"][4]["error"],
@@ -190,7 +190,7 @@ def test_an_unusable_image_does_not_affect_others(client: Client, images: list[P
         "it is not base64",
         'it is neither a base64 string nor {"name": …, "data": …}',
         'it is neither a base64 string nor {"name": …, "data": …}',
-        "the file is not an image of a known format.",
+        "the file is not a recognised image.",
     ]
 
 
