@@ -101,4 +101,4 @@ def test_the_verb_makes_a_draft_backbone(small_backbone: Backbone, tmp_path: Pat
     told = json.loads(done.stdout)
     assert told["name"] == f"{small_backbone.name}-draft"
     shown = CliRunner().invoke(app, ["backbones", "show", str(tmp_path / "made.onnx")])
-    assert "at a reduced scale; reduced against whole, 2 large JPEGs: relative error up to 0." in shown.output
+    assert "at a reduced scale; reduced against full scale, 2 large JPEGs: relative error up to 0." in shown.output

@@ -128,7 +128,7 @@ def test_an_unusable_image_is_an_error_and_others_are_stored(collection: Path, s
         (" + ", ["a.png"], "expected|Expected: a backbone"),
         ("efficientnet-lite0", "a.png", "sequence of paths"),
         ("efficientnet-lite0", [], "no image"),
-        ("efficientnet-lite0", np.zeros((2, 8, 8, 3)), "float64 of the shape"),
+        ("efficientnet-lite0", np.zeros((2, 8, 8, 3)), "dtype float64 and shape"),
         ("efficientnet-lite0:stage77", ["a.png"], "stage77"),
     ],
 )
