@@ -162,7 +162,7 @@ def test_one_class_only(work: Path) -> None:
     shutil.rmtree(work / "photos" / "red")
     shutil.rmtree(work / "photos" / "blue")
     message = _refused("fit", "photos", cwd=work)
-    assert "one class, 'green'" in message
+    assert "the same class, 'green'" in message
     assert "Expected: at least two classes" in message
 
 

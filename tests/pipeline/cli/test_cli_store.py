@@ -167,7 +167,7 @@ def test_features_are_exported_to_one_hdf5_file(work: Path, run: Run) -> None:
     assert done.returncode == 0, done.stderr
     assert "30 rows read" in done.stdout
     refused = run("store", "export", "features.h5", code=1)
-    assert "there already" in refused.stderr
+    assert "exists already" in refused.stderr
 
 
 def test_stores_are_compared_and_named_with_or_without_the_option(work: Path) -> None:

@@ -30,7 +30,7 @@ def test_a_quota_and_a_busy_machine_are_reported(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(installation_module, "allowed_cores", lambda: 1.5)
     monkeypatch.setattr("os.getloadavg", lambda: (7.0, 7.0, 7.0))
     problems = " ".join(inspect_installation().problems)
-    assert "sees 8 cores and may use the time of 1.5" in problems
+    assert "sees 8 cores but may use the time of 1.5" in problems
     assert "load 7.0" in problems
 
 

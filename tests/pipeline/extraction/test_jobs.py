@@ -428,7 +428,7 @@ def test_the_command_line_runs_job_files_with_documented_exit_codes(
     assert json.loads(late.stdout)["new"] == 30
     beside = run("--job", "job.toml", "--workers", "2")
     assert (beside.returncode, beside.stdout) == (2, "")
-    assert "--workers cannot stand beside --job" in beside.stderr
+    assert "--workers cannot be combined with --job" in beside.stderr
     assert run().returncode == 2
     (tmp_path / "wrong.toml").write_text('images = "photos"\nworkers = 0\n')
     for words in (("photos", "--shard", "7"), ("--job", "wrong.toml")):

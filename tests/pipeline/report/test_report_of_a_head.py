@@ -288,7 +288,7 @@ def test_heads_are_listed_and_shown_with_their_results(fitted: Fitted, store: St
     assert card["kind"] == "lda"
     assert Path(card["path"]).is_dir()
     kinds = json.loads(run("heads", "kinds", "--json").stdout)
-    assert kinds["ridge"].startswith("Least squares")
+    assert kinds["ridge"].startswith("Ridge regression")
 
 
 def test_removing_a_head_keeps_everything_else(fitted: Fitted, store: Store, photos: Path) -> None:
