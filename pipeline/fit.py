@@ -16,7 +16,7 @@ from penult.pipeline.extraction.extract import ExtractOptions, extract, find_ima
 from penult.pipeline.extraction.receipt import Receipt
 from penult.pipeline.heads.registry import check_head
 from penult.pipeline.heads.saved_heads import backbone_of
-from penult.pipeline.images.image_file import ImageFile
+from penult.pipeline.images.image_file import ImageFile, is_remote
 from penult.pipeline.images.views import IDENTITY, parse_views
 from penult.pipeline.models.bundle import bundle
 from penult.pipeline.progress import Progress, Silent
@@ -24,6 +24,7 @@ from penult.pipeline.report import ReportContent, write_report
 from penult.pipeline.report.insights import insights_of
 from penult.pipeline.report.reporting import report_of, with_insights
 from penult.pipeline.samples.labelling import Labelling, check_trainable, label_images
+from penult.pipeline.samples.merging import check_source, merge_source
 from penult.pipeline.samples.relabelling import splits_of
 from penult.pipeline.samples.rows import pick_evenly
 from penult.pipeline.training.options import TrainOptions
@@ -58,6 +59,10 @@ class Delivery:
     def to_json(self) -> dict[str, Any]:
         """Returns the paths as plain data."""
         return {"report": str(self.report), "model": str(self.model)}
+
+
+# Folder names that say nothing about the images: the folder above names the dataset.
+GENERIC_NAMES = frozenset({"data", "dataset", "images", "img", "imgs"})
 
 
 def make_output_folder(folder: Path) -> None:
@@ -146,16 +151,19 @@ def fit(  # noqa: PLR0913 - two jobs in one call, each with its own options
     backbone: str | Path | Backbone = "efficientnet-lite0",
     features: str = "penultimate",
     output: str | Path = ".",
+    name: str | None = None,
+    labels_from_source: bool = False,
     options: ExtractOptions | None = None,
     training: TrainOptions | None = None,
     progress: Progress | None = None,
 ) -> Fitted:
     """Trains a classifier on a folder with one folder per class, or on a table with the columns path and label.
 
-    Writes ``report.html`` and ``model.onnx`` into ``output``. Features that are in the store are not extracted again.
-    The split is that of the folders or the table. Otherwise a fifth of the images is held out for the test, chosen by
-    their keys, so that images added later do not move earlier ones. ``options`` are for `extract`, ``training`` for
-    `train`. The views of either are extracted and trained on.
+    Writes ``report.html`` and ``model.onnx`` into ``output``. The labels go to the dataset ``name``, by default named
+    after the folder. Labels that a person corrected in it stay, unless ``labels_from_source`` discards them. Features
+    that are in the store are not extracted again. The split is that of the folders or the table. Otherwise a fifth of
+    the images is held out for the test, chosen by their keys, so that images added later do not move earlier ones.
+    ``options`` are for `extract`, ``training`` for `train`. The views of either are extracted and trained on.
     """
     began = time.perf_counter()
     progress = progress or Silent()
@@ -169,8 +177,10 @@ def fit(  # noqa: PLR0913 - two jobs in one call, each with its own options
     make_output_folder(Path(output))  # before the extraction, too
     opened = as_store(store, create=True)
     taps = [tap.strip() for tap in features.split(",")]
+    name, source = name or dataset_name(images), source_of(images)
+    check_source(opened.catalog.datasets, name, source)
     receipt = extract(files, opened, backbone=network, taps=taps, options=options, progress=progress)
-    labelling, dataset = save_dataset(opened, dataset_name(images), files, str(images))
+    labelling, dataset = save_dataset(opened, name, files, source, discard=labels_from_source)
     spaces = ",".join(f"{network.fingerprint}:{tap}:{options.dtype}" for tap in taps)
     trained = train(opened, dataset=dataset.name, head=head, features=spaces, options=training, progress=progress)
     delivery = deliver(trained, opened, Path(output), labelling=labelling, receipt=receipt.to_json(), progress=progress)
@@ -187,17 +197,30 @@ def _with_views(options: ExtractOptions, training: TrainOptions) -> tuple[Extrac
 
 
 def dataset_name(images: str | Path) -> str:
-    """Returns the name of the dataset for these images: that of the folder or table.
+    """Returns the name of the dataset for these images: that of the folder or table, or of a folder above it.
 
-    >>> dataset_name("photos/My cats (2024)/")
-    'My-cats-2024'
+    >>> dataset_name("photos/My cats (2024)/"), dataset_name("site-a/images")
+    ('My-cats-2024', 'site-a')
     """
-    name = re.sub(r"[^\w.]+", "-", Path(images).absolute().resolve().stem).strip("-.")
+    path = Path(images).absolute().resolve()
+    telling = next((part for part in (path, *path.parents) if part.name.lower() not in GENERIC_NAMES), path)
+    name = re.sub(r"[^\w.]+", "-", telling.stem if telling is path else telling.name).strip("-.")
     return name or "images"
 
 
-def save_dataset(store: Store, name: str, files: Sequence[ImageFile], source: str) -> tuple[Labelling, Dataset]:
-    """Saves a dataset of the files whose features are in the store; it is split if no split is given."""
+def source_of(images: str | Path) -> str:
+    """Returns the folder, table, pattern or URL of images in the form that a dataset remembers."""
+    text = os.fspath(images)
+    return text if is_remote(text) else os.path.abspath(text)  # noqa: PTH100 - resolve() would follow links
+
+
+def save_dataset(
+    store: Store, name: str, files: Sequence[ImageFile], source: str, *, discard: bool = False
+) -> tuple[Labelling, Dataset]:
+    """Merges the labels of files whose features are in the store into a dataset; it is split if no split is given.
+
+    Labels that a person corrected stay, unless ``discard`` is given.
+    """
     labelling = label_images(files, store.catalog.files.known(files))
     samples = labelling.samples
     _check_usable(labelling, files, source)
@@ -215,7 +238,9 @@ def save_dataset(store: Store, name: str, files: Sequence[ImageFile], source: st
         paths=tuple(sample.path for sample in samples),
         columns={"label": np.array(labels), "split": np.array(splits)},
     )
-    return labelling, store.catalog.datasets.save(name, table)
+    merged = merge_source(store.catalog.datasets, name, table, source, discard=discard)
+    labelling.notes += merged.notes
+    return labelling, store.catalog.datasets.save(name, merged.table)
 
 
 def _check_usable(labelling: Labelling, files: Sequence[ImageFile], source: str) -> None:

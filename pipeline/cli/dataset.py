@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -91,17 +91,81 @@ def _counts(table: "Dataset") -> Counter[tuple[str, str]]:
 @click.option(
     "--base", type=click.Path(path_type=Path), help="Folder that paths are relative to.  [default: the table's folder]"
 )
+@click.option("--replace", is_flag=True, help="Drop images that the table does not list, instead of keeping them.")
 @store_option
 @json_option
-def import_(table: Path, name: str | None, base: Path | None, store: Path, as_json: bool) -> None:
-    """Import a CSV or Parquet table as the newest version of a dataset.
+def import_(table: Path, name: str | None, base: Path | None, replace: bool, store: Path, as_json: bool) -> None:
+    """Import corrections from a table, as a new version.
 
-    The table has a column path or key. It may have label, split and any further columns.
+    The table is a .csv or .parquet file. It has a column path or key, and may have label, split and any further
+    columns. Images that it does not list stay as they are. Later imports of the source do not change a corrected label.
     """
     from penult.pipeline.samples.relabelling import import_labels
 
-    done = import_labels(penult.open_store(store, create=False), table, name=name or table.stem, base=base)
+    opened = penult.open_store(store, create=False)
+    done = import_labels(opened, table, name=name or table.stem, base=base, replace=replace)
     _print_version(done.dataset, done.notes, as_json)
+
+
+@dataset.command()
+@click.argument("name")
+@store_option
+@json_option
+def conflicts(name: str, store: Path, as_json: bool) -> None:
+    """List corrected labels that the source has changed.
+
+    The correction stays. Import a table with the right label to settle a conflict.
+    """
+    from penult.pipeline.samples.merging import conflicts_in
+
+    found = conflicts_in(penult.open_store(store, create=False).catalog.datasets.load(name))
+    if as_json:
+        print_json([vars(conflict) for conflict in found])
+        return
+    print_table(("path", "label", "label in the source"), [(one.path, one.label, one.source_label) for one in found])
+
+
+@dataset.command()
+@click.argument("name")
+@store_option
+@json_option
+def log(name: str, store: Path, as_json: bool) -> None:
+    """List the versions of a dataset and what changed in each."""
+    datasets = penult.open_store(store, create=False).catalog.datasets
+    rows, before = [], None
+    for version in datasets.versions(name):
+        counts: dict[str, Any] = {} if before is None else datasets.diff(name, before, version.version).summary()
+        changed = counts.get("changed", {})
+        rows.append(
+            {
+                "version": version.version,
+                "created": version.created,
+                "rows": version.rows,
+                "added": counts.get("added", version.rows),
+                "removed": counts.get("removed", 0),
+                "labels changed": changed.get("label", 0) if isinstance(changed, dict) else 0,
+            }
+        )
+        before = version.version
+    if as_json:
+        print_json(rows)
+        return
+    print_table(tuple(rows[0]), [tuple(row.values()) for row in rows])
+
+
+@dataset.command()
+@click.argument("name")
+@store_option
+@json_option
+def undo(name: str, store: Path, as_json: bool) -> None:
+    """Go back to the version before the newest one, as a new version."""
+    from penult.errors import InputError
+
+    datasets = penult.open_store(store, create=False).catalog.datasets
+    versions = datasets.versions(name)
+    if len(versions) < 2:
+        raise InputError(f"{name!r} has only one version", expected="a version to go back to")
+    _print_version(datasets.save(name, datasets.load(name, versions[-2].version)), (), as_json)
 
 
 @dataset.command(name="export")

@@ -44,6 +44,12 @@ from penult.pipeline.cli.output import exit_code_of, print_json, print_trained, 
     show_default=True,
     help="Folder for report.html and model.onnx.",
 )
+@click.option("--name", default=None, help="Name of the dataset.  [default: that of the folder or table]")
+@click.option(
+    "--labels-from-source",
+    is_flag=True,
+    help="Discard labels that a person corrected, and take those of IMAGES again.",
+)
 @click.option(
     "--views",
     default=VIEWS,

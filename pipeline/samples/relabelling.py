@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from penult.errors import InputError
+from penult.pipeline.samples.merging import update_rows
 from penult.pipeline.words import counted
 from penult.store import Store
 from penult.store.catalog.datasets import Dataset
@@ -28,8 +29,13 @@ class Relabelled:
     notes: tuple[str, ...]
 
 
-def import_labels(store: Store, source: str | Path, *, name: str, base: str | Path | None = None) -> Relabelled:
-    """Saves the rows of a CSV or Parquet table as a new version of a dataset.
+def import_labels(
+    store: Store, source: str | Path, *, name: str, base: str | Path | None = None, replace: bool = False
+) -> Relabelled:
+    """Saves the rows of a CSV or Parquet table as corrections, in a new version of a dataset.
+
+    Images that the table does not list, and columns that it does not have, stay as they are. With ``replace``, images
+    that it does not list are dropped.
 
     Each row identifies an image in the store by ``key`` or by ``path``, relative to ``base`` (by default the table's
     folder). Without a column ``split``, images keep their split, and new images get one by their keys. A column that
@@ -55,6 +61,11 @@ def import_labels(store: Store, source: str | Path, *, name: str, base: str | Pa
     table = joined.table
     if table.splits is None:
         table = table.with_columns({"split": split_by_key(table.keys, table.labels, previous=splits_of(store, name))})
+    if name in store.catalog.datasets.names():
+        before = store.catalog.datasets.load(name)
+        table = update_rows(before, table, replace=replace)
+        if unlisted := len(table) - len(joined.table):
+            notes.append(f"unchanged, because the table does not list them: {counted(unlisted, 'image')}")
     return Relabelled(store.catalog.datasets.save(name, table), tuple(notes))
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from penult.errors import InputError
 from penult.pipeline.heads.names import Task
+from penult.pipeline.samples.merging import present
 from penult.pipeline.samples.targets import LABEL, Target, labelled, target_of
 from penult.pipeline.words import counted
 from penult.store.catalog.datasets import Dataset
@@ -73,6 +74,7 @@ def choose_rows(dataset: Dataset, target: str = LABEL, task: Task | None = None)
     The split ``test`` is tested, or ``val`` without one; ``train`` and ``val`` otherwise train. An image in both is
     only tested. Images without a label, or with several, are in neither.
     """
+    dataset = present(dataset)
     if target == LABEL and dataset.labels is None:
         raise InputError(
             f"the dataset {dataset.name!r} has no labels", expected="a column label", remedy="penult dataset import"
@@ -81,16 +83,16 @@ def choose_rows(dataset: Dataset, target: str = LABEL, task: Task | None = None)
     notes: list[str] = []
     labels, codes, is_known = _labels(dataset, wanted)
     splits = _splits(dataset)
-    present = Counter(splits.tolist())
-    evaluated_on = "test" if present["test"] else "val"
-    if not present[evaluated_on]:
+    counts = Counter(splits.tolist())
+    evaluated_on = "test" if counts["test"] else "val"
+    if not counts[evaluated_on]:
         raise InputError(
-            f"the dataset {dataset.name!r} has no test images; its splits are {_counts(present)}",
+            f"the dataset {dataset.name!r} has no test images; its splits are {_counts(counts)}",
             expected="images in the split test, or val",
             remedy=f"penult dataset split {dataset.name}",
         )
-    trained_on = tuple(split for split in ("train", "val") if present[split] and split != evaluated_on)
-    others = Counter({name: count for name, count in present.items() if name not in SPLITS})
+    trained_on = tuple(split for split in ("train", "val") if counts[split] and split != evaluated_on)
+    others = Counter({name: count for name, count in counts.items() if name not in SPLITS})
     if others:
         notes.append(f"{counted(others.total(), 'image')} in splits that are not used ({_counts(others)})")
     image = np.unique(key_scalars(dataset.keys), return_inverse=True)[1]
@@ -107,7 +109,7 @@ def choose_rows(dataset: Dataset, target: str = LABEL, task: Task | None = None)
         tuple(notes),
     )
     if wanted.task == "classification":
-        _check_classes(dataset, rows, present)
+        _check_classes(dataset, rows, counts)
     else:
         _check_values(dataset, rows)
     return rows

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from penult.errors import InputError, UnknownNameError
 from penult.pipeline.heads.names import Task
+from penult.pipeline.samples.merging import present
 from penult.store.catalog.datasets import Dataset
 from penult.store.tables.columns import as_column, kind_of, missing_in
 from penult.store.tables.table import Table
@@ -61,8 +62,10 @@ def target_of(table: Table, target: str = LABEL, task: Task | None = None) -> Ta
 def labelled(dataset: Dataset, target: str = LABEL, task: Task | None = None) -> Dataset:
     """Returns the dataset with the column of classes ``target`` as its labels.
 
-    Spaces around a label are removed, and a label of spaces only counts as missing.
+    Spaces around a label are removed, and a label of spaces only counts as missing. Images that the source no longer
+    has are left out.
     """
+    dataset = present(dataset)
     if target == LABEL and task is None:
         return _trimmed(dataset)
     wanted = target_of(dataset, target, task)

@@ -87,7 +87,9 @@ def test_unknown_images_are_reported_and_new_labels_keep_the_old_split(work: Pat
         for number in range(10)
     ]
     (work / "t.csv").write_text("\n".join(lines))
-    result = run("dataset", "import", "t.csv", "--name", "photos").stdout
+    kept = json.loads(run("dataset", "import", "t.csv", "--name", "photos", "--json").stdout)
+    assert "unchanged, because the table does not list them: 10 images" in kept["notes"]
+    result = run("dataset", "import", "t.csv", "--name", "photos", "--replace").stdout
     assert "left out because their image is not in the store: 1 row" in result
     assert "line 2" in result
     after = open_store(work / "store").catalog.datasets.load("photos")
