@@ -18,7 +18,7 @@ def dataclass_from_json(kind: type[T], data: object, where: str) -> T:
     """Returns an instance of ``kind`` made from ``data``; ``where`` names the value in errors.
 
     >>> from penult.exporters.card import Normalisation
-    >>> from_plain(Normalisation, {"mean": [127, 127, 127]}, "normalisation").mean
+    >>> dataclass_from_json(Normalisation, {"mean": [127, 127, 127]}, "normalisation").mean
     (127.0, 127.0, 127.0)
     """
     if not isinstance(data, Mapping):

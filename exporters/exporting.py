@@ -130,7 +130,7 @@ def _classes(known: tuple[str, ...] | None, model: onnx.ModelProto) -> tuple[tup
 def safe_file_name(name: str) -> str:
     """Returns the name without characters that some file systems do not allow.
 
-    >>> file_safe("timm:convnext tiny/fb_in1k")
+    >>> safe_file_name("timm:convnext tiny/fb_in1k")
     'timm-convnext-tiny-fb_in1k'
     """
     plain = "".join(

@@ -350,12 +350,12 @@ def test_an_image_that_crashes_or_blocks_its_decoder_affects_only_itself(
 ) -> None:
     faulty = """
 import os, time, penult.pipeline.images.decode as module
-decoded = module.decoded_image
+decoded = module.decode_to_image
 def faulty(data, *others):
     if data == b"crash": os.abort()
     if data == b"loop": time.sleep(60)
     return decoded(data, *others)
-module.decoded_image = faulty
+module.decode_to_image = faulty
 """
     monkeypatch.setattr(decoders, "PROGRAM", f"exec({faulty!r}); {decoders.PROGRAM}")
     with serving(classifier, decode_seconds=2) as client:
