@@ -107,8 +107,9 @@ def check_source(datasets: Datasets, name: str, source: str) -> None:
 def merge_source(datasets: Datasets, name: str, now: Table, source: str, *, discard: bool = False) -> Merged:
     """Merges ``now``, what the source says, into the newest version of a dataset.
 
-    A corrected value stays. An unchanged value follows the source. New images are added. Images that the source no
-    longer has are marked as absent. Other columns are kept. With ``discard``, the source wins everywhere.
+    A corrected value stays, and so does a value of unknown origin. An unchanged value follows the source. New images
+    are added. Images that the source no longer has are marked as absent. Other columns are kept. With ``discard``, the
+    source wins everywhere.
     """
     base = {_BASE[column]: values for column, values in now.columns.items() if column in MERGED}
     sourced = now.with_columns({**base, SOURCE: [source] * len(now)})
@@ -118,7 +119,10 @@ def merge_source(datasets: Datasets, name: str, now: Table, source: str, *, disc
     rows = {key: row for row, key in reversed(list(enumerate(before.key_bytes())))}
     places = [rows.get(key, -1) for key in now.key_bytes()]
     columns: dict[str, Any] = dict(sourced.columns)
-    bases = {column: _base_of(datasets, before, column) for column in MERGED if column in before.columns}
+    # Where nobody knows what the source said before, None differs from every value: what the dataset says is kept.
+    bases = {
+        column: _texts(before.columns.get(_BASE[column]), len(before)) for column in MERGED if column in before.columns
+    }
     corrections = discarded = 0
     disputed = np.zeros(len(now), np.bool_)
     for column, then in bases.items():
@@ -184,19 +188,6 @@ def conflicts_in(dataset: Dataset) -> tuple[LabelConflict, ...]:
         for row, is_disputed in enumerate(_flags(dataset, CONFLICT))
         if is_disputed and label[row] != theirs[row]
     )
-
-
-def _base_of(datasets: Datasets, before: Dataset, column: str) -> list[str | None]:
-    """Returns what the source said last about each row, or what the first version says where no column has it."""
-    known = before.columns.get(_BASE[column])
-    if known is not None:
-        return _texts(known, len(before))
-    first = datasets.load(before.name, datasets.versions(before.name)[0].version)
-    values = dict(
-        zip(reversed(first.key_bytes()), reversed(_texts(first.columns.get(column), len(first))), strict=True)
-    )
-    own = _texts(before.columns[column], len(before))
-    return [values.get(key, mine) for key, mine in zip(before.key_bytes(), own, strict=True)]
 
 
 def _joined(table: Table, before: Dataset, gone: Sequence[int], disputed: NDArray[np.bool_]) -> Table:

@@ -122,12 +122,12 @@ def test_a_person_s_split_and_further_columns_survive(datasets: Datasets) -> Non
     assert dict(zip(dataset.paths, dataset.groups, strict=True)) == {"a.jpg": "g1", "b.jpg": "g2", "c.jpg": None}
 
 
-def test_corrections_in_a_dataset_of_an_earlier_version_are_found_by_its_first_version(datasets: Datasets) -> None:
-    datasets.save("photos", table_of({"a": "cat", "b": "dog"}))
-    datasets.save("photos", table_of({"a": "dog", "b": "dog"}))
-    merged = import_source(datasets, {"a": "cat", "b": "dog"})
-    assert labels_of(datasets.load("photos"))["a"] == "dog"
+def test_labels_of_unknown_origin_are_kept_and_reported(datasets: Datasets) -> None:
+    datasets.save("photos", table_of({"a": "cat", "b": "dog"}))  # by an import, or by an earlier version of penult
+    merged = import_source(datasets, {"a": "wolf", "b": "dog"})
+    assert labels_of(datasets.load("photos")) == {"a": "cat", "b": "dog"}
     assert merged.corrections == 1
+    assert [conflict.path for conflict in conflicts_in(datasets.load("photos"))] == ["a.jpg"]
 
 
 def test_a_dataset_of_another_source_raises(datasets: Datasets) -> None:
