@@ -58,7 +58,7 @@ def _cell(value: Any) -> str:
 
 def print_trained(trained: "Trained", delivery: "Delivery | None", notes: Sequence[str]) -> None:
     """Prints the notes and test results of a head, and the paths of its report and model."""
-    for note in (*notes, *(note for note in trained.notes if note not in trained.told)):
+    for note in (*notes, *(note for note in trained.notes if note not in trained.reported)):
         click.echo(note)
     click.echo(trained.sentence)
     if delivery:

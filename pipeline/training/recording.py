@@ -33,7 +33,8 @@ class Trained:
     """A trained head with its evaluation.
 
     ``evaluation`` is an `Evaluation` for classes, a `NumberEvaluation`, or a `TagEvaluation`. ``test_paths`` are the
-    tested images, in the order of the evaluation's rows. ``told`` are the notes that were reported before the fit.
+    tested images, in the order of the evaluation's rows. ``reported`` are the notes that were
+    sent to ``progress`` before the fit.
     """
 
     head: Head
@@ -41,7 +42,7 @@ class Trained:
     seconds: float
     notes: tuple[str, ...]
     test_paths: tuple[str, ...] = field(repr=False)
-    told: tuple[str, ...] = ()
+    reported: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:

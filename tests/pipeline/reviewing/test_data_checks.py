@@ -36,7 +36,7 @@ def rows() -> tuple[NDArray[np.float32], dict[str, list[Any]]]:
 def warnings_of(folder: Path, features: NDArray[np.float32], columns: dict[str, list[Any]]) -> tuple[str, ...]:
     store = open_store(folder / "store")
     saved(store, features, columns)
-    return train(store, dataset="insects", head="ridge").told
+    return train(store, dataset="insects", head="ridge").reported
 
 
 def saved(store: Store, features: NDArray[np.float32], columns: dict[str, Any]) -> None:

@@ -144,7 +144,7 @@ def test_groups_and_near_copies_in_both_splits_are_reported_before_the_fit(
     opened.catalog.datasets.save("things", plain.with_columns(group=groups))
     heard = Heard()
     trained = train(opened, dataset="things", progress=heard, options=TrainOptions(target=target))
-    assert heard.lines == list(trained.told)
+    assert heard.lines == list(trained.reported)
     told = " ".join(trained.head.card.notes)
     assert "1 group in both training and test, with 1 of 200 test images" in told
     count = int(re.search(r"(\d+) of 200 test images look nearly the same as training images", told)[1])  # type: ignore[index]  # else the test fails
